@@ -1,0 +1,148 @@
+//! The protocol of one agent process as a state machine without I/O.
+//!
+//! The owner (a session) feeds what the process printed and what the user wants, and carries out the
+//! [`Action`]s that come back. A driver is deterministic: fed the same output lines and the same sent lines
+//! in the same order it arrives in the same state. That is how a session survives a restart of `arpc`: the
+//! log holds both directions, and a fresh driver is brought up by [`Driver::replay_sent`] and
+//! [`Driver::on_line`], whose `Send` actions are dropped while replaying.
+
+use crate::event::{Approval, ApprovalOutcome, Event};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What the owner of a driver has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Write this line (a newline is added) to the process's standard input.
+    Send(String),
+    /// Tell readers.
+    Emit(Event),
+    /// The agent's own id of this session became known.
+    SessionId(String),
+    /// The agent waits for a decision; answer with [`Command::Decide`]. Also told to readers by the owner.
+    Ask(Approval),
+    /// A question asked before is void. Also told to readers by the owner.
+    Void {
+        /// Which.
+        approval_id: String,
+        /// Why it is void.
+        outcome: ApprovalOutcome,
+    },
+    /// The agent is ready for the first prompt.
+    Ready,
+    /// A turn ended (the matching [`Event::TurnEnd`] is emitted besides); the next prompt may be sent.
+    TurnEnded,
+    /// The session cannot go on (unknown id to resume, protocol broken). The owner ends the process.
+    Fatal(String),
+}
+
+/// What somebody wants of a running agent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Begin the conversation (handshake of the protocol). Given once, before anything else.
+    Start,
+    /// The next turn. Only given when no turn runs: the owner queues.
+    Prompt {
+        /// Idempotency id, for the event.
+        id: Option<String>,
+        /// What the user says.
+        text: String,
+    },
+    /// Stop the running turn, keep the session.
+    Interrupt,
+    /// Answer an approval.
+    Decide {
+        /// Which.
+        approval_id: String,
+        /// What.
+        decision: Decision,
+    },
+    /// Use another model from the next turn on.
+    SetModel(String),
+    /// Use another permission mode.
+    SetPermissionMode(PermissionMode),
+}
+
+/// An answer to an approval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub enum Decision {
+    /// Go on.
+    Allow {
+        /// Remember it for the rest of the session.
+        #[serde(default)]
+        for_session: bool,
+        /// Arguments to use in place of the agent's.
+        #[serde(default)]
+        updated_input: Option<Value>,
+        /// Answers to the questions of an approval that asks some, by question text.
+        #[serde(default)]
+        answers: BTreeMap<String, String>,
+    },
+    /// Do not.
+    Deny {
+        /// Why; the agent is told.
+        #[serde(default)]
+        message: Option<String>,
+        /// End the turn too.
+        #[serde(default)]
+        interrupt: bool,
+    },
+}
+
+/// Permission modes in our words; each driver translates to its agent's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PermissionMode {
+    /// Ask before anything that changes something.
+    Default,
+    /// Edits of files pass, the rest asks.
+    AcceptEdits,
+    /// Plan only, change nothing.
+    Plan,
+    /// Ask nothing. Only where the machine's owner allowed it.
+    BypassPermissions,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CommandError {
+    /// This agent has no such ability; the text says which.
+    #[error("{0}")]
+    Unsupported(String),
+    /// No approval of that id waits.
+    #[error("no approval {0} is waiting")]
+    UnknownApproval(String),
+    /// The session is not in a state for this (a turn runs, or none does).
+    #[error("{0}")]
+    WrongState(&'static str),
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code, if it exited by itself.
+    pub code: Option<i32>,
+    /// Signal, if one ended it.
+    pub signal: Option<i32>,
+}
+
+/// The protocol of one agent process.
+pub trait Driver: Send {
+    /// One line that the process printed on standard output, without its newline.
+    fn on_line(&mut self, line: &str) -> Vec<Action>;
+
+    /// Something the user wants. A refused command changes nothing.
+    ///
+    /// # Errors
+    /// [`CommandError`] when this agent cannot do it, or not now.
+    fn command(&mut self, command: Command) -> Result<Vec<Action>, CommandError>;
+
+    /// While replaying a log: a line that an earlier driver sent to the process.
+    fn replay_sent(&mut self, line: &str);
+
+    /// The process ended. Voids what waits, and ends a running turn as failed (or interrupted, if that was
+    /// asked for); `stderr_tail` is for the message.
+    fn on_exit(&mut self, exit: Exit, stderr_tail: &str) -> Vec<Action>;
+}

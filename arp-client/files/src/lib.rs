@@ -1,0 +1,1 @@
+//! Rooted file access for arpc: nothing outside the configured roots can be reached.

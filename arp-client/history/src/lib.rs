@@ -1,0 +1,1 @@
+//! Agent session history as the agents keep it on disk, indexed and paged.

@@ -1,0 +1,1 @@
+//! Running agent sessions: host process, event log, broker, approvals.

@@ -1,0 +1,1 @@
+//! arpc, the edge agent of arp.

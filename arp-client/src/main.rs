@@ -1,0 +1,3 @@
+//! Parses, wires and runs.
+
+fn main() {}

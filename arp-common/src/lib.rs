@@ -1,0 +1,1 @@
+//! What both arp daemons agree on, and nothing else.

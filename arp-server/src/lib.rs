@@ -1,0 +1,1 @@
+//! arps, the relay of arp.
