@@ -1,0 +1,15 @@
+import { defineConfig } from 'vite';
+import { packBundle } from './dev/bundle';
+
+// `base: './'` keeps every URL of the bundle relative: the console works under any path prefix.
+export default defineConfig({
+  base: './',
+  build: {
+    target: 'es2022',
+    outDir: process.env['ARP_CONSOLE_OUT'] ?? 'dist',
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+  },
+  plugins: [packBundle()],
+});
