@@ -1,5 +1,6 @@
 import { defineConfig } from 'vite';
-import { packBundle } from './dev/bundle';
+import { packBundle } from './dev/bundle.ts';
+import { liveMock } from './dev/live.ts';
 
 // `base: './'` keeps every URL of the bundle relative: the console works under any path prefix.
 export default defineConfig({
@@ -11,5 +12,5 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },
-  plugins: [packBundle()],
+  plugins: [packBundle(), liveMock()],
 });

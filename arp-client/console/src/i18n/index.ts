@@ -92,7 +92,7 @@ export function short(value: number): string {
 /** US dollars. */
 export function money(value: number): string {
   const digits = value < 0.1 ? 4 : 2;
-  return new Intl.NumberFormat(locale.value, { style: 'currency', currency: 'USD', minimumFractionDigits: 2, maximumFractionDigits: digits }).format(value);
+  return new Intl.NumberFormat(locale.value, { style: 'currency', currency: 'USD', currencyDisplay: 'narrowSymbol', minimumFractionDigits: 2, maximumFractionDigits: digits }).format(value);
 }
 
 /** A size in bytes. */

@@ -32,13 +32,12 @@ export const groups = computed(() => {
 export const titleOf = (session: Session | undefined): string => session?.title || session?.first_message || t.untitled;
 
 /** The line under a title: what happens, what is asked, what went wrong, or what was asked first. */
-function Activity({ session, group }: { session: Session; group: Group }) {
+function Activity({ session, group, where }: { session: Session; group: Group; where: string }) {
   const approval = session.approvals[0];
-  if (group === 'needs' && approval) {
-    return <p class="asks"><span>{t.wants[approval.kind] ?? t.wants.other}</span> <code>{approval.title}</code></p>;
-  }
-  if (session.status === 'failed') return <p class="bad clip">{session.error || t.st_failed}</p>;
-  return <p class="clip">{session.activity || session.first_message || ''}</p>;
+  const place = <span class="where">{where}</span>;
+  if (group === 'needs' && approval) return <p class="clip">{place}{t.wants[approval.kind] ?? t.wants.other}</p>;
+  if (session.status === 'failed') return <p class="clip">{place}<span class="bad">{session.error || t.st_failed}</span></p>;
+  return <p class="clip">{place}{session.activity || session.first_message || ''}</p>;
 }
 
 function Item({ room, session, group }: { room: Room; session: Session; group: Group }) {
@@ -54,12 +53,12 @@ function Item({ room, session, group }: { room: Room; session: Session; group: G
             <h3 class="clip">{titleOf(session)}</h3>
             {runs && session.turn ? <span class="when run"><i class="pulse" /><Elapsed since={Date.parse(session.turn.started_at)} /></span> : <time class="when">{ago(Date.parse(session.updated_at))}</time>}
           </div>
-          <Activity session={session} group={group} />
-          <div class="item-foot">
-            <span class="clip">{baseName(session.project_path)}{several && ` · ${nameOf(room)}`}</span>
+          <div class="item-line">
+            <Activity session={session} group={group} where={several ? `${nameOf(room)} · ${baseName(session.project_path)}` : baseName(session.project_path)} />
             {session.pending_approvals > 1 && <span class="badge">{number(session.pending_approvals)}</span>}
             {group === 'unread' && <span class="dot" title={t.unread} />}
           </div>
+          {session.approvals[0] && <p class="asks"><code>{session.approvals[0].title}</code></p>}
         </div>
       </a>
     </li>

@@ -249,5 +249,5 @@ function PlanChip({ open, onClick }: { open: OpenSession; onClick(): void }) {
   const { plan } = open.timeline.value;
   if (!plan.length) return null;
   const done = plan.filter((entry) => entry.status === 'completed').length;
-  return <button type="button" class="chip" aria-label={`${t.plan}: ${t.planOf(done, plan.length)}`} onClick={onClick}><Icon name="plan" size={15} />{number(done)}/{number(plan.length)}</button>;
+  return <button type="button" class="chip" title={t.planOf(done, plan.length)} onClick={onClick}><Icon name="plan" size={15} /><span class="hide">{t.plan}: </span>{number(done)}/{number(plan.length)}</button>;
 }
