@@ -74,7 +74,7 @@ export function Composer({ open, session, onMode, onModel }: { open: OpenSession
     <div class="dock">
       <Queue open={open} session={session} />
       {runs && (
-        <div class="now">
+        <div class="doing">
           <i class="pulse" />
           <span class="clip" aria-live="off">{session.status === 'starting' ? t.st_starting : activity || t.st_running}</span>
           {session.turn && <Elapsed since={Date.parse(session.turn.started_at)} />}

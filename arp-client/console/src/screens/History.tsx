@@ -1,7 +1,7 @@
 //! What the agents keep on the machine: projects, sessions, their text; resume, copy, delete.
 
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import { ago, number, t } from '../i18n';
+import { ago, t } from '../i18n';
 import { call, seg } from '../net/api';
 import { Timeline } from '../model/timeline';
 import type { Entry } from '../model/events';
@@ -49,7 +49,7 @@ function Projects({ room, agent }: { room: Room; agent: string }) {
           <a href={hrefOf({ name: 'history', machine: room.machine.id, agent, project: project.path, id: '' })}>
             <Icon name="folder" size={20} />
             <span class="two"><b class="clip">{baseName(project.path)}</b><span class="clip soft">{tidyPath(project.path, room.info.value?.home_dir)}</span></span>
-            <span class="aside"><time>{ago(time(project))}</time><span>{number(project.sessions.length)}</span></span>
+            <span class="aside"><time>{ago(time(project))}</time><span>{t.sessionsN(project.sessions.length)}</span></span>
           </a>
         </li>
       ))}

@@ -34,7 +34,7 @@ export const titleOf = (session: Session | undefined): string => session?.title 
 /** The line under a title: what happens, what is asked, what went wrong, or what was asked first. */
 function Activity({ session, group, where }: { session: Session; group: Group; where: string }) {
   const approval = session.approvals[0];
-  const place = <span class="where">{where}</span>;
+  const place = <span class="where">{where} · </span>;
   if (group === 'needs' && approval) return <p class="clip">{place}{t.wants[approval.kind] ?? t.wants.other}</p>;
   if (session.status === 'failed') return <p class="clip">{place}<span class="bad">{session.error || t.st_failed}</span></p>;
   return <p class="clip">{place}{session.activity || session.first_message || ''}</p>;

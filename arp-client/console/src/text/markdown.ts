@@ -62,6 +62,8 @@ const RULES = {
   ],
   ALLOWED_ATTR: ['href', 'target', 'rel', 'title', 'class', 'align', 'start', 'type', 'tabindex'],
   ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)/i,
+  // The values of other attributes are checked as if they were addresses.
+  ADD_URI_SAFE_ATTR: ['target', 'rel', 'align', 'start', 'type', 'tabindex'],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
 };

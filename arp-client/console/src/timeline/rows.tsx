@@ -105,6 +105,12 @@ export function commandOf(input: unknown): string | null {
   return null;
 }
 
+/** A sub-agent's answer often is its last words over again. */
+function repeats(item: ToolItem): boolean {
+  const last = item.children[item.children.length - 1];
+  return last?.kind === 'text' && last.text.trim() === item.output.trim();
+}
+
 function ToolBody({ item }: { item: ToolItem }) {
   const command = commandOf(item.input);
   const bare = item.changes.length || item.children.length || command;
@@ -122,7 +128,7 @@ function ToolBody({ item }: { item: ToolItem }) {
       )}
       {item.output
         ? item.tool === 'task'
-          ? <Markdown text={item.output} />
+          ? !repeats(item) && <Markdown text={item.output} />
           : !(item.changes.length && item.state === 'done') && <Output text={item.output} bad={item.state === 'failed' || item.state === 'denied'} />
         : item.state !== 'running' && item.state !== 'waiting' && !item.changes.length && <p class="soft small">{t.noOutput}</p>}
     </>

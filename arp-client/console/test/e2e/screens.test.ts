@@ -74,7 +74,7 @@ const screens: [string, (page: Page) => Promise<void>][] = [
     await page.locator('.md table').waitFor();
     server.away = true;
     server.cut();
-    await page.locator('.line.down').first().waitFor();
+    await page.locator('.main .line.down').waitFor();
   }],
 ];
 
