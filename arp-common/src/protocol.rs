@@ -105,6 +105,9 @@ pub struct RegisterResult {
     /// Where visitors find the edge, without the token (`http://relay.example:17003`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
+    /// The relay's public port, for an edge that was given no URL and makes one up of the host it dialed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_port: Option<u16>,
     /// Seconds between heartbeats that the relay wishes for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_secs: Option<u32>,
