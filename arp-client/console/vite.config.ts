@@ -7,7 +7,7 @@ export default defineConfig({
   base: './',
   build: {
     target: 'es2022',
-    outDir: process.env['ARP_CONSOLE_OUT'] ?? 'dist',
+    outDir: 'dist',
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,

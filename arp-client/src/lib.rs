@@ -1,1 +1,3 @@
 //! arpc, the edge agent of arp.
+
+pub mod console;

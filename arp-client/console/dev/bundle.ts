@@ -4,7 +4,7 @@
 
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { brotliCompressSync, constants } from 'node:zlib';
 import { gzipSync } from 'fflate';
 import type { Plugin } from 'vite';
@@ -70,7 +70,7 @@ export function packBundle(): Plugin {
     name: 'arp-pack-bundle',
     apply: 'build',
     configResolved(config) {
-      dir = join(config.root, config.build.outDir);
+      dir = resolve(config.root, config.build.outDir);
     },
     closeBundle() {
       pack(dir);

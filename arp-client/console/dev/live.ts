@@ -1,8 +1,8 @@
 //! `npm run dev`: the console with hot reload, talking to a pretended machine. Open /?token=demo.
 
 import type { Plugin } from 'vite';
-import { liveMachine } from './mock/data';
-import { MockServer } from './mock/server';
+import { liveMachine } from './mock/data.ts';
+import { MockServer } from './mock/server.ts';
 
 export function liveMock(): Plugin {
   return {

@@ -1,8 +1,8 @@
 //! A machine with a life: sessions in every state, histories, files. Texts are made up.
 
 import type { AgentEvent } from '../../src/model/events';
-import { MockEdge, type MockSession } from './edge';
-import { DIFF, script } from './scripts';
+import { MockEdge, type MockSession } from './edge.ts';
+import { DIFF, script } from './scripts.ts';
 
 const ANSWER = `The login compared the password with \`==\`, so any two values that JavaScript thinks equal let you in. I changed three things:
 

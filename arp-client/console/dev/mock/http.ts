@@ -2,7 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Outcome } from '../../src/model/events';
-import type { Decision } from './edge';
+import type { Decision } from './edge.ts';
 
 export type Body = Record<string, unknown>;
 

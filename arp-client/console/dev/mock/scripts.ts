@@ -1,7 +1,7 @@
 //! What the pretended agent does with a prompt. The words of a prompt choose: `say X`, `run X`, `edit`, `ask`,
 //! `hostile`, `fail`, `slow`, `plan`; anything else is a short helpful turn.
 
-import type { MockSession, Script } from './edge';
+import type { MockSession, Script } from './edge.ts';
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 let next = 1;

@@ -6,8 +6,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { join } from 'node:path';
 import type { Socket } from 'node:net';
 import { WebSocketServer, type WebSocket } from 'ws';
-import { DECISIONS, HttpError, json, readBody, type Body } from './http';
-import type { MockEdge, MockSession } from './edge';
+import { DECISIONS, HttpError, json, readBody, type Body } from './http.ts';
+import type { MockEdge, MockSession } from './edge.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const TYPES: Record<string, string> = { html: 'text/html; charset=utf-8', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', png: 'image/png', webmanifest: 'application/manifest+json' };
