@@ -101,8 +101,9 @@ export class MockServer {
   }
 
   #landing(response: ServerResponse): void {
-    const html = readFileSync(join(ROOT, '../../arp-server/src/public/landing.html'), 'utf8');
-    response.setHeader('Content-Security-Policy', /<!-- csp: (.*?) -->/.exec(html)?.[1] ?? "default-src 'none'");
+    const folder = join(ROOT, '../../arp-server/src/public');
+    const html = readFileSync(join(folder, 'landing.html'), 'utf8');
+    response.setHeader('Content-Security-Policy', readFileSync(join(folder, 'landing.csp'), 'utf8').trim());
     response.writeHead(401, { 'Content-Type': 'text/html; charset=utf-8' }).end(html);
   }
 
