@@ -1,20 +1,20 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-Ck1YO0K2.js",
+        path: "assets/Files-uBo0oozr.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "c0fef9db132e148a",
+        tag: "1053f9998ee48588",
         immutable: true,
-        identity: include_bytes!("assets/Files-Ck1YO0K2.js"),
-        compressed: Some((include_bytes!("assets/Files-Ck1YO0K2.js.gz"), include_bytes!("assets/Files-Ck1YO0K2.js.br"))),
+        identity: include_bytes!("assets/Files-uBo0oozr.js"),
+        compressed: Some((include_bytes!("assets/Files-uBo0oozr.js.gz"), include_bytes!("assets/Files-uBo0oozr.js.br"))),
     },
     Asset {
-        path: "assets/index-CaK4NaDe.js",
+        path: "assets/index-BBgOboFM.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "10dff44de3f77c92",
+        tag: "29669baf976a26fc",
         immutable: true,
-        identity: include_bytes!("assets/index-CaK4NaDe.js"),
-        compressed: Some((include_bytes!("assets/index-CaK4NaDe.js.gz"), include_bytes!("assets/index-CaK4NaDe.js.br"))),
+        identity: include_bytes!("assets/index-BBgOboFM.js"),
+        compressed: Some((include_bytes!("assets/index-BBgOboFM.js.gz"), include_bytes!("assets/index-BBgOboFM.js.br"))),
     },
     Asset {
         path: "assets/index-m0sw8Luu.css",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "57ee4d4373dfe0c1",
+        tag: "43483174c3eb982d",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

@@ -41,7 +41,9 @@ export class MockServer {
     });
     this.#server.on('upgrade', (request, socket, head) => {
       const found = this.#route(request);
-      if (this.noSockets || this.away || !found?.edge) return void socket.destroy();
+      const key = found?.edge?.edgeKey;
+      const locked = Boolean(key) && !(request.headers.cookie ?? '').includes(`arp_edge=${key}`);
+      if (this.noSockets || this.away || locked || !found?.edge) return void socket.destroy();
       this.#wss.handleUpgrade(request, socket, head, (web) => this.#socket(found.edge as MockEdge, found.url, web));
     });
   }
@@ -221,6 +223,10 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       return ok({ type: 'info', ...edge.info });
     case 'GET events':
       return sse(request, response, (send) => follow(edge, send as (frame: { type: string }) => void));
+    case 'GET sessions': {
+      const sessions = [...edge.sessions.values()].map((session) => session.object).slice(0, Number(query.get('limit') ?? 50));
+      return ok({ type: 'sessions', sessions, total: edge.sessions.size });
+    }
     case 'POST sessions': {
       const resumed = edge.past.find(({ session }) => session.id === body['resume']);
       const clientId = String(body['client_id'] ?? '');

@@ -143,7 +143,7 @@ describe('link', () => {
   });
 
   test('without_sockets_it_streams', async () => {
-    vi.stubGlobal('fetch', vi.fn(async (url: URL) => (String(url).includes('health') ? new Response('{}') : new Response(new ReadableStream({ start: (c) => c.enqueue(new TextEncoder().encode('id: 1\ndata: {"seq":1,"type":"text"}\n\n')) })))));
+    vi.stubGlobal('fetch', vi.fn(async (url: URL) => (String(url).includes('limit=1') ? new Response('{}') : new Response(new ReadableStream({ start: (c) => c.enqueue(new TextEncoder().encode('id: 1\ndata: {"seq":1,"type":"text"}\n\n')) })))));
     const link = make();
     link.start();
     for (let n = 0; n < 2; n++) {
