@@ -6,5 +6,6 @@
 //! lines and answers with actions, so the same code serves a live process, a log that is replayed after a
 //! restart, and a test.
 
+pub mod agent;
 pub mod driver;
 pub mod event;
