@@ -1,1 +1,3 @@
 //! Running agent sessions: host process, event log, broker, approvals.
+
+pub mod log;
