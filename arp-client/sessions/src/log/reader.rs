@@ -54,7 +54,13 @@ impl LogReader {
     /// [`LogError::Io`].
     pub fn open(path: &Path) -> Result<Self, LogError> {
         let file = File::open(path).map_err(io_error(path))?;
-        Ok(Self { path: path.to_owned(), file, buffer: Vec::new(), start: 0, at: 0 })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            buffer: Vec::new(),
+            start: 0,
+            at: 0,
+        })
     }
 
     /// Byte offset of the next record.
@@ -68,13 +74,20 @@ impl LogReader {
     /// # Errors
     /// [`LogError::Io`], or [`LogError::Damaged`] for a record that is there but broken.
     pub fn next_record(&mut self) -> Result<Option<Record>, LogError> {
-        let Some(header) = self.peek()? else { return Ok(None) };
+        let Some(header) = self.peek()? else {
+            return Ok(None);
+        };
         let total = header.total();
         if !self.fill(total)? {
             return Ok(None);
         }
-        let record = self.buffer.get(self.at..self.at + total).and_then(|bytes| header.record(bytes));
-        let Some(record) = record else { return Err(self.damaged()) };
+        let record = self
+            .buffer
+            .get(self.at..self.at + total)
+            .and_then(|bytes| header.record(bytes));
+        let Some(record) = record else {
+            return Err(self.damaged());
+        };
         self.at += total;
         Ok(Some(record))
     }
@@ -105,7 +118,11 @@ impl LogReader {
             if self.check(entry)? {
                 indexed.entries = u64::try_from(number).unwrap_or_default() + 1;
                 indexed.last_offset = entry.offset;
-                start = Position { offset: entry.offset, seq: entry.seq - 1, line: 0 };
+                start = Position {
+                    offset: entry.offset,
+                    seq: entry.seq - 1,
+                    line: 0,
+                };
                 break;
             }
         }
@@ -114,7 +131,11 @@ impl LogReader {
         loop {
             match self.next_record() {
                 Ok(Some(record)) if record.seq == end.seq + 1 => {
-                    end = Position { offset: self.offset(), seq: record.seq, line: record.line };
+                    end = Position {
+                        offset: self.offset(),
+                        seq: record.seq,
+                        line: record.line,
+                    };
                     if record.ends_batch {
                         batch_end = Some(end);
                     }
@@ -136,10 +157,17 @@ impl LogReader {
         while self.offset() < end.offset {
             let Some(record) = self.next_record()? else { break };
             if record.ends_batch {
-                whole = Position { offset: self.offset(), seq: record.seq, line: record.line };
+                whole = Position {
+                    offset: self.offset(),
+                    seq: record.seq,
+                    line: record.line,
+                };
             }
         }
-        let kept = entries.iter().take_while(|entry| entry.offset < whole.offset).count();
+        let kept = entries
+            .iter()
+            .take_while(|entry| entry.offset < whole.offset)
+            .count();
         indexed.entries = u64::try_from(kept).unwrap_or_default();
         indexed.last_offset = kept.checked_sub(1).map_or(0, |last| entries[last].offset);
         Ok((whole, indexed))
@@ -186,7 +214,11 @@ impl LogReader {
         let size = self.file.metadata().map_err(io_error(&self.path))?.len();
         let mut entries: Vec<Entry> = Vec::with_capacity(bytes.len() / 24);
         for entry in bytes.chunks_exact(24) {
-            let entry = Entry { offset: number(entry, 0), seq: number(entry, 8), line: number(entry, 16) };
+            let entry = Entry {
+                offset: number(entry, 0),
+                seq: number(entry, 8),
+                line: number(entry, 16),
+            };
             // What does not rise, or points past the end, was not written by us; nor is what follows.
             let rises = entries.last().is_none_or(|last| {
                 entry.offset > last.offset && entry.seq > last.seq && entry.line >= last.line
@@ -237,15 +269,23 @@ impl LogReader {
         }
         let have = self.buffer.len();
         let from = self.start + u64::try_from(have).unwrap_or_default();
-        self.file.seek(SeekFrom::Start(from)).map_err(io_error(&self.path))?;
+        self.file
+            .seek(SeekFrom::Start(from))
+            .map_err(io_error(&self.path))?;
         let missing = u64::try_from(wanted.max(CHUNK) - have).unwrap_or_default();
         // `take` bounds the read; a file that grows meanwhile is read on at the next call.
-        (&self.file).take(missing).read_to_end(&mut self.buffer).map_err(io_error(&self.path))?;
+        (&self.file)
+            .take(missing)
+            .read_to_end(&mut self.buffer)
+            .map_err(io_error(&self.path))?;
         Ok(self.buffer.len() >= wanted)
     }
 
     fn damaged(&self) -> LogError {
-        LogError::Damaged { path: self.path.clone(), offset: self.offset() }
+        LogError::Damaged {
+            path: self.path.clone(),
+            offset: self.offset(),
+        }
     }
 }
 

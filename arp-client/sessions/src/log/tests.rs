@@ -6,7 +6,9 @@ fn write_lines(path: &Path, count: u64, size: usize) {
     let mut writer = LogWriter::open(path, false).unwrap();
     for _ in 0..count {
         let line = writer.end().line + 1;
-        writer.append(Kind::Out, line, true, 7, format!("{line:0>size$}").as_bytes()).unwrap();
+        writer
+            .append(Kind::Out, line, true, 7, format!("{line:0>size$}").as_bytes())
+            .unwrap();
         writer.flush().unwrap();
     }
 }
@@ -22,14 +24,22 @@ fn records_come_back_as_written() {
     let path = dir.path().join("raw.log");
     let mut writer = LogWriter::open(&path, false).unwrap();
     writer.append(Kind::RunStart, 0, true, 1, b"{}").unwrap();
-    writer.append(Kind::Out, 1, true, 2, "größe\u{2028}\n".as_bytes()).unwrap();
+    writer
+        .append(Kind::Out, 1, true, 2, "größe\u{2028}\n".as_bytes())
+        .unwrap();
     writer.append(Kind::In, 1, false, 3, b"").unwrap();
     writer.flush().unwrap();
 
     let records = all(&path);
-    assert_eq!(records.iter().map(|record| record.seq).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(
+        records.iter().map(|record| record.seq).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
     assert_eq!(records[1].payload, "größe\u{2028}\n".as_bytes());
-    assert_eq!((records[2].kind, records[2].ends_batch, records[2].time_ms), (Kind::In, false, 3));
+    assert_eq!(
+        (records[2].kind, records[2].ends_batch, records[2].time_ms),
+        (Kind::In, false, 3)
+    );
 }
 
 #[test]
@@ -54,7 +64,12 @@ fn garbage_after_the_end_is_cut() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("raw.log");
     write_lines(&path, 5000, 100);
-    OpenOptions::new().append(true).open(&path).unwrap().write_all(&[0xff; 300]).unwrap();
+    OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(&[0xff; 300])
+        .unwrap();
     let writer = LogWriter::open(&path, false).unwrap();
     assert_eq!((writer.end().seq, writer.end().line), (5000, 5000));
     assert_eq!(all(&path).len(), 5000);
@@ -70,7 +85,9 @@ fn an_unfinished_batch_is_cut_when_batches_must_be_whole() {
         let mut writer = LogWriter::open(&path, true).unwrap();
         writer.append(Kind::Event, 1, true, 0, b"a").unwrap();
         for _ in 0..5 {
-            writer.append(Kind::Event, 2, false, 0, &vec![b'x'; size]).unwrap();
+            writer
+                .append(Kind::Event, 2, false, 0, &vec![b'x'; size])
+                .unwrap();
         }
         writer.flush().unwrap();
         drop(writer);
@@ -94,7 +111,9 @@ fn any_line_is_found_with_and_without_the_index() {
     for number in 0..20_000_u64 {
         let kind = if number % 3 == 0 { Kind::In } else { Kind::Out };
         line += u64::from(kind == Kind::Out);
-        writer.append(kind, line, true, 0, line.to_string().as_bytes()).unwrap();
+        writer
+            .append(kind, line, true, 0, line.to_string().as_bytes())
+            .unwrap();
     }
     writer.flush().unwrap();
     for with_index in [true, false] {
@@ -136,7 +155,9 @@ fn a_reader_follows_a_writer() {
     let mut reader = LogReader::open(&path).unwrap();
     assert_eq!(reader.next_record().unwrap(), None);
     for line in 1..=100 {
-        writer.append(Kind::Out, line, true, 0, &vec![b'x'; 3000]).unwrap();
+        writer
+            .append(Kind::Out, line, true, 0, &vec![b'x'; 3000])
+            .unwrap();
         writer.flush().unwrap();
         assert_eq!(reader.next_record().unwrap().unwrap().line, line);
         assert_eq!(reader.next_record().unwrap(), None);

@@ -33,9 +33,15 @@ impl LogWriter {
             .open(path)
             .map_err(io_error(path))?;
         let index_file = index_path(path);
-        let mut index = private(OpenOptions::new().create(true).read(true).write(true).truncate(false))
-            .open(&index_file)
-            .map_err(io_error(&index_file))?;
+        let mut index = private(
+            OpenOptions::new()
+                .create(true)
+                .read(true)
+                .write(true)
+                .truncate(false),
+        )
+        .open(&index_file)
+        .map_err(io_error(&index_file))?;
 
         let (end, indexed) = LogReader::open(path)?.find_end(whole_batches)?;
         let size = file.seek(SeekFrom::End(0)).map_err(io_error(path))?;
@@ -43,7 +49,9 @@ impl LogWriter {
             tracing::warn!(log = %path.display(), from = size, to = end.offset, "cut a torn record off the log");
             file.set_len(end.offset).map_err(io_error(path))?;
         }
-        index.set_len(indexed.entries * 24).map_err(io_error(&index_file))?;
+        index
+            .set_len(indexed.entries * 24)
+            .map_err(io_error(&index_file))?;
         index.seek(SeekFrom::End(0)).map_err(io_error(&index_file))?;
         Ok(Self {
             path: path.to_owned(),
@@ -96,7 +104,11 @@ impl LogWriter {
         let flags = if ends_batch { END_OF_BATCH } else { 0 };
         encode(&mut self.buffer, kind, flags, (seq, line, time_ms), payload);
         let grown = u64::try_from(self.buffer.len() - before).unwrap_or(u64::MAX);
-        self.buffered = Position { offset: offset + grown, seq, line };
+        self.buffered = Position {
+            offset: offset + grown,
+            seq,
+            line,
+        };
         Ok(seq)
     }
 
@@ -121,7 +133,10 @@ impl LogWriter {
             let _ = self.file.set_len(self.end.offset);
             self.buffered = self.end;
             self.index_buffer.clear();
-            return Err(LogError::Io { path: self.path.clone(), source });
+            return Err(LogError::Io {
+                path: self.path.clone(),
+                source,
+            });
         }
         self.end = self.buffered;
         if !self.index_buffer.is_empty() {
