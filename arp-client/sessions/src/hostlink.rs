@@ -59,7 +59,13 @@ impl HostLink {
             .create(true)
             .append(true)
             .open(dir.host_errors())?;
-        let mut child = tokio::process::Command::new(&host.program)
+        let mut command = tokio::process::Command::new(&host.program);
+        // arpc's own settings hold keys that are none of the agents' business.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ARPC_"))
+        {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(&host.args)
             .current_dir(dir.path())
             .stdin(Stdio::piped())
