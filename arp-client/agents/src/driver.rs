@@ -42,6 +42,9 @@ pub enum Action {
     },
     /// The agent is ready for the first prompt.
     Ready,
+    /// The agent began a turn that nobody asked for (something it ran in the background reported back). It
+    /// ends as any turn does; prompts wait until then.
+    TurnBegan,
     /// A turn ended (the matching [`Event::TurnEnd`] is emitted besides); the next prompt may be sent.
     TurnEnded,
     /// The session cannot go on (unknown id to resume, protocol broken). The owner ends the process.

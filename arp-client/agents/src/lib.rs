@@ -7,5 +7,12 @@
 //! restart, and a test.
 
 pub mod agent;
+pub mod card;
+pub mod claude;
+pub mod diff;
 pub mod driver;
 pub mod event;
+
+mod options;
+mod rpc;
+mod text;
