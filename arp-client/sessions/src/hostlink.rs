@@ -129,11 +129,6 @@ impl HostLink {
         }
         *self.state.borrow_and_update()
     }
-
-    /// What it told last.
-    pub(crate) fn state(&self) -> HostState {
-        *self.state.borrow()
-    }
 }
 
 impl Drop for HostLink {

@@ -2,7 +2,7 @@
 
 use crate::clock::rfc3339;
 use arp_agents::driver::PermissionMode;
-use arp_agents::event::{Approval, ApprovalOutcome, ModelChoice, Usage};
+use arp_agents::event::{Approval, ApprovalOutcome, ModelChoice, TurnStatus, Usage};
 use serde::{Deserialize, Serialize, Serializer};
 use std::path::PathBuf;
 
@@ -155,6 +155,9 @@ pub struct Meta {
     pub turn: Option<Turn>,
     /// Turns begun.
     pub turns: u64,
+    /// How the last turn ended.
+    #[serde(default)]
+    pub last_turn: Option<TurnStatus>,
     /// What it does, in one line.
     pub activity: Option<String>,
     /// Tokens and cost.
@@ -280,6 +283,8 @@ pub struct SessionView {
     pub turn: Option<TurnView>,
     /// Turns begun.
     pub turns: u64,
+    /// How the last turn ended.
+    pub last_turn: Option<TurnStatus>,
     /// Messages that wait.
     pub queue: Vec<Message>,
     /// Approvals that wait.
@@ -345,6 +350,7 @@ impl SessionView {
                 prompt: turn.prompt.clone(),
             }),
             turns: meta.turns,
+            last_turn: meta.last_turn,
             queue,
             pending_approvals: approvals.len(),
             approvals,
@@ -391,6 +397,16 @@ pub fn shortened(text: &str, characters: usize) -> String {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
     }
+}
+
+/// The last bytes of a text, at most so many, beginning with a whole character.
+#[must_use]
+pub(crate) fn ending(text: &str, bytes: usize) -> &str {
+    let mut from = text.len().saturating_sub(bytes);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
 }
 
 /// A title made from a prompt: its first line that says something.

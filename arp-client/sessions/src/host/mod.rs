@@ -95,12 +95,6 @@ pub enum Mark {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
-    /// The model or the permission mode was changed.
-    Set {
-        /// The new model.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        model: Option<String>,
-    },
 }
 
 /// Why a process is ended on purpose.
