@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod card;
 pub mod claude;
+pub mod codex;
 pub mod diff;
 pub mod driver;
 pub mod event;
