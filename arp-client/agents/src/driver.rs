@@ -109,7 +109,7 @@ pub enum Decision {
 }
 
 /// Permission modes in our words; each driver translates to its agent's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PermissionMode {
     /// Ask before anything that changes something.

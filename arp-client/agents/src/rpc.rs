@@ -96,11 +96,6 @@ impl<K> Calls<K> {
         self.waiting.remove(&id)
     }
 
-    /// Does a request wait that `is` says yes to?
-    pub(crate) fn any(&self, is: impl Fn(&K) -> bool) -> bool {
-        self.waiting.values().any(is)
-    }
-
     /// A notification to send.
     pub(crate) fn notify(&self, method: &str, params: Option<Value>) -> Action {
         let mut message = json!({"method": method});
