@@ -1,1 +1,6 @@
 //! arpc, the edge agent of arp.
+
+mod api;
+pub mod cli;
+pub mod command;
+mod mcp;

@@ -7,6 +7,7 @@ use crate::session::BusEvent;
 use crate::store::Store;
 use arp_agents::agent::Agent;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -62,13 +63,14 @@ pub struct FoundAgent {
     pub program: PathBuf,
 }
 
+/// An agent that is being looked for: its binary may have to be asked for its version.
+pub type Finding<'a> = Pin<Box<dyn Future<Output = Result<FoundAgent, SessionError>> + Send + 'a>>;
+
 /// Where agents come from.
 pub trait AgentSource: Send + Sync {
-    /// The agent of this name (any case).
-    ///
-    /// # Errors
-    /// [`SessionError::UnknownAgent`], [`SessionError::AgentNotFound`], [`SessionError::AgentTooOld`].
-    fn find(&self, executor: &str) -> Result<FoundAgent, SessionError>;
+    /// The agent of this name (any case). Fails with [`SessionError::UnknownAgent`],
+    /// [`SessionError::AgentNotFound`] or [`SessionError::AgentTooOld`].
+    fn find<'a>(&'a self, executor: &'a str) -> Finding<'a>;
 
     /// An agent for the replay of a log, where no binary is needed.
     fn known(&self, executor: &str) -> Option<Arc<dyn Agent>>;

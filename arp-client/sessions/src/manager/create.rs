@@ -252,12 +252,7 @@ impl Sessions {
 
     async fn begin(&self, wanted: NewSession, origins: Origins) -> Result<Created, SessionError> {
         let executor = self.executor(&wanted)?;
-        let agents = Arc::clone(&self.core().agents);
-        let name = executor.clone();
-        // It may have to ask the binary for its version.
-        let found = tokio::task::spawn_blocking(move || agents.find(&name))
-            .await
-            .map_err(|error| SessionError::Internal(error.to_string()))??;
+        let found = self.core().agents.find(&executor).await?;
         let executor = found.agent.id().to_owned();
         let path = wanted
             .project_path

@@ -17,7 +17,7 @@ use std::time::Duration;
 impl Actor {
     /// Starts the next process of the session.
     pub(super) async fn start(&mut self) -> Result<(), SessionError> {
-        let found = self.core.agents.find(&self.meta.executor)?;
+        let found = self.core.agents.find(&self.meta.executor).await?;
         let number = self.meta.runs;
         let options = self.options(number, found.agent.as_ref());
         let launch = found.agent.launch(&found.program, &options)?;
