@@ -268,6 +268,17 @@ async fn an_interrupt_stops_the_words_and_keeps_the_session() {
 }
 
 #[tokio::test]
+async fn an_interrupt_right_after_the_prompt_is_not_lost() {
+    let stage = stage!();
+    let mut session = stage.start(&Claude::new(), stage.options()).await;
+    session.prompt("slow 60");
+    session.command(Command::Interrupt).unwrap();
+    assert_eq!(session.turn_end().await.0, TurnStatus::Interrupted);
+    assert_eq!(session.turn("say alive").await.0, TurnStatus::Completed);
+    session.finish().await;
+}
+
+#[tokio::test]
 async fn an_interrupt_voids_the_approval_that_waits() {
     let stage = stage!();
     let mut session = stage.start(&Claude::new(), stage.options()).await;

@@ -33,7 +33,7 @@ pub(super) struct CodexDriver {
     phase: Phase,
     about: About,
     turn: Option<Turn>,
-    /// An interrupt that has to wait until the turn's id is known.
+    /// An interrupt that has to wait until the turn has begun: before, Codex knows of none.
     interrupt_wanted: bool,
     /// The reason of the denial that is sent next.
     reason: Option<String>,
@@ -432,15 +432,6 @@ impl CodexDriver {
                     vec![Action::Emit(self.init_event(models))]
                 }
             }
-            (Call::Turn, Ok(answer)) => {
-                let id = answer.pointer("/turn/id").and_then(Value::as_str);
-                // It may have ended before its own answer came.
-                if self.turn.is_some() {
-                    self.turn_began(id)
-                } else {
-                    Vec::new()
-                }
-            }
             (Call::Terminals, Ok(answer)) => self.terminals(&answer),
             (Call::Initialize | Call::FindLast | Call::Open, Err(error)) => self.fatal(error.message),
             (Call::Settings, Err(error)) if self.phase == Phase::Starting => self.fatal(error.message),
@@ -453,7 +444,10 @@ impl CodexDriver {
                     retrying: false,
                 })]
             }
-            (Call::Models | Call::Terminals, Err(_)) | (Call::Interrupt | Call::Other, _) => Vec::new(),
+            // The answer to a turn comes before the turn can be interrupted; its beginning is told.
+            (Call::Turn, Ok(_))
+            | (Call::Models | Call::Terminals, Err(_))
+            | (Call::Interrupt | Call::Other, _) => Vec::new(),
         }
     }
 

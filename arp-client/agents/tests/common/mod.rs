@@ -1,6 +1,12 @@
 //! A session with a real CLI: spawns what a launch says, pumps lines through the driver, and proves at the end
 //! that the log of both directions brings a fresh driver to the same events.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    dead_code,
+    unreachable_pub
+)]
 
 use arp_agents::agent::{Agent, LaunchOptions};
 use arp_agents::driver::{Action, Command, CommandError, Decision, Driver, Exit};
@@ -382,4 +388,33 @@ pub fn deny(message: &str) -> Decision {
 /// Is this a fragment of text?
 pub fn is_fragment(action: &Action) -> bool {
     matches!(action, Action::Emit(Event::Text { delta: true, .. }))
+}
+
+/// The contents of a file that another process is about to write.
+pub async fn contents_when_there(path: &Path) -> String {
+    let written = async {
+        loop {
+            match std::fs::read_to_string(path) {
+                Ok(text) if !text.is_empty() => return text,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, written)
+        .await
+        .expect("the file is written")
+}
+
+/// Waits until a process has ended.
+pub async fn gone(pid: &str) {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let ended = async {
+        // An ended process that nobody has fetched yet still has an entry, as a zombie.
+        while std::fs::read_to_string(proc.join("stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended)
+        .await
+        .expect("the process ends");
 }
