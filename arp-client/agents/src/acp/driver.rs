@@ -568,6 +568,11 @@ impl Driver for AcpDriver {
                 Call::Open
             }
             "session/prompt" => {
+                if !matches!(self.phase, Phase::Ready | Phase::Replaying) {
+                    // Somebody else's log, whose session was not made ready in the way that this one would.
+                    self.phase = Phase::Ready;
+                    actions.push(Action::Ready);
+                }
                 actions.push(self.prompted(params));
                 Call::Prompt
             }

@@ -622,6 +622,11 @@ impl Driver for CodexDriver {
             "thread/settings/update" => Call::Settings,
             "model/list" => Call::Models,
             "turn/start" => {
+                if self.phase != Phase::Ready {
+                    // Somebody else's log, whose session was not made ready in the way that this one would.
+                    self.phase = Phase::Ready;
+                    actions.push(Action::Ready);
+                }
                 actions.push(self.prompted(params));
                 Call::Turn
             }
