@@ -1,6 +1,19 @@
+<<<<<<< HEAD
 //! arpc, the edge agent of arp.
 
 mod api;
 pub mod cli;
 pub mod command;
 mod mcp;
+=======
+//! arpc, the edge agent of arp: registers with a relay and serves the tunnels that it asks for.
+//!
+//! `main` wires; [`link`] keeps the registration, [`forward`] is TCP mode.
+
+pub mod banner;
+pub mod config;
+pub mod defaults;
+pub mod forward;
+pub mod identity;
+pub mod link;
+>>>>>>> agents

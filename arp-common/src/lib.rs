@@ -9,6 +9,7 @@ pub mod logging;
 pub mod net;
 pub mod protocol;
 pub mod relay;
+pub mod settings;
 pub mod shutdown;
 pub mod splice;
 pub mod transport;
