@@ -1,1 +1,14 @@
-//! What both arp daemons agree on, and nothing else.
+//! What both arp daemons agree on, and nothing else: the wire protocol, the stream type that tunnels and
+//! control channels run on, copying between two streams, socket options, shutdown and logging.
+//!
+//! Nothing in here knows what a relay or an edge agent does with it.
+
+pub mod defaults;
+pub mod ids;
+pub mod logging;
+pub mod net;
+pub mod protocol;
+pub mod relay;
+pub mod shutdown;
+pub mod splice;
+pub mod transport;

@@ -1,0 +1,133 @@
+//! Sockets: listeners, the options every connection gets, an accept loop that survives a full table.
+
+use crate::defaults as d;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// Opens a listener. With no `host` it takes IPv6 and IPv4 on one socket, or IPv4 alone where the machine
+/// has no IPv6. Port 0 asks the system for a free one.
+///
+/// # Errors
+/// As the operating system says, with address and a hint for the usual two reasons.
+pub fn listen(host: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+    let result = match host {
+        Some(ip) => bind(SocketAddr::new(ip, port), false),
+        None => bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), true).or_else(|e| match e.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(e),
+            _ => bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), false),
+        }),
+    };
+    result.map_err(|e| {
+        let hint = match e.kind() {
+            io::ErrorKind::AddrInUse => "; is another copy running? Stop it or choose another port",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher one",
+            _ => "",
+        };
+        let host = host.map_or_else(|| "*".to_owned(), |h| h.to_string());
+        io::Error::new(
+            e.kind(),
+            format!("cannot listen on {host} port {port}: {e}{hint}"),
+        )
+    })
+}
+
+fn bind(addr: SocketAddr, dual: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if dual {
+        socket.set_only_v6(false)?;
+    }
+    // On Windows the option means something else: it lets a second process steal the port.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(d::LISTEN_BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Gives a connection what every leg gets: no delay for small writes, and a dead peer is noticed within
+/// 45 s, idle or not. A refused option is no reason to refuse the connection.
+pub fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_nodelay(true);
+    let keepalive = TcpKeepalive::new()
+        .with_time(d::KEEPALIVE_IDLE)
+        .with_interval(d::KEEPALIVE_INTERVAL);
+    #[cfg(not(windows))]
+    let keepalive = keepalive.with_retries(d::KEEPALIVE_PROBES);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(d::TCP_USER_TIMEOUT));
+}
+
+/// Makes dropping the connection a reset, so that the peer cannot take an end by failure for a proper one.
+pub fn reset_on_drop(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Unmaps `::ffff:a.b.c.d`, as it comes from dual-stack listeners, to the IPv4 address it is.
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Accepts until `stop` is cancelled and hands each connection, tuned, to `each`, which must not block.
+/// When the process or the system is out of file descriptors the loop pauses, says so once, and goes on.
+pub async fn accept_loop(
+    listener: TcpListener,
+    what: &'static str,
+    stop: CancellationToken,
+    mut each: impl FnMut(TcpStream, SocketAddr),
+) {
+    let mut pause = Duration::ZERO;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = Duration::ZERO;
+                tune(&stream);
+                each(stream, canonical(peer));
+            }
+            Err(e) if is_connection_error(&e) => {}
+            Err(e) => {
+                if pause.is_zero() {
+                    tracing::warn!("cannot accept on the {what} port: {e}; trying again");
+                }
+                pause = (pause * 2).clamp(d::ACCEPT_BACKOFF, d::ACCEPT_BACKOFF_MAX);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Errors that belong to the connection that was about to be accepted, not to the listener.
+fn is_connection_error(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Raises the soft limit of open files to the hard one: a relay needs a few for each visitor and edge, and
+/// the usual soft limit of 1024 is made for programs that use select(2).
+pub fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current != limit.maximum {
+            limit.current = limit.maximum;
+            let _ = setrlimit(Resource::Nofile, limit);
+        }
+    }
+}

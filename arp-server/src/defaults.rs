@@ -1,0 +1,87 @@
+//! Every limit and time of the relay, each with its unit and reason. What users may want to change is a
+//! flag whose default stands here; the rest is here alone.
+
+use std::time::Duration;
+
+/// Idle tunnels kept ready for each client.
+pub const POOL_SIZE: usize = 5;
+/// Tunnels a client may have in all, idle and in use: what one client can cost a small VPS.
+pub const MAX_TUNNELS: usize = 512;
+/// Requests that may wait for a tunnel of one client; more are answered 503 at once.
+pub const MAX_WAITING: usize = 1024;
+/// Time a request waits for a tunnel before 504.
+pub const TUNNEL_WAIT: Duration = Duration::from_secs(10);
+/// Time an edge has to open a tunnel that was asked for.
+pub const TUNNEL_ARRIVAL: Duration = Duration::from_secs(10);
+/// Time after which idle tunnels above the pool size are closed.
+pub const IDLE_ABOVE_TARGET: Duration = Duration::from_secs(30);
+/// A request that cannot be repeated takes a used tunnel only if it was in use this recently: the local
+/// service behind a longer idle one may be closing it at this very moment (the shortest common keep-alive
+/// time of web servers is 2 s).
+pub const WARM: Duration = Duration::from_secs(1);
+/// How often a client's pool is looked over for what no event told (asked-for tunnels that never came).
+pub const POOL_REPAIR: Duration = Duration::from_secs(5);
+
+/// Bytes of a request or response head, and of trailers.
+pub const MAX_HEAD: usize = 64 * 1024;
+/// Header fields of one head.
+pub const MAX_FIELDS: usize = 128;
+/// Time from the first byte of a request head to its last.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time a visitor may keep a connection without a request.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Time a request body may pause.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time the local service may take to begin its answer. Models think for minutes; a service that hangs
+/// must still be noticed some day.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Time a visitor may refuse to take any byte of an answer.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Time an answer may go on without progress for a visitor that closed its sending side.
+pub const HALF_CLOSED: Duration = Duration::from_secs(10);
+/// Time and bytes that are read and thrown away so that a visitor who is still sending can see the answer.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// See [`LINGER`].
+pub const LINGER_BYTES: usize = 256 * 1024;
+/// Time left for an answer after the tunnel stopped taking the request body.
+pub const ANSWER_AFTER_FAILED_UPLOAD: Duration = Duration::from_secs(5);
+
+/// Request bodies up to this many bytes are read before a tunnel is taken: a slow sender then holds no
+/// tunnel, and the request can be repeated.
+pub const SMALL_BODY: usize = 16 * 1024;
+/// Times one request may be given to a tunnel.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// First size of a read buffer, in bytes.
+pub const READ_BUF: usize = 8 * 1024;
+/// Size to which the read buffer of a bulky body grows, in bytes.
+pub const READ_BUF_MAX: usize = 256 * 1024;
+/// Bytes of an answer that are gathered before they are written.
+pub const WRITE_BUF: usize = 16 * 1024;
+/// What is left of a body above which it moves inside the kernel, in bytes.
+pub const SPLICE_FROM: u64 = 512 * 1024;
+
+/// Connections one visitor address (IPv6: one /64) may have open.
+pub const MAX_CONNS_PER_IP: usize = 1024;
+/// Connections of all visitors together.
+pub const MAX_CONNS: usize = 20_000;
+/// Streams one HTTP/2 connection may have open.
+pub const H2_STREAMS: u32 = 128;
+/// Flow control window of one HTTP/2 stream, in bytes.
+pub const H2_STREAM_WINDOW: u32 = 256 * 1024;
+/// Flow control window of one HTTP/2 connection, in bytes.
+pub const H2_CONN_WINDOW: u32 = 1024 * 1024;
+
+/// Commands that may wait for an edge to read them. An edge that reads nothing loses its link.
+pub const CONTROL_QUEUE: usize = 2048;
+/// Time an edge has to take the commands that were written to it.
+pub const CONTROL_WRITE: Duration = Duration::from_secs(10);
+/// Connections on the control and proxy port that have not yet said who they are.
+pub const MAX_HANDSHAKES: usize = 4096;
+/// Further tokens one client may register.
+pub const MAX_EXTRA_TOKENS: usize = 64;
+/// Clients that are remembered while they are offline.
+pub const MAX_OFFLINE: usize = 10_000;
+
+/// Time that exchanges have to finish after SIGTERM.
+pub const GRACE: Duration = Duration::from_secs(30);
