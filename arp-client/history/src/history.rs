@@ -4,14 +4,16 @@ use crate::defaults::{MAX_PAGE_BYTES, MAX_PAGE_LINES, MAX_SESSIONS};
 use crate::events;
 use crate::formats::{self, Summary, gemini};
 use crate::homes::{is_safe_id, read_side_file};
+use crate::lines::Line;
 use crate::page::{Filter, Opened, Page, Taken, raw};
 use crate::query::{self, SessionFilter};
+use crate::scan::Scanner;
 use crate::shapes::{
     Deleted, EventPage, HistoryEvent, LiveSession, Projects, RawPage, ScanReport, Session, Sessions, Status,
     WorkingDirectories,
 };
 use crate::store::{Store, is_damaged};
-use crate::{AgentKind, HistoryConfig, HistoryError, delete, live, names, scan};
+use crate::{AgentKind, HistoryConfig, HistoryError, delete, live, names};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -162,7 +164,7 @@ impl History {
         self.retried(|| {
             let (session, opened) = self.opened(agent, id)?;
             let (mut messages, mut lines) = (Vec::new(), Vec::new());
-            let next = opened.walk(&self.store, &self.bytes, page, |number, line| {
+            let next = opened.walk(&self.store, &self.bytes, page, false, |number, line| {
                 if filter == Filter::Conversation
                     && line.bytes.is_some_and(|b| formats::is_housekeeping(agent, b))
                 {
@@ -194,17 +196,17 @@ impl History {
                 return self.gemini_events(session, &opened, page);
             }
             let mut all = Vec::new();
-            let next = opened.walk(&self.store, &self.bytes, page, |number, line| {
-                let value = line
-                    .bytes
-                    .filter(|b| !formats::is_housekeeping(agent, b))
-                    .and_then(events::value);
-                let Some(value) = value else { return Taken::LeftOut };
+            let mut codex = events::codex::Talk::default();
+            let take = |number, line: Line<'_>| {
+                let told = line.bytes.filter(|b| !formats::is_housekeeping(agent, b));
+                let Some(value) = told.and_then(events::value) else {
+                    return Taken::LeftOut;
+                };
                 let (timestamp, said) = match agent {
                     AgentKind::Claude => events::claude::events(&value, None),
-                    AgentKind::Codex | AgentKind::Gemini => events::codex::events(&value),
+                    AgentKind::Codex | AgentKind::Gemini => codex.events(&value),
                 };
-                if said.is_empty() {
+                if said.is_empty() || number < page.from {
                     return Taken::LeftOut;
                 }
                 let tell = |event| HistoryEvent {
@@ -214,7 +216,10 @@ impl History {
                 };
                 all.extend(said.into_iter().map(tell));
                 Taken::Given
-            })?;
+            };
+            // Codex tells results twice, a few lines apart: the lines before the page say which are known.
+            let lead = agent == AgentKind::Codex;
+            let next = opened.walk(&self.store, &self.bytes, page, lead, take)?;
             Ok(EventPage {
                 session_id: session.id,
                 events: all,
@@ -314,7 +319,6 @@ impl History {
 
     /// A session's rows, up to date. The id is only ever compared with those in the index.
     fn locate(&self, agent: AgentKind, id: &str) -> Result<(Session, i64), HistoryError> {
-        let home = self.home(agent)?;
         let unknown = || HistoryError::UnknownSession {
             agent,
             id: crate::json::short(id),
@@ -327,7 +331,7 @@ impl History {
         if there {
             let _turn = lock(&self.turnstile(agent).done);
             for file in &known {
-                there &= scan::refresh(&self.store, agent, home, &self.bytes, &file.rel)?;
+                there &= self.scanner(agent)?.refresh(&file.rel)?;
             }
         }
         // Not there, or not where it was: look at the whole home. A resumed Gemini session may have another file.
@@ -376,6 +380,16 @@ impl History {
         self.config.home(agent).ok_or(HistoryError::NoHome(agent))
     }
 
+    fn scanner(&self, agent: AgentKind) -> Result<Scanner<'_>, HistoryError> {
+        let home = self.home(agent)?;
+        Ok(Scanner {
+            store: &self.store,
+            agent,
+            home,
+            counter: &self.bytes,
+        })
+    }
+
     fn turnstile(&self, agent: AgentKind) -> &Turnstile {
         match agent {
             AgentKind::Claude => &self.claude,
@@ -386,7 +400,6 @@ impl History {
 
     /// Scans, or waits for a scan that began after this call.
     fn scan_agent(&self, agent: AgentKind) -> Result<ScanReport, HistoryError> {
-        let home = self.home(agent)?;
         let turnstile = self.turnstile(agent);
         let wanted = turnstile.begun.load(Ordering::SeqCst) + 1;
         let mut done = lock(&turnstile.done);
@@ -394,7 +407,7 @@ impl History {
             return Ok(ScanReport::default());
         }
         let number = turnstile.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let report = scan::scan(&self.store, agent, home, &self.bytes)?;
+        let report = self.scanner(agent)?.scan()?;
         *done = number;
         Ok(report)
     }

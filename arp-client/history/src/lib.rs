@@ -30,6 +30,7 @@ mod names;
 mod page;
 mod project;
 mod query;
+mod rows;
 mod scan;
 pub mod shapes;
 mod store;

@@ -79,13 +79,14 @@ impl Opened {
         Ok(Self { file, id, lines, end })
     }
 
-    /// Gives the lines from `from` on to `take`, until it says that it has enough or the page is full. Returns the
-    /// number of the first line that was not given; `None` at the end.
+    /// Gives the lines of a page to `take`, until the page is full; with `lead` also some before it, as far as the
+    /// last known offset but one. Returns where the next page begins; `None` at the end.
     pub(crate) fn walk(
         &self,
         store: &Store,
         counter: &AtomicU64,
         page: Page,
+        lead: bool,
         mut take: impl FnMut(u64, Line<'_>) -> Taken,
     ) -> Result<Option<u64>, HistoryError> {
         let io = HistoryError::io("reading a session file");
@@ -93,11 +94,13 @@ impl Opened {
         if page.from >= self.lines {
             return Ok(None);
         }
-        let marks = self.marks(store, page.from, limit)?;
+        let to = page.from.saturating_add(limit as u64);
+        let marks = self.marks(store, page.from, to, lead)?;
+        // The first is at or before the page.
         let (mut number, offset) = marks
-            .range(..=page.from)
-            .next_back()
-            .map_or((0, 0), |(n, o)| (*n, *o));
+            .first_key_value()
+            .map_or((0, 0), |(line, offset)| (*line, *offset));
+        let first = if lead { number } else { page.from };
         let begin = |offset| Lines::new(&self.file, counter, Position::at(offset), self.end).map_err(&io);
         let (mut lines, mut offset) = (begin(offset)?, offset);
         let (mut given, mut bytes, scanned_from) = (0, 0, offset);
@@ -124,7 +127,7 @@ impl Opened {
             };
             let len = line.bytes.map_or(0, |b| b.len() as u64);
             offset = line.offset + line.len + 1;
-            if number >= page.from {
+            if number >= first {
                 if given > 0 && bytes + len > MAX_PAGE_BYTES {
                     return Ok(Some(number));
                 }
@@ -157,18 +160,24 @@ impl Opened {
         Ok(line.and_then(|line| line.bytes.map(<[u8]>::to_vec)))
     }
 
-    /// The offsets that are known of lines around a page.
-    fn marks(&self, store: &Store, from: u64, limit: usize) -> rusqlite::Result<BTreeMap<u64, u64>> {
-        let sql = "SELECT line, offset FROM marks WHERE file = ?1 AND line <= ?3 AND line >=
-            coalesce((SELECT max(line) FROM marks WHERE file = ?1 AND line <= ?2), 0)
+    /// The offsets that are known of lines from the last at or before `from` (with `lead`: the one before that) up
+    /// to `to`.
+    fn marks(&self, store: &Store, from: u64, to: u64, lead: bool) -> rusqlite::Result<BTreeMap<u64, u64>> {
+        let sql = "SELECT line, offset FROM marks WHERE file = ?1 AND line <= ?3 AND line >= coalesce(
+            (SELECT line FROM marks WHERE file = ?1 AND line <= ?2 ORDER BY line DESC LIMIT 1 OFFSET ?4), 0)
             ORDER BY line LIMIT 10000";
-        let last = from.saturating_add(limit as u64);
         store.read(|c| {
             let mut select = c.prepare_cached(sql)?;
-            let rows = select.query_map(params![self.id, from.cast_signed(), last.cast_signed()], |r| {
-                Ok((r.get::<_, u64>(0)?, r.get::<_, u64>(1)?))
-            })?;
-            rows.collect()
+            let values = params![self.id, from.cast_signed(), to.cast_signed(), lead];
+            let rows = select.query_map(values, |r| Ok((r.get::<_, u64>(0)?, r.get::<_, u64>(1)?)))?;
+            let mut marks: BTreeMap<u64, u64> = rows.collect::<rusqlite::Result<_>>()?;
+            // The file's beginning is known as well; needed where no mark is far enough back.
+            if marks.first_key_value().is_none_or(|(line, _)| *line > from)
+                || (lead && marks.range(..=from).count() < 2)
+            {
+                marks.insert(0, 0);
+            }
+            Ok(marks)
         })
     }
 }

@@ -22,7 +22,6 @@ CREATE TABLE files (
     dir TEXT NOT NULL,          -- the agent's name of the project, where it has one
     session TEXT,               -- the session that it belongs to
     archived INTEGER NOT NULL,
-    parent TEXT,                -- a sub-agent's file: the session that started it
     dev INTEGER NOT NULL, ino INTEGER NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
     line INTEGER NOT NULL,      -- where the first line begins that was not read to its end
     read INTEGER NOT NULL,      -- how far was read

@@ -5,9 +5,33 @@ use super::{Said, list_at, str_at, string_at, text_of, time_of};
 use arp_agents::codex::{item_completed, item_started, user_text};
 use arp_agents::event::{Event, PlanEntry, PlanStatus, ToolKind, TurnStatus, Usage};
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
-/// A line's events.
-pub(crate) fn events(line: &Value) -> Said {
+/// A conversation, line by line.
+#[derive(Debug, Default)]
+pub(crate) struct Talk {
+    /// Calls whose result was told as a finished item. The same result in the form that the model got it follows.
+    told: HashSet<String>,
+}
+
+impl Talk {
+    /// A line's events.
+    pub(crate) fn events(&mut self, line: &Value) -> Said {
+        let (time, mut events) = events(line);
+        if str_at(line, "type") == Some("event_msg") {
+            let results = events.iter().filter_map(|event| match event {
+                Event::ToolResult { id, .. } => Some(id.clone()),
+                _ => None,
+            });
+            self.told.extend(results);
+        } else {
+            events.retain(|event| !matches!(event, Event::ToolResult { id, .. } if self.told.contains(id)));
+        }
+        (time, events)
+    }
+}
+
+fn events(line: &Value) -> Said {
     let payload = line.get("payload").unwrap_or(&Value::Null);
     let events = match str_at(line, "type") {
         Some("session_meta") => vec![Event::Init {

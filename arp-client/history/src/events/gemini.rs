@@ -54,7 +54,7 @@ fn answer(message: &Value, id: &str) -> Vec<Event> {
             });
         }
     }
-    let text = text_of(message.get("content").unwrap_or(&Value::Null));
+    let text = said(message.get("content"));
     if !text.is_empty() {
         events.push(Event::Text {
             id: id.to_owned(),
@@ -63,8 +63,18 @@ fn answer(message: &Value, id: &str) -> Vec<Event> {
             parent: None,
         });
     }
-    for call in list_at(message, "toolCalls") {
+    let calls = list_at(message, "toolCalls");
+    for call in calls {
         tool(call, &mut events);
+    }
+    // A call that was broken off is only in the content.
+    for call in list_at(message, "content")
+        .iter()
+        .filter_map(|part| part.get("functionCall"))
+    {
+        if !calls.iter().any(|known| known.get("id") == call.get("id")) {
+            tool(call, &mut events);
+        }
     }
     let tokens = |key: &str| message.pointer(&format!("/tokens/{key}")).and_then(Value::as_u64);
     if message.get("tokens").is_some_and(Value::is_object) {
@@ -76,6 +86,15 @@ fn answer(message: &Value, id: &str) -> Vec<Event> {
         }));
     }
     events
+}
+
+/// The text in a content: calls in it are told apart.
+fn said(content: Option<&Value>) -> String {
+    match content {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => parts.iter().filter_map(|part| str_at(part, "text")).collect(),
+        _ => String::new(),
+    }
 }
 
 /// A call, and its result if it has one.
