@@ -8,6 +8,7 @@ pub mod banner;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod defaults;
 pub mod forward;
 pub mod identity;

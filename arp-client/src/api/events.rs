@@ -119,7 +119,7 @@ fn snapshot(state: &Arc<State>) -> Result<Value, super::ApiError> {
             sessions.push(session);
         }
     }
-    sessions.sort_by(|a, b| b.updated_at.cmp(&a.updated_at));
+    sessions.sort_by_key(|session| std::cmp::Reverse(session.updated_at));
     let approvals = state.sessions.approvals(None);
     Ok(json!({"type": "snapshot", "sessions": sessions, "approvals": approvals, "total": total}))
 }

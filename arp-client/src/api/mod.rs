@@ -8,7 +8,9 @@ mod body;
 mod error;
 mod events;
 mod feed;
+mod fs;
 mod guard;
+mod history;
 mod info;
 mod openapi;
 mod proxy;
@@ -24,6 +26,7 @@ pub(crate) use error::ApiError;
 pub(crate) use guard::same_secret;
 
 use crate::command::{Agents, CommandConfig, PeerInfo};
+use arp_history::History;
 use arp_sessions::Sessions;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -39,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct State {
     pub(crate) sessions: Sessions,
     pub(crate) agents: Arc<Agents>,
+    pub(crate) history: Arc<History>,
     pub(crate) config: CommandConfig,
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
@@ -129,14 +133,13 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::ApprovalList => approvals::list(state, &call),
         Op::ApprovalGet => approvals::get(state, &call),
         Op::ApprovalDecide => approvals::decide(state, call).await,
-        Op::SessionFs
-        | Op::Fs
-        | Op::Projects
-        | Op::WorkingDirectories
-        | Op::ProjectSessions
-        | Op::HistoryList
-        | Op::HistoryGet
-        | Op::HistoryDelete => Err(ApiError::not_found()),
+        Op::SessionFs => fs::session(state, &call).await,
+        Op::Fs => fs::machine(state, &call).await,
+        Op::Projects => history::projects(state, &call).await,
+        Op::WorkingDirectories => history::directories(state, &call).await,
+        Op::ProjectSessions | Op::HistoryList => history::list(state, &call).await,
+        Op::HistoryGet => history::get(state, &call).await,
+        Op::HistoryDelete => history::delete(state, &call).await,
     }
 }
 
@@ -145,20 +148,8 @@ fn page(head: &http::request::Parts) -> Answer {
     if head.method != Method::GET && head.method != Method::HEAD {
         return Err(ApiError::method_not_allowed("GET, HEAD"));
     }
-    if head.uri.path() != "/" {
-        return Err(ApiError::not_found());
-    }
-    let mut response = Response::new(full("arpc is running; its API is at api/info\n"));
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    Ok(response)
-}
-
-/// An id that is no session of ours may be one of an agent's history: then the answer says where that is.
-async fn history_hint(_state: &Arc<State>, _id: &str, error: ApiError) -> ApiError {
-    error
+    let page = crate::console::respond(head.uri.path(), &head.headers);
+    page.map(|page| page.map(full)).ok_or_else(ApiError::not_found)
 }
 
 /// An answer in JSON.

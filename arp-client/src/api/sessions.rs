@@ -134,7 +134,7 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
     let id = call.param("id");
     let session = match state.sessions.get(id) {
         Ok(session) => session,
-        Err(error) => return Err(super::history_hint(state, id, error.into()).await),
+        Err(error) => return Err(super::history::hint(state, id, error.into()).await),
     };
     let sequence = wishes::sequence(call)?;
     if call.accepts_sse() || call.query.flag("stream")? {

@@ -6,6 +6,7 @@
 mod agents;
 mod config;
 mod listen;
+mod past;
 
 pub use config::{CommandConfig, McpConfig};
 
@@ -13,7 +14,7 @@ pub(crate) use agents::{AgentState, Agents};
 
 use crate::api;
 use arp_sessions::error::SessionError;
-use arp_sessions::{Leaving, NoPast, PastSessions, Sessions};
+use arp_sessions::{Leaving, PastSessions, Sessions};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -91,13 +92,15 @@ impl CommandMode {
     pub async fn start(config: CommandConfig) -> Result<Self, CommandError> {
         config.check().map_err(CommandError::Config)?;
         let agents = Arc::new(Agents::new(&config)?);
-        let past: Arc<dyn PastSessions> = Arc::new(NoPast);
+        let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
+        let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
         let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let state = Arc::new(api::State {
             sessions,
             agents,
+            history,
             config,
             started: Instant::now(),
             stop: stop.clone(),
@@ -113,6 +116,12 @@ impl CommandMode {
         // Versions are asked for before the first visitor wants to know them.
         let agents = Arc::clone(&mode.state.agents);
         mode.tasks.spawn(async move { agents.all().await });
+        let history = Arc::clone(&mode.state.history);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = history.scan() {
+                tracing::warn!(%error, "cannot read the agents' histories");
+            }
+        });
         Ok(mode)
     }
 
