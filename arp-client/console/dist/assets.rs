@@ -1,20 +1,20 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-uBo0oozr.js",
+        path: "assets/Files-Cj9_XJon.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "1053f9998ee48588",
+        tag: "a71d1c52375499ea",
         immutable: true,
-        identity: include_bytes!("assets/Files-uBo0oozr.js"),
-        compressed: Some((include_bytes!("assets/Files-uBo0oozr.js.gz"), include_bytes!("assets/Files-uBo0oozr.js.br"))),
+        identity: include_bytes!("assets/Files-Cj9_XJon.js"),
+        compressed: Some((include_bytes!("assets/Files-Cj9_XJon.js.gz"), include_bytes!("assets/Files-Cj9_XJon.js.br"))),
     },
     Asset {
-        path: "assets/index-BBgOboFM.js",
+        path: "assets/index-D57-UURp.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "29669baf976a26fc",
+        tag: "6ec4e61ed55c2243",
         immutable: true,
-        identity: include_bytes!("assets/index-BBgOboFM.js"),
-        compressed: Some((include_bytes!("assets/index-BBgOboFM.js.gz"), include_bytes!("assets/index-BBgOboFM.js.br"))),
+        identity: include_bytes!("assets/index-D57-UURp.js"),
+        compressed: Some((include_bytes!("assets/index-D57-UURp.js.gz"), include_bytes!("assets/index-D57-UURp.js.br"))),
     },
     Asset {
         path: "assets/index-m0sw8Luu.css",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "43483174c3eb982d",
+        tag: "25d0e2959ec06285",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

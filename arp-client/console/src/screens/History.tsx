@@ -5,7 +5,7 @@ import { ago, t } from '../i18n';
 import { call, seg } from '../net/api';
 import { Timeline } from '../model/timeline';
 import type { Entry } from '../model/events';
-import type { HistoryPage, PastSession, Project, Session } from '../net/types';
+import { timeOf, type HistoryPage, type PastSession, type Project, type Session } from '../net/types';
 import { entryOf } from '../state/session';
 import { back, go, hrefOf } from '../state/route';
 import { nameOf, roomOf, rooms, type Room } from '../state/machines';
@@ -41,7 +41,7 @@ function Projects({ room, agent }: { room: Room; agent: string }) {
   if (error) return <Failed error={error} onRetry={again} />;
   if (!value) return <Loading />;
   if (!value.projects.length) return <Empty icon="history" title={t.historyEmpty} />;
-  const time = (project: Project): number => (project.most_recent_session ? Date.parse(project.most_recent_session) || 0 : 0);
+  const time = (project: Project): number => timeOf(project.most_recent_session) || timeOf(project.created_at);
   return (
     <ul class="rows cards">
       {[...value.projects].sort((a, b) => time(b) - time(a)).map((project) => (
@@ -73,8 +73,8 @@ function Sessions({ room, agent, project }: { room: Room; agent: string; project
           <li key={session.id}>
             <a href={hrefOf({ name: 'history', machine: room.machine.id, agent, project, id: session.id })}>
               <span class="two">
-                <b class="clip2">{session.first_message || t.untitled}</b>
-                <span class="soft">{ago(Date.parse(session.message_timestamp ?? session.created_at ?? ''))}{session.message_count ? ` · ${t.messagesN(session.message_count)}` : ''}</span>
+                <b class="clip2">{session.title || session.first_message || t.untitled}</b>
+                <span class="soft">{ago(timeOf(session.updated_at ?? session.message_timestamp ?? session.created_at))}{session.message_count ? ` · ${t.messagesN(session.message_count)}` : ''}</span>
               </span>
               {session.live_session_id && <span class="tag run">{t.live}</span>}
               <Icon name="right" size={15} />
@@ -146,7 +146,7 @@ function Reader({ room, agent, project, id }: { room: Room; agent: string; proje
   return (
     <div class="screen session">
       <Header
-        title={past?.first_message || t.history}
+        title={past?.title || past?.first_message || t.history}
         sub={<><AgentMark executor={agent} size={13} /><span>{t.readOnly}</span></>}
         fallback={{ name: 'history', machine: room.machine.id, agent, project, id: '' }}
       >

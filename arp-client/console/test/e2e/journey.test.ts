@@ -62,9 +62,9 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
 
   test('a_tap_and_a_sentence_start_a_session_that_streams', async () => {
     await open(size);
-    await begin('say The quick brown fox jumps over the lazy dog.');
+    await begin(`say The quick brown fox jumps over the lazy dog.${' It does so again and again.'.repeat(8)}`);
     await page.locator('.md.streaming').waitFor();
-    await said('lazy dog.');
+    await said('again and again.');
     await done();
     await page.locator('.usage', { hasText: '$0.08' }).waitFor();
   });
