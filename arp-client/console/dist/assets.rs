@@ -1,20 +1,20 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-Cj9_XJon.js",
+        path: "assets/Files-DsrESwu1.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "a71d1c52375499ea",
+        tag: "ff51d1f3c18c861d",
         immutable: true,
-        identity: include_bytes!("assets/Files-Cj9_XJon.js"),
-        compressed: Some((include_bytes!("assets/Files-Cj9_XJon.js.gz"), include_bytes!("assets/Files-Cj9_XJon.js.br"))),
+        identity: include_bytes!("assets/Files-DsrESwu1.js"),
+        compressed: Some((include_bytes!("assets/Files-DsrESwu1.js.gz"), include_bytes!("assets/Files-DsrESwu1.js.br"))),
     },
     Asset {
-        path: "assets/index-D57-UURp.js",
+        path: "assets/index-UvYcYhVM.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "6ec4e61ed55c2243",
+        tag: "4b38951a5f383c0d",
         immutable: true,
-        identity: include_bytes!("assets/index-D57-UURp.js"),
-        compressed: Some((include_bytes!("assets/index-D57-UURp.js.gz"), include_bytes!("assets/index-D57-UURp.js.br"))),
+        identity: include_bytes!("assets/index-UvYcYhVM.js"),
+        compressed: Some((include_bytes!("assets/index-UvYcYhVM.js.gz"), include_bytes!("assets/index-UvYcYhVM.js.br"))),
     },
     Asset {
         path: "assets/index-m0sw8Luu.css",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "25d0e2959ec06285",
+        tag: "b36747905346eeac",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

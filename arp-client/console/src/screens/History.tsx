@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { ago, t } from '../i18n';
-import { call, seg } from '../net/api';
+import { ApiError, call, seg } from '../net/api';
 import { Timeline } from '../model/timeline';
 import type { Entry } from '../model/events';
 import { timeOf, type HistoryPage, type PastSession, type Project, type Session } from '../net/types';
@@ -38,6 +38,7 @@ export function useLoad<T>(load: () => Promise<T>, on: readonly unknown[]): { va
 /** Projects, newest first. */
 function Projects({ room, agent }: { room: Room; agent: string }) {
   const { value, error, again } = useLoad(() => call<{ projects: Project[] }>(room.machine, 'GET', `api/${agent}/projects`), [room, agent]);
+  if (error instanceof ApiError && error.code === 'no_history') return <Empty icon="history" title={t.historyEmpty} />;
   if (error) return <Failed error={error} onRetry={again} />;
   if (!value) return <Loading />;
   if (!value.projects.length) return <Empty icon="history" title={t.historyEmpty} />;
@@ -130,6 +131,7 @@ function Reader({ room, agent, project, id }: { room: Room; agent: string; proje
     return timeline.items;
   }, [entries]);
 
+  const gone = Boolean(error) && !entries.length;
   const go_on = (fork: boolean): void => {
     setStarting(true);
     void attempt(async () => {
@@ -150,14 +152,15 @@ function Reader({ room, agent, project, id }: { room: Room; agent: string; proje
         sub={<><AgentMark executor={agent} size={13} /><span>{t.readOnly}</span></>}
         fallback={{ name: 'history', machine: room.machine.id, agent, project, id: '' }}
       >
-        <button type="button" class="ghost round" aria-label={t.deleteSession} onClick={() => setRemoving(true)}><Icon name="trash" /></button>
+        {!gone && <button type="button" class="ghost round" aria-label={t.deleteSession} onClick={() => setRemoving(true)}><Icon name="trash" /></button>}
       </Header>
       {error && !entries.length ? <Failed error={error} onRetry={() => void load()} /> : !entries.length && busy ? <Loading /> : (
         <div class="timeline">
           <VirtualList items={items} estimate={estimateRow} label={t.history} render={(item) => <div class={`col k-${item.kind}`}><Row item={item} /></div>} />
         </div>
       )}
-      <div class="dock">
+      {!gone && <div class="dock">
+        {next !== null && !busy && entries.length > 0 && <div class="center"><button type="button" class="button" onClick={() => void load()}>{t.loadMore}</button></div>}
         {past?.live_session_id ? (
           <a class="button primary big" href={hrefOf({ name: 'session', machine: room.machine.id, id: past.live_session_id })}>{t.openLive}</a>
         ) : (
@@ -177,7 +180,7 @@ function Reader({ room, agent, project, id }: { room: Room; agent: string; proje
             </div>
           </form>
         )}
-      </div>
+      </div>}
       {removing && <Confirm title={t.deleteSession} text={t.deleteText} action={t.del} onNo={() => setRemoving(false)} onYes={async () => {
         await call(room.machine, 'DELETE', `api/${agent}/sessions/${seg(id)}`);
         setRemoving(false);

@@ -238,7 +238,8 @@ function Live({ room, id }: { room: Room; id: string }) {
       {sheet === 'delete' && <Confirm title={t.deleteSession} text={t.deleteText} action={t.del} onNo={() => show('')} onYes={async () => {
         await open.remove();
         show('');
-        back();
+        // Not a step back: that may be this session's own history, which is gone too.
+        go({ name: 'inbox' }, true);
       }} />}
     </div>
   );

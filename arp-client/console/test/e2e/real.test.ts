@@ -33,6 +33,7 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
     await machine.stop();
   });
   afterEach(async () => {
+    if (process.env['SHOT']) await page.screenshot({ path: process.env['SHOT'] });
     expect(faults.get(page)).toEqual([]);
     await context.close();
   });

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { liveMachine } from '../../dev/mock/data';
 import { MockServer } from '../../dev/mock/server';
 import { device, faults, openBrowser, seriousFaults, type Look } from './browser';
+import { shrink } from './png';
 
 const OUT = process.env['SCREENSHOTS_DIR'] ?? join(import.meta.dirname, '../../../../docs/screenshots');
 const MAKE = Boolean(process.env['SCREENSHOTS']);
@@ -80,7 +81,7 @@ const screens: [string, (page: Page) => Promise<void>][] = [
 
 describe.each(looks)('$size $theme', (look) => {
   test.each(screens)('%s', async (name, reach) => {
-    const context = await device(browser, { ...look, scale: MAKE ? 2 : 1 });
+    const context = await device(browser, { ...look, scale: 1 });
     const page = await context.newPage();
     server.away = false;
     await page.goto(`${base}/?token=demo`);
@@ -88,7 +89,11 @@ describe.each(looks)('$size $theme', (look) => {
     await page.locator('.item').first().waitFor();
     await reach(page);
     await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.effect?.getComputedTiming().iterations === Infinity ? null : animation.finished.catch(() => null))));
-    if (MAKE) await page.screenshot({ path: join(OUT, `${name}-${look.size}-${look.theme}.png`) });
+    if (MAKE) {
+      const path = join(OUT, `${name}-${look.size}-${look.theme}.png`);
+      await page.screenshot({ path });
+      shrink(path);
+    }
     const spill = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     expect(spill).toBeLessThanOrEqual(0);
     expect(await seriousFaults(page)).toEqual([]);
