@@ -1,28 +1,28 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-DsrESwu1.js",
+        path: "assets/Files-ZxjU4sKg.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "ff51d1f3c18c861d",
+        tag: "914ae22c9f58fcc5",
         immutable: true,
-        identity: include_bytes!("assets/Files-DsrESwu1.js"),
-        compressed: Some((include_bytes!("assets/Files-DsrESwu1.js.gz"), include_bytes!("assets/Files-DsrESwu1.js.br"))),
+        identity: include_bytes!("assets/Files-ZxjU4sKg.js"),
+        compressed: Some((include_bytes!("assets/Files-ZxjU4sKg.js.gz"), include_bytes!("assets/Files-ZxjU4sKg.js.br"))),
     },
     Asset {
-        path: "assets/index-UvYcYhVM.js",
-        content_type: "text/javascript; charset=utf-8",
-        tag: "4b38951a5f383c0d",
-        immutable: true,
-        identity: include_bytes!("assets/index-UvYcYhVM.js"),
-        compressed: Some((include_bytes!("assets/index-UvYcYhVM.js.gz"), include_bytes!("assets/index-UvYcYhVM.js.br"))),
-    },
-    Asset {
-        path: "assets/index-m0sw8Luu.css",
+        path: "assets/index-CNcqNELB.css",
         content_type: "text/css; charset=utf-8",
-        tag: "5b194cee55017ad9",
+        tag: "0f3d28f7fb1c2d07",
         immutable: true,
-        identity: include_bytes!("assets/index-m0sw8Luu.css"),
-        compressed: Some((include_bytes!("assets/index-m0sw8Luu.css.gz"), include_bytes!("assets/index-m0sw8Luu.css.br"))),
+        identity: include_bytes!("assets/index-CNcqNELB.css"),
+        compressed: Some((include_bytes!("assets/index-CNcqNELB.css.gz"), include_bytes!("assets/index-CNcqNELB.css.br"))),
+    },
+    Asset {
+        path: "assets/index-DiDQt9Hz.js",
+        content_type: "text/javascript; charset=utf-8",
+        tag: "de1ffe6c98627b5c",
+        immutable: true,
+        identity: include_bytes!("assets/index-DiDQt9Hz.js"),
+        compressed: Some((include_bytes!("assets/index-DiDQt9Hz.js.gz"), include_bytes!("assets/index-DiDQt9Hz.js.br"))),
     },
     Asset {
         path: "icon-192.png",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "b36747905346eeac",
+        tag: "b85001e5d565bc0e",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

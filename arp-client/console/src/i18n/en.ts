@@ -161,8 +161,6 @@ export const en = {
   started: 'Started',
   updated: 'Last activity',
   agentId: 'Agent’s session id',
-  chooseSession: 'Choose a session',
-  chooseSessionText: 'or start a new one. Keys: j and k move, a allows, d denies, Ctrl K opens the palette.',
   toolWords: {
     command: 'Command', edit: 'Edit', read: 'Read', search: 'Search', fetch: 'Fetch', task: 'Sub-agent',
     plan: 'Plan', question: 'Question', mcp: 'Tool', other: 'Tool',

@@ -154,8 +154,6 @@ export const zh: Dictionary = {
   started: '开始于',
   updated: '最近活动',
   agentId: '智能体的会话编号',
-  chooseSession: '选择一个会话',
-  chooseSessionText: '或新建一个。快捷键：j、k 移动，a 允许，d 拒绝，Ctrl K 打开面板。',
   toolWords: {
     command: '命令', edit: '修改', read: '读取', search: '搜索', fetch: '抓取', task: '子智能体',
     plan: '计划', question: '提问', mcp: '工具', other: '工具',

@@ -123,7 +123,7 @@ function Timeline({ open, label }: { open: OpenSession; label: string }) {
         estimate={(item) => (item.kind === 'start' ? 44 : estimateRow(item))}
         onNearTop={() => void open.loadOlder()}
         onEnd={(ended) => setAway(!ended)}
-        render={(item) => (item.kind === 'start' ? <p class="beginning">{atStart ? t.beginning : t.loadOlder}</p> : <div class={`col k-${item.kind}`}><Row item={item} /></div>)}
+        render={(item) => (item.kind === 'start' ? <p class="beginning">{!atStart ? t.loadOlder : items.length > 60 ? t.beginning : ''}</p> : <div class={`col k-${item.kind}`}><Row item={item} /></div>)}
       />
       {away && (
         <button type="button" class="to-end" onClick={() => handle.current.toEnd()}>

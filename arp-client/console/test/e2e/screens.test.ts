@@ -53,6 +53,27 @@ const screens: [string, (page: Page) => Promise<void>][] = [
     await page.locator('.card-head', { hasText: 'Look for other' }).click();
     await page.locator('.card-head', { hasText: 'src/login.ts' }).last().click();
   }],
+  ['inbox-zh', async (page) => {
+    await page.getByRole('link', { name: 'Settings' }).click();
+    await page.getByRole('radio', { name: '中文' }).check({ force: true });
+    await page.evaluate(() => { location.hash = '#/'; });
+    await page.getByRole('heading', { name: /等你处理/ }).waitFor();
+  }],
+  ['menu', async (page) => {
+    await page.getByText('Login accepts the password').first().click();
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.getByText('Copy into a new session').waitFor();
+  }],
+  ['palette', async (page) => {
+    await page.keyboard.press('Control+k');
+    await page.locator('.palette li').nth(4).waitFor();
+  }],
+  ['landing', async (page) => {
+    await page.context().clearCookies();
+    await page.evaluate(() => { sessionStorage.clear(); });
+    await page.goto(`${base}/?`);
+    await page.getByRole('heading', { name: 'Which machine?' }).waitFor();
+  }],
   ['new', async (page) => {
     await page.getByRole('link', { name: 'What should be done?' }).click();
     await page.getByRole('button', { name: 'Start' }).waitFor();
