@@ -1,6 +1,7 @@
 //! TCP mode: what comes through a tunnel goes to the local service, and back, byte for byte.
 
 use crate::defaults as d;
+use arp_common::error_body::ErrorBody;
 use arp_common::net;
 use arp_common::protocol::TunnelKind;
 use arp_common::relay::{Transferred, copy_both};
