@@ -128,6 +128,7 @@ impl AcpDriver {
     }
 
     fn opened(&mut self, answer: &Value) -> Vec<Action> {
+        let loaded = self.session.is_some();
         let Some(id) = string_at(answer, "sessionId").or_else(|| self.session.clone()) else {
             return self.fatal(format!("{} opened a session without an id", self.agent));
         };
@@ -135,7 +136,7 @@ impl AcpDriver {
         self.choices = Choices::read(answer);
         let models = self.choices.model.offered.clone();
         let mut actions = vec![Action::SessionId(id), Action::Emit(self.init_event(models))];
-        if self.habits.replays_after_load && self.options.resume != Resume::New {
+        if self.habits.replays_after_load && loaded {
             self.phase = Phase::Replaying;
         } else {
             actions.extend(self.settle());
