@@ -4,7 +4,16 @@
 //! [`Action`]s that come back. A driver is deterministic: fed the same output lines and the same sent lines
 //! in the same order it arrives in the same state. That is how a session survives a restart of `arpc`: the
 //! log holds both directions, and a fresh driver is brought up by [`Driver::replay_sent`] and
-//! [`Driver::on_line`], whose `Send` actions are dropped while replaying.
+//! [`Driver::on_line`], whose `Send` actions are dropped while replaying. Both directions replayed give the
+//! same events as they gave live, so a log of raw lines is all that has to be kept.
+//!
+//! A `Send` that comes up in the replay and has no line in the log was lost in a crash between reading and
+//! writing: the owner sends it then. Prompts aside, what is sent depends on nothing but what was read, so a
+//! comparison of the lines tells which.
+//!
+//! One driver serves one process. A session that outlives its process (parked and resumed) gets a new driver
+//! with the new process, told by [`LaunchOptions::run`](crate::agent::LaunchOptions::run) that it is a later
+//! one, so that the ids it makes do not repeat.
 
 use crate::event::{Approval, ApprovalOutcome, Event};
 use serde::{Deserialize, Serialize};
@@ -20,17 +29,26 @@ pub enum Action {
     Emit(Event),
     /// The agent's own id of this session became known.
     SessionId(String),
-    /// The agent waits for a decision; answer with [`Command::Decide`]. Also told to readers by the owner.
+    /// The agent waits for a decision; answer with [`Command::Decide`]. Also told to readers by the owner
+    /// (the driver does not emit [`Event::Approval`] besides).
     Ask(Approval),
-    /// A question asked before is void. Also told to readers by the owner.
-    Void {
+    /// A question asked before no longer waits: a decision was sent ([`Command::Decide`] and its replay give
+    /// this too), or it is void. Also told to readers by the owner (the driver does not emit
+    /// [`Event::ApprovalResolved`] besides).
+    Resolved {
         /// Which.
         approval_id: String,
-        /// Why it is void.
+        /// What became of it. A denial that the owner sent because time was up is `Denied` here; the owner
+        /// knows better.
         outcome: ApprovalOutcome,
+        /// The reason given with a denial.
+        message: Option<String>,
     },
     /// The agent is ready for the first prompt.
     Ready,
+    /// The agent began a turn that nobody asked for (something it ran in the background reported back). It
+    /// ends as any turn does; prompts wait until then.
+    TurnBegan,
     /// A turn ended (the matching [`Event::TurnEnd`] is emitted besides); the next prompt may be sent.
     TurnEnded,
     /// The session cannot go on (unknown id to resume, protocol broken). The owner ends the process.
@@ -42,9 +60,9 @@ pub enum Action {
 pub enum Command {
     /// Begin the conversation (handshake of the protocol). Given once, before anything else.
     Start,
-    /// The next turn. Only given when no turn runs: the owner queues.
+    /// The next turn. Only given when the driver is [`Action::Ready`] and no turn runs: the owner queues.
     Prompt {
-        /// Idempotency id, for the event.
+        /// Idempotency id, for the event. It travels in the line that is sent, so a replay has it too.
         id: Option<String>,
         /// What the user says.
         text: String,
@@ -58,9 +76,11 @@ pub enum Command {
         /// What.
         decision: Decision,
     },
-    /// Use another model from the next turn on.
+    /// Use another model from the next turn on. (A log is replayed with the options of its launch as they
+    /// were; changes are in the log. A later process is launched with the newest.)
     SetModel(String),
-    /// Use another permission mode.
+    /// Use another permission mode. [`PermissionMode::BypassPermissions`] is refused unless the options of
+    /// the launch allowed it.
     SetPermissionMode(PermissionMode),
 }
 
@@ -92,10 +112,11 @@ pub enum Decision {
 }
 
 /// Permission modes in our words; each driver translates to its agent's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PermissionMode {
     /// Ask before anything that changes something.
+    #[default]
     Default,
     /// Edits of files pass, the rest asks.
     AcceptEdits,
@@ -111,6 +132,9 @@ pub enum CommandError {
     /// This agent has no such ability; the text says which.
     #[error("{0}")]
     Unsupported(String),
+    /// The machine's owner did not allow it; the text says what would.
+    #[error("{0}")]
+    Forbidden(String),
     /// No approval of that id waits.
     #[error("no approval {0} is waiting")]
     UnknownApproval(String),
@@ -139,10 +163,12 @@ pub trait Driver: Send {
     /// [`CommandError`] when this agent cannot do it, or not now.
     fn command(&mut self, command: Command) -> Result<Vec<Action>, CommandError>;
 
-    /// While replaying a log: a line that an earlier driver sent to the process.
-    fn replay_sent(&mut self, line: &str);
+    /// While replaying a log: a line that an earlier driver sent to the process. Gives the actions that the
+    /// command gave when it was live, without the `Send`.
+    fn replay_sent(&mut self, line: &str) -> Vec<Action>;
 
     /// The process ended. Voids what waits, and ends a running turn as failed (or interrupted, if that was
-    /// asked for); `stderr_tail` is for the message.
+    /// asked for); `stderr_tail` is for the message. A process that ends before it was ready is
+    /// [`Action::Fatal`]: it told why on standard error, if anywhere.
     fn on_exit(&mut self, exit: Exit, stderr_tail: &str) -> Vec<Action>;
 }

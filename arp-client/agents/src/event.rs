@@ -21,6 +21,9 @@ pub enum Event {
         cwd: Option<String>,
         /// The agent's own name of its permission mode.
         permission_mode: Option<String>,
+        /// Models that may be chosen, where the agent tells; only with the first one.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        models: Vec<ModelChoice>,
     },
     /// A prompt that was given to the agent.
     UserMessage {
@@ -132,6 +135,15 @@ pub enum Event {
         /// The agent's own object.
         data: Value,
     },
+}
+
+/// A model that may be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelChoice {
+    /// What to give as `model`.
+    pub id: String,
+    /// What to show.
+    pub name: String,
 }
 
 /// What sort of tool a call is.

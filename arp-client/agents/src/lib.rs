@@ -6,5 +6,17 @@
 //! lines and answers with actions, so the same code serves a live process, a log that is replayed after a
 //! restart, and a test.
 
+pub mod acp;
+pub mod agent;
+pub mod card;
+pub mod catalog;
+pub mod claude;
+pub mod codex;
+pub mod diff;
+pub mod discover;
 pub mod driver;
 pub mod event;
+
+mod options;
+mod rpc;
+mod text;

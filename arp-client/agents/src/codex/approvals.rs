@@ -1,0 +1,344 @@
+//! What Codex asks for: commands, edits, wider permissions, questions, tools and forms of MCP servers.
+
+use super::items::{bare_command, changes};
+use crate::driver::{CommandError, Decision};
+use crate::event::{Approval, ApprovalOutcome, FileChange, Question, ToolKind};
+use crate::text::{array_at, one_line, str_at, string_at};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// A request that waits for a decision.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// The request's own id, to answer with.
+    pub(super) rpc_id: Value,
+    sort: Sort,
+    params: Value,
+}
+
+/// What sort of request, which is what sort of answer it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    /// `{"decision": …}`
+    Command,
+    /// `{"decision": …}`
+    Edit,
+    /// `{"permissions": …, "scope": …}`
+    Permissions,
+    /// `{"answers": …}`
+    Questions,
+    /// `{"action": …}`: may a server's tool run?
+    McpTool,
+    /// `{"action": …, "content": …}`: a server's form.
+    Form,
+}
+
+/// Reads a server request that is an approval: what waits, and what to ask. `None` for any other request.
+/// `item` is the item it is about, when that is known.
+pub(super) fn asked(
+    id: String,
+    rpc_id: Value,
+    method: &str,
+    params: Value,
+    item: Option<&Value>,
+) -> Option<(Waiting, Approval)> {
+    let sort = match method {
+        "item/commandExecution/requestApproval" => Sort::Command,
+        "item/fileChange/requestApproval" => Sort::Edit,
+        "item/permissions/requestApproval" => Sort::Permissions,
+        "item/tool/requestUserInput" => Sort::Questions,
+        "mcpServer/elicitation/request" => {
+            let about_tool = params
+                .pointer("/_meta/codex_approval_kind")
+                .and_then(Value::as_str);
+            if about_tool == Some("mcp_tool_call") {
+                Sort::McpTool
+            } else {
+                Sort::Form
+            }
+        }
+        _ => return None,
+    };
+    let mut approval = Approval {
+        id,
+        tool_call_id: string_at(&params, "itemId"),
+        tool_name: String::new(),
+        kind: ToolKind::Other,
+        title: String::new(),
+        reason: string_at(&params, "reason").filter(|reason| !reason.is_empty()),
+        input: Value::Null,
+        changes: Vec::new(),
+        can_allow_session: false,
+        can_edit: false,
+        questions: Vec::new(),
+    };
+    match sort {
+        Sort::Command => command(&mut approval, &params),
+        Sort::Edit => edit(&mut approval, &params, item),
+        Sort::Permissions => {
+            "permissions".clone_into(&mut approval.tool_name);
+            "Wider permissions".clone_into(&mut approval.title);
+            approval.input = json!({"permissions": params.get("permissions"), "cwd": params.get("cwd")});
+            approval.can_allow_session = true;
+        }
+        Sort::Questions => {
+            "requestUserInput".clone_into(&mut approval.tool_name);
+            approval.kind = ToolKind::Question;
+            approval.input = json!({"questions": params.get("questions")});
+            approval.questions = array_at(&params, "questions").iter().map(question).collect();
+            approval.title = approval
+                .questions
+                .first()
+                .map(|first| one_line(&first.text))
+                .unwrap_or_default();
+        }
+        Sort::McpTool => mcp_tool(&mut approval, &params),
+        Sort::Form => form(&mut approval, &params),
+    }
+    Some((Waiting { rpc_id, sort, params }, approval))
+}
+
+impl Waiting {
+    /// The result to answer with.
+    pub(super) fn answer(&self, decision: &Decision) -> Result<Value, CommandError> {
+        let allowed = matches!(decision, Decision::Allow { .. });
+        if let Decision::Allow {
+            updated_input: Some(_),
+            ..
+        } = decision
+        {
+            return Err(CommandError::Unsupported(
+                "Codex cannot run a tool with changed arguments; deny it and say what to do instead"
+                    .to_owned(),
+            ));
+        }
+        let for_session = matches!(
+            decision,
+            Decision::Allow {
+                for_session: true,
+                ..
+            }
+        );
+        let stop = matches!(decision, Decision::Deny { interrupt: true, .. });
+        let result = match self.sort {
+            Sort::Command | Sort::Edit => {
+                let word = match () {
+                    () if for_session => "acceptForSession",
+                    () if allowed => "accept",
+                    () if stop => "cancel",
+                    () => "decline",
+                };
+                json!({"decision": word})
+            }
+            Sort::Permissions => json!({
+                "permissions": if allowed { self.granted() } else { json!({}) },
+                "scope": if for_session { "session" } else { "turn" },
+            }),
+            Sort::Questions => json!({"answers": self.answers(decision)}),
+            Sort::McpTool | Sort::Form => {
+                let action = match () {
+                    () if allowed => "accept",
+                    () if stop => "cancel",
+                    () => "decline",
+                };
+                let content = if allowed {
+                    self.content(decision)
+                } else {
+                    Value::Null
+                };
+                let remember = if for_session {
+                    json!({"persist": "session"})
+                } else {
+                    Value::Null
+                };
+                json!({"action": action, "content": content, "_meta": remember})
+            }
+        };
+        Ok(result)
+    }
+
+    /// What an answer that was sent meant.
+    pub(super) fn outcome(&self, result: &Value) -> ApprovalOutcome {
+        let allowed = match self.sort {
+            Sort::Command | Sort::Edit => match str_at(result, "decision") {
+                Some("acceptForSession") => return ApprovalOutcome::AllowedForSession,
+                decision => decision == Some("accept"),
+            },
+            Sort::Permissions => result
+                .get("permissions")
+                .and_then(Value::as_object)
+                .is_some_and(|p| !p.is_empty()),
+            Sort::Questions => result
+                .get("answers")
+                .and_then(Value::as_object)
+                .is_some_and(|a| !a.is_empty()),
+            Sort::McpTool | Sort::Form => str_at(result, "action") == Some("accept"),
+        };
+        let session = str_at(result, "scope") == Some("session")
+            || result.pointer("/_meta/persist").and_then(Value::as_str) == Some("session");
+        match (allowed, session) {
+            (false, _) => ApprovalOutcome::Denied,
+            (true, true) => ApprovalOutcome::AllowedForSession,
+            (true, false) => ApprovalOutcome::Allowed,
+        }
+    }
+
+    /// The permissions asked for, in the form in which they are granted (without the parts that are null).
+    fn granted(&self) -> Value {
+        let asked = self
+            .params
+            .get("permissions")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        Value::Object(asked.into_iter().filter(|(_, value)| !value.is_null()).collect())
+    }
+
+    /// Answers by the id of the question.
+    fn answers(&self, decision: &Decision) -> Value {
+        let Decision::Allow { answers, .. } = decision else {
+            return json!({});
+        };
+        let mut by_id = Map::new();
+        for question in array_at(&self.params, "questions") {
+            let text = str_at(question, "question").unwrap_or_default();
+            if let (Some(id), Some(answer)) = (str_at(question, "id"), answers.get(text)) {
+                by_id.insert(id.to_owned(), json!({"answers": [answer]}));
+            }
+        }
+        Value::Object(by_id)
+    }
+
+    /// The fields of a form, filled in and of the types that its schema wants.
+    fn content(&self, decision: &Decision) -> Value {
+        let Decision::Allow { answers, .. } = decision else {
+            return Value::Null;
+        };
+        let mut content = Map::new();
+        for (name, schema) in fields(&self.params) {
+            if let Some(answer) = answers.get(&field_text(name, schema)) {
+                content.insert(name.clone(), typed(schema, answer));
+            }
+        }
+        Value::Object(content)
+    }
+}
+
+fn command(approval: &mut Approval, params: &Value) {
+    let command = str_at(params, "command").unwrap_or_default();
+    "commandExecution".clone_into(&mut approval.tool_name);
+    approval.kind = ToolKind::Command;
+    approval.title = one_line(bare_command(command));
+    approval.input = json!({"command": command, "cwd": params.get("cwd")});
+    if let Some(network) = params
+        .get("networkApprovalContext")
+        .filter(|context| !context.is_null())
+    {
+        approval.input["network"] = network.clone();
+        if approval.title.is_empty() {
+            approval.title = format!(
+                "Network access to {}",
+                str_at(network, "host").unwrap_or("a host")
+            );
+        }
+    }
+    approval.can_allow_session = true;
+}
+
+/// The request has no diff; the item that it is about has.
+fn edit(approval: &mut Approval, params: &Value, item: Option<&Value>) {
+    let edits: Vec<FileChange> = item.map(changes).unwrap_or_default();
+    "fileChange".clone_into(&mut approval.tool_name);
+    approval.kind = ToolKind::Edit;
+    approval.title = match edits.as_slice() {
+        [] => string_at(params, "grantRoot").unwrap_or_else(|| "Edit files".to_owned()),
+        [one] => one.path.clone(),
+        [first, rest @ ..] => format!("{} and {} more", first.path, rest.len()),
+    };
+    approval.input =
+        json!({"changes": item.and_then(|item| item.get("changes")), "grantRoot": params.get("grantRoot")});
+    approval.changes = edits;
+    approval.can_allow_session = true;
+}
+
+fn mcp_tool(approval: &mut Approval, params: &Value) {
+    let server = str_at(params, "serverName").unwrap_or_default();
+    let meta = params.get("_meta").unwrap_or(&Value::Null);
+    let tool = str_at(meta, "tool_name").unwrap_or_default();
+    approval.tool_name = format!("mcp__{server}__{tool}");
+    approval.kind = ToolKind::Mcp;
+    approval.title = format!("{tool} ({server})");
+    approval.reason = string_at(params, "message");
+    approval.input = meta.get("tool_params").cloned().unwrap_or_default();
+    let persist = meta.get("persist").unwrap_or(&Value::Null);
+    approval.can_allow_session = persist.as_str() == Some("session")
+        || persist
+            .as_array()
+            .is_some_and(|ways| ways.iter().any(|way| way.as_str() == Some("session")));
+}
+
+fn form(approval: &mut Approval, params: &Value) {
+    let server = str_at(params, "serverName").unwrap_or_default();
+    let message = string_at(params, "message").unwrap_or_default();
+    approval.tool_name = format!("mcp__{server}");
+    approval.kind = ToolKind::Question;
+    approval.title = one_line(&message);
+    approval.reason = Some(message);
+    approval.input =
+        json!({"server": server, "url": params.get("url"), "schema": params.get("requestedSchema")});
+    approval.questions = fields(params)
+        .map(|(name, schema)| Question {
+            text: field_text(name, schema),
+            header: Some(name.clone()),
+            options: match str_at(schema, "type") {
+                Some("boolean") => vec!["true".to_owned(), "false".to_owned()],
+                _ => array_at(schema, "enum")
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect(),
+            },
+            multiple: false,
+        })
+        .collect();
+}
+
+fn question(question: &Value) -> Question {
+    Question {
+        text: string_at(question, "question").unwrap_or_default(),
+        header: string_at(question, "header"),
+        options: array_at(question, "options")
+            .iter()
+            .filter_map(|option| string_at(option, "label"))
+            .collect(),
+        multiple: false,
+    }
+}
+
+fn fields(params: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    params
+        .pointer("/requestedSchema/properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+}
+
+fn field_text(name: &str, schema: &Value) -> String {
+    ["description", "title"]
+        .iter()
+        .find_map(|key| string_at(schema, key))
+        .unwrap_or_else(|| name.to_owned())
+}
+
+fn typed(schema: &Value, answer: &str) -> Value {
+    let parsed = match str_at(schema, "type") {
+        Some("boolean") => answer.parse::<bool>().ok().map(Value::from),
+        Some("integer") => answer.parse::<i64>().ok().map(Value::from),
+        Some("number") => answer.parse::<f64>().ok().map(Value::from),
+        _ => None,
+    };
+    parsed.unwrap_or_else(|| Value::from(answer))
+}
+
+/// Approvals that wait, by their id.
+pub(super) type Approvals = BTreeMap<String, Waiting>;

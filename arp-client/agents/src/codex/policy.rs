@@ -1,0 +1,48 @@
+//! Our permission modes in Codex's two terms: when it asks, and what its sandbox lets pass.
+
+use crate::driver::PermissionMode;
+use serde_json::{Value, json};
+
+/// When Codex asks.
+pub(super) fn approval_policy(mode: PermissionMode) -> &'static str {
+    match mode {
+        // Asks for every command and edit; what is allowed then runs outside of the sandbox.
+        PermissionMode::Default => "untrusted",
+        // Asks to leave the sandbox.
+        PermissionMode::AcceptEdits => "on-request",
+        PermissionMode::Plan | PermissionMode::BypassPermissions => "never",
+    }
+}
+
+/// What passes without asking.
+pub(super) fn sandbox_policy(mode: PermissionMode) -> Value {
+    match mode {
+        PermissionMode::Default | PermissionMode::Plan => json!({"type": "readOnly", "networkAccess": false}),
+        PermissionMode::AcceptEdits => json!({
+            "type": "workspaceWrite",
+            "writableRoots": [],
+            "networkAccess": false,
+            "excludeTmpdirEnvVar": false,
+            "excludeSlashTmp": false,
+        }),
+        PermissionMode::BypassPermissions => json!({"type": "dangerFullAccess"}),
+    }
+}
+
+/// The sandbox that a thread is opened with, whatever its mode: opening one with write access in a git
+/// repository marks that repository as trusted in the user's configuration for ever, setting the mode
+/// afterwards does not.
+pub(super) const OPENING_SANDBOX: &str = "read-only";
+
+/// Both terms in one line, as Codex's name of the mode.
+pub(super) fn mode_text(approval: &Value, sandbox: &Value) -> Option<String> {
+    let approval = approval.as_str().unwrap_or("granular");
+    let sandbox = sandbox.get("type").and_then(Value::as_str)?;
+    let sandbox = match sandbox {
+        "readOnly" => "read-only",
+        "workspaceWrite" => "workspace-write",
+        "dangerFullAccess" => "danger-full-access",
+        other => other,
+    };
+    Some(format!("{approval}, {sandbox}"))
+}
