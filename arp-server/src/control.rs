@@ -107,6 +107,7 @@ pub async fn serve(
                 wr,
                 rx,
                 version,
+                heartbeat: welcome.heartbeat,
                 client: client.clone(),
             }
             .run(stop)

@@ -122,6 +122,7 @@ pub(super) async fn serve(
         frames,
         wr,
         version,
+        heartbeat,
     }
     .run(stop)
     .await
