@@ -160,7 +160,7 @@ impl Channel<'_> {
                     if v2 {
                         self.say(&Command::Deregister {}).await?;
                     }
-                    let _ = timeout(HANDSHAKE, self.wr.shutdown()).await;
+                    self.leave().await;
                     return Ok(());
                 }
                 frame = self.frames.next() => {
@@ -185,6 +185,17 @@ impl Channel<'_> {
                 }
             }
         }
+    }
+
+    /// Closes our side and reads until the relay has closed its own: commands left unread would turn our
+    /// close into a reset that can overtake the goodbye.
+    async fn leave(&mut self) {
+        let _ = timeout(d::LINGER, async {
+            self.wr.shutdown().await?;
+            while let Some(_late) = self.frames.next().await? {}
+            Ok::<(), FrameError>(())
+        })
+        .await;
     }
 
     async fn say(&mut self, command: &Command) -> Result<(), LinkError> {
