@@ -103,7 +103,7 @@ impl Opened {
         let first = if lead { number } else { page.from };
         let begin = |offset| Lines::new(&self.file, counter, Position::at(offset), self.end).map_err(&io);
         let (mut lines, mut offset) = (begin(offset)?, offset);
-        let (mut given, mut bytes, scanned_from) = (0, 0, offset);
+        let (mut given, mut bytes, mut scanned) = (0, 0, 0);
         while number < self.lines {
             // A line that is too long is not read at all where the next one's beginning is known.
             let after = marks
@@ -120,10 +120,11 @@ impl Opened {
                     lines = begin(next)?;
                     line
                 }
-                None => match lines.next().map_err(&io)? {
-                    Some(line) => line,
-                    None => return Err(HistoryError::Changed),
-                },
+                None => {
+                    let line = lines.next().map_err(&io)?.ok_or(HistoryError::Changed)?;
+                    scanned += line.len + 1;
+                    line
+                }
             };
             let len = line.bytes.map_or(0, |b| b.len() as u64);
             offset = line.offset + line.len + 1;
@@ -137,7 +138,7 @@ impl Opened {
                 }
             }
             number += 1;
-            let full = given >= limit || offset - scanned_from > MAX_SCANNED;
+            let full = given >= limit || scanned > MAX_SCANNED;
             if full && number > page.from {
                 break;
             }

@@ -23,11 +23,13 @@ fn all_events(history: &History, agent: AgentKind, id: &str) -> Vec<Event> {
 
 /// Prompts and answers, as somebody would read them.
 fn talk(events: &[Event]) -> Vec<(&'static str, &str)> {
-    let said = |event| match event {
-        Event::UserMessage { text, .. } => Some(("user", text.as_str())),
-        Event::Text { text, .. } => Some(("agent", text.as_str())),
-        _ => None,
-    };
+    fn said(event: &Event) -> Option<(&'static str, &str)> {
+        match event {
+            Event::UserMessage { text, .. } => Some(("user", text.as_str())),
+            Event::Text { text, .. } => Some(("agent", text.as_str())),
+            _ => None,
+        }
+    }
     events.iter().filter_map(said).collect()
 }
 
