@@ -46,8 +46,9 @@ CREATE TABLE sessions (
     PRIMARY KEY (agent, id)
 ) WITHOUT ROWID;
 CREATE INDEX sessions_recent ON sessions (agent, hidden, updated DESC);
-CREATE INDEX sessions_project ON sessions (agent, project);
-CREATE INDEX sessions_path ON sessions (agent, path);
+-- With all that listing projects and directories needs, in the order that it needs.
+CREATE INDEX sessions_project ON sessions (agent, hidden, project, updated DESC, id, path, created);
+CREATE INDEX sessions_path ON sessions (agent, hidden, path, updated DESC);
 ";
 
 /// The open index: one connection that writes, as many that read as are needed at once.
