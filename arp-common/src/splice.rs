@@ -45,7 +45,7 @@ impl Pipe {
     /// `*moved` up as they reach `dst`. Pending when either side is not ready.
     ///
     /// # Errors
-    /// As the operating system says; `Ok(false)` inside the error's place is never used.
+    /// As the operating system says.
     pub fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
@@ -62,21 +62,6 @@ impl Pipe {
             match self.never {}
         }
     }
-}
-
-/// Moves exactly `want` bytes from `src` to `dst`, less only if `src` ends. `moved` counts as it goes, so
-/// that a caller that gives up knows how far it came.
-///
-/// # Errors
-/// As the operating system says.
-pub async fn move_bytes(
-    pipe: &mut Pipe,
-    src: &TcpStream,
-    dst: &TcpStream,
-    mut want: u64,
-    moved: &mut u64,
-) -> io::Result<Moved> {
-    std::future::poll_fn(|cx| pipe.poll_move(cx, src, dst, &mut want, moved)).await
 }
 
 #[cfg(target_os = "linux")]

@@ -80,6 +80,8 @@ pub const CONTROL_WRITE: Duration = Duration::from_secs(10);
 pub const MAX_HANDSHAKES: usize = 4096;
 /// Further tokens one client may register.
 pub const MAX_EXTRA_TOKENS: usize = 64;
+/// Clients that may be registered at a time.
+pub const MAX_CLIENTS: usize = 10_000;
 /// Clients that are remembered while they are offline.
 pub const MAX_OFFLINE: usize = 10_000;
 

@@ -262,10 +262,9 @@ async fn ask_version(path: &Path, args: &[String]) -> Result<Version, String> {
     })
 }
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    #![cfg(unix)]
-
     use super::*;
     use crate::acp::{AcpAgent, AcpConfig};
     use crate::claude::Claude;

@@ -7,6 +7,10 @@
 //! [`Driver::on_line`], whose `Send` actions are dropped while replaying. Both directions replayed give the
 //! same events as they gave live, so a log of raw lines is all that has to be kept.
 //!
+//! A `Send` that comes up in the replay and has no line in the log was lost in a crash between reading and
+//! writing: the owner sends it then. Prompts aside, what is sent depends on nothing but what was read, so a
+//! comparison of the lines tells which.
+//!
 //! One driver serves one process. A session that outlives its process (parked and resumed) gets a new driver
 //! with the new process, told by [`LaunchOptions::run`](crate::agent::LaunchOptions::run) that it is a later
 //! one, so that the ids it makes do not repeat.
@@ -72,9 +76,8 @@ pub enum Command {
         /// What.
         decision: Decision,
     },
-    /// Use another model from the next turn on. An agent that takes it with the next prompt has nothing in the
-    /// log until then: the owner keeps the newest model and mode with the session and gives them in
-    /// [`LaunchOptions`](crate::agent::LaunchOptions) to the driver that replays.
+    /// Use another model from the next turn on. (A log is replayed with the options of its launch as they
+    /// were; changes are in the log. A later process is launched with the newest.)
     SetModel(String),
     /// Use another permission mode. [`PermissionMode::BypassPermissions`] is refused unless the options of
     /// the launch allowed it.

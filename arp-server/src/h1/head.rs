@@ -23,6 +23,7 @@ pub enum Name {
     Referer,
     SecFetchDest,
     SecFetchMode,
+    SetCookie,
     Te,
     Trailer,
     TransferEncoding,
@@ -57,7 +58,11 @@ impl Name {
                 ("upgrade", Self::Upgrade),
             ],
             9 => &[("forwarded", Self::Forwarded), ("x-real-ip", Self::XRealIp)],
-            10 => &[("connection", Self::Connection), ("keep-alive", Self::KeepAlive)],
+            10 => &[
+                ("connection", Self::Connection),
+                ("keep-alive", Self::KeepAlive),
+                ("set-cookie", Self::SetCookie),
+            ],
             11 => &[("x-arp-token", Self::XArpToken)],
             14 => &[
                 ("content-length", Self::ContentLength),
@@ -97,7 +102,6 @@ impl Name {
                 | Self::ProxyAuthenticate
                 | Self::ProxyAuthorization
                 | Self::Te
-                | Self::Trailer
                 | Self::TransferEncoding
                 | Self::Upgrade
                 | Self::ContentLength

@@ -128,6 +128,7 @@ impl AcpDriver {
     }
 
     fn opened(&mut self, answer: &Value) -> Vec<Action> {
+        let loaded = self.session.is_some();
         let Some(id) = string_at(answer, "sessionId").or_else(|| self.session.clone()) else {
             return self.fatal(format!("{} opened a session without an id", self.agent));
         };
@@ -135,7 +136,7 @@ impl AcpDriver {
         self.choices = Choices::read(answer);
         let models = self.choices.model.offered.clone();
         let mut actions = vec![Action::SessionId(id), Action::Emit(self.init_event(models))];
-        if self.habits.replays_after_load && self.options.resume != Resume::New {
+        if self.habits.replays_after_load && loaded {
             self.phase = Phase::Replaying;
         } else {
             actions.extend(self.settle());
@@ -347,21 +348,25 @@ impl AcpDriver {
     fn decide(&mut self, approval_id: &str, decision: &Decision) -> Result<Vec<Action>, CommandError> {
         let unknown = || CommandError::UnknownApproval(approval_id.to_owned());
         let waiting = self.approvals.get(approval_id).ok_or_else(unknown)?;
-        let result = waiting.answer(decision, &self.agent)?;
+        let mut result = waiting.answer(decision, &self.agent)?;
         let rpc_id = waiting.rpc_id.clone();
-        let message = match decision {
-            Decision::Deny { message, .. } => message.clone(),
-            Decision::Allow { .. } => None,
-        };
+        if let Decision::Deny {
+            message: Some(message),
+            ..
+        } = decision
+        {
+            // The protocol has no place for it; this one is free for all, and keeps it in the log.
+            result["_meta"] = json!({"arp": {"message": message}});
+        }
         let mut actions = vec![self.calls.answer(&rpc_id, result.clone())];
-        actions.extend(self.answered(&rpc_id, &result, message));
+        actions.extend(self.answered(&rpc_id, &result));
         if matches!(decision, Decision::Deny { interrupt: true, .. }) && self.turn.is_some() {
             actions.extend(self.interrupt()?);
         }
         Ok(actions)
     }
 
-    fn answered(&mut self, rpc_id: &Value, result: &Value, message: Option<String>) -> Vec<Action> {
+    fn answered(&mut self, rpc_id: &Value, result: &Value) -> Vec<Action> {
         let found = self
             .approvals
             .iter()
@@ -371,6 +376,10 @@ impl AcpDriver {
             return Vec::new();
         };
         let outcome = waiting.outcome(result);
+        let message = result
+            .pointer("/_meta/arp/message")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         let mut actions = vec![Action::Resolved {
             approval_id: id,
             outcome,
@@ -539,7 +548,7 @@ impl Driver for AcpDriver {
             let result = line.get("result").unwrap_or(&Value::Null);
             return line
                 .get("id")
-                .map(|id| self.answered(id, result, None))
+                .map(|id| self.answered(id, result))
                 .unwrap_or_default();
         };
         let mut actions = Vec::new();
@@ -560,6 +569,11 @@ impl Driver for AcpDriver {
                 Call::Open
             }
             "session/prompt" => {
+                if !matches!(self.phase, Phase::Ready | Phase::Replaying) {
+                    // Somebody else's log, whose session was not made ready in the way that this one would.
+                    self.phase = Phase::Ready;
+                    actions.push(Action::Ready);
+                }
                 actions.push(self.prompted(params));
                 Call::Prompt
             }

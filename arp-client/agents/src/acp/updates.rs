@@ -80,7 +80,7 @@ impl Updates {
             reason: call
                 .texts()
                 .first()
-                .map(|text| one_line(text))
+                .and_then(|text| reason(text))
                 .filter(|reason| *reason != card.title),
             title: card.title,
             input: call.input(),
@@ -252,6 +252,23 @@ impl Call {
             }
         }
     }
+}
+
+/// What a call is for. Gemini puts the directory in front of it, and brackets around it.
+fn reason(text: &str) -> Option<String> {
+    let line = one_line(text);
+    let bare = match line
+        .strip_prefix("[current working directory ")
+        .and_then(|rest| rest.split_once(']'))
+    {
+        Some((_, rest)) => rest
+            .trim()
+            .trim_start_matches('(')
+            .trim_end_matches(')')
+            .to_owned(),
+        None => line,
+    };
+    (!bare.is_empty()).then_some(bare)
 }
 
 fn texts(content: &[Value]) -> Vec<String> {

@@ -133,19 +133,19 @@ impl ClaudeDriver {
     }
 
     fn prompted(&mut self, line: &Value) -> Vec<Action> {
-        let uuid = string_at(line, "uuid").unwrap_or_default();
-        let id = string_at(line, "arp_id").unwrap_or_else(|| uuid.clone());
+        let uuid = string_at(line, "uuid");
+        let id = string_at(line, "arp_id").or_else(|| uuid.clone());
         let text = line
             .pointer("/message/content/0/text")
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
         self.turn = Some(Turn {
-            prompt: uuid,
+            prompt: uuid.unwrap_or_default(),
             stage: Stage::Sent,
         });
         self.interrupting = false;
-        vec![Action::Emit(Event::UserMessage { id: Some(id), text })]
+        vec![Action::Emit(Event::UserMessage { id, text })]
     }
 
     fn decide(&mut self, approval_id: &str, decision: &Decision) -> Result<Vec<Action>, CommandError> {

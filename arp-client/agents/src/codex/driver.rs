@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 /// Codes of JSON-RPC.
 const METHOD_NOT_FOUND: i64 = -32601;
 
+/// What goes in front of the reason of a denial.
+const DENIAL: &str = "I do not allow that: ";
+
 /// Notifications that nobody here reads; Codex does not send them when asked so.
 const UNREAD: [&str; 4] = [
     "account/rateLimits/updated",
@@ -30,8 +33,10 @@ pub(super) struct CodexDriver {
     phase: Phase,
     about: About,
     turn: Option<Turn>,
-    /// An interrupt that has to wait until the turn's id is known.
+    /// An interrupt that has to wait until the turn has begun: before, Codex knows of none.
     interrupt_wanted: bool,
+    /// The reason of the denial that is sent next.
+    reason: Option<String>,
     approvals: Approvals,
     thread: Thread,
 }
@@ -88,6 +93,7 @@ impl CodexDriver {
             about: About::default(),
             turn: None,
             interrupt_wanted: false,
+            reason: None,
             approvals: Approvals::default(),
             thread: Thread::default(),
         }
@@ -353,43 +359,52 @@ impl CodexDriver {
         let result = waiting.answer(decision)?;
         let rpc_id = waiting.rpc_id.clone();
         let mut actions = Vec::new();
-        let mut reason = None;
         if let Decision::Deny { message, interrupt } = decision {
-            reason = message.clone().filter(|message| !message.trim().is_empty());
-            if let (Some(reason), false) = (&reason, *interrupt) {
+            let reason = message.as_deref().filter(|message| !message.trim().is_empty());
+            if let (Some(reason), false) = (reason, *interrupt) {
                 // A denial has no room for a reason, so it goes ahead of it as a word to the running turn.
-                actions.extend(self.steer(&format!("I do not allow that: {reason}")));
+                actions.extend(self.steer(reason));
             }
             if *interrupt && let Some(turn) = &mut self.turn {
                 turn.interrupted = true;
             }
         }
         actions.push(self.calls.answer(&rpc_id, result.clone()));
-        actions.extend(self.answered(&rpc_id, &result, reason));
+        actions.extend(self.answered(&rpc_id, &result));
         Ok(actions)
     }
 
-    fn steer(&mut self, text: &str) -> Option<Action> {
+    fn steer(&mut self, reason: &str) -> Option<Action> {
         let turn = self.turn.as_ref()?.id.as_ref()?;
         let params = json!({
             "threadId": self.about.thread,
             "expectedTurnId": turn,
-            "input": [{"type": "text", "text": text, "text_elements": []}],
+            "input": [{"type": "text", "text": format!("{DENIAL}{reason}"), "text_elements": []}],
         });
-        self.thread.prompt_sent();
+        self.steered(&params);
         Some(self.calls.request(Call::Other, "turn/steer", params))
     }
 
-    fn answered(&mut self, rpc_id: &Value, result: &Value, message: Option<String>) -> Option<Action> {
-        let id = self
+    fn steered(&mut self, params: &Value) {
+        self.thread.prompt_sent();
+        let text = params
+            .pointer("/input/0/text")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        self.reason = text.strip_prefix(DENIAL).map(str::to_owned);
+    }
+
+    fn answered(&mut self, rpc_id: &Value, result: &Value) -> Option<Action> {
+        let found = self
             .approvals
             .iter()
-            .find(|(_, waiting)| waiting.rpc_id == *rpc_id)
-            .map(|(id, _)| id.clone())?;
-        let waiting = self.approvals.remove(&id)?;
+            .find(|(_, waiting)| waiting.rpc_id == *rpc_id);
+        let id = found.map(|(id, _)| id.clone())?;
+        let outcome = self.approvals.remove(&id)?.outcome(result);
+        let message = self.reason.take().filter(|_| outcome == ApprovalOutcome::Denied);
         Some(Action::Resolved {
             approval_id: id,
-            outcome: waiting.outcome(result),
+            outcome,
             message,
         })
     }
@@ -417,15 +432,6 @@ impl CodexDriver {
                     vec![Action::Emit(self.init_event(models))]
                 }
             }
-            (Call::Turn, Ok(answer)) => {
-                let id = answer.pointer("/turn/id").and_then(Value::as_str);
-                // It may have ended before its own answer came.
-                if self.turn.is_some() {
-                    self.turn_began(id)
-                } else {
-                    Vec::new()
-                }
-            }
             (Call::Terminals, Ok(answer)) => self.terminals(&answer),
             (Call::Initialize | Call::FindLast | Call::Open, Err(error)) => self.fatal(error.message),
             (Call::Settings, Err(error)) if self.phase == Phase::Starting => self.fatal(error.message),
@@ -438,7 +444,10 @@ impl CodexDriver {
                     retrying: false,
                 })]
             }
-            (Call::Models | Call::Terminals, Err(_)) | (Call::Interrupt | Call::Other, _) => Vec::new(),
+            // The answer to a turn comes before the turn can be interrupted; its beginning is told.
+            (Call::Turn, Ok(_))
+            | (Call::Models | Call::Terminals, Err(_))
+            | (Call::Interrupt | Call::Other, _) => Vec::new(),
         }
     }
 
@@ -595,7 +604,7 @@ impl Driver for CodexDriver {
             let result = line.get("result").unwrap_or(&Value::Null);
             return line
                 .get("id")
-                .and_then(|id| self.answered(id, result, None))
+                .and_then(|id| self.answered(id, result))
                 .into_iter()
                 .collect();
         };
@@ -613,11 +622,16 @@ impl Driver for CodexDriver {
             "thread/settings/update" => Call::Settings,
             "model/list" => Call::Models,
             "turn/start" => {
+                if self.phase != Phase::Ready {
+                    // Somebody else's log, whose session was not made ready in the way that this one would.
+                    self.phase = Phase::Ready;
+                    actions.push(Action::Ready);
+                }
                 actions.push(self.prompted(params));
                 Call::Turn
             }
             "turn/steer" => {
-                self.thread.prompt_sent();
+                self.steered(params);
                 Call::Other
             }
             "turn/interrupt" => {

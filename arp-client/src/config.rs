@@ -1,0 +1,333 @@
+//! Flags, environment and file, merged and validated whole.
+
+use crate::defaults as d;
+use crate::identity;
+use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
+use arp_common::ids::{ClientId, Token};
+use arp_common::settings::ConfigError;
+use clap::Parser;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// arpc, the edge agent of arp: makes a local service, or the AI agents of this machine, reachable
+/// through a relay.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None, after_help = "Every flag can be set as ARPC_<FLAG> in the environment (ARPC_SERVER_ADDR=relay.example), or as <flag> in\nthe TOML file given with --config (server-addr = \"relay.example\"). Flags win over the environment, and it\nover the file.\n\nExamples:\n  arpc --server-addr relay.example --local-port 3000              a web service on port 3000\n  arpc --server-addr relay.example --command-mode                 the AI agents of this machine")]
+pub struct Cli {
+    /// Read settings from this TOML file.
+    #[arg(long, value_name = "FILE", env = "ARPC_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Check all settings, say what is wrong with them, and exit.
+    #[arg(long)]
+    pub check_config: bool,
+    /// Do not draw the QR code of the public URL.
+    #[arg(long)]
+    pub no_qr: bool,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+arp_common::settings! {
+    /// Name of this edge agent, and the token by which visitors reach it [default: derived from this
+    /// machine and user; stays the same].
+    #[arg(long, value_name = "ID", env = "ARPC_CLIENT_ID")]
+    client_id: String,
+    /// A further token by which visitors reach this edge agent; may be given several times.
+    #[arg(long, value_name = "TOKEN", env = "ARPC_TOKEN", value_delimiter = ',')]
+    token: Vec<String>,
+    /// Address of the relay [default: 127.0.0.1].
+    #[arg(long, value_name = "HOST", env = "ARPC_SERVER_ADDR")]
+    server_addr: String,
+    /// Control port of the relay [default: 17001].
+    #[arg(long, value_name = "PORT", env = "ARPC_CONTROL_PORT")]
+    control_port: u16,
+    /// Proxy port of the relay [default: 17002].
+    #[arg(long, value_name = "PORT", env = "ARPC_PROXY_PORT")]
+    proxy_port: u16,
+    /// Address of the local service [default: 127.0.0.1].
+    #[arg(long, value_name = "HOST", env = "ARPC_LOCAL_ADDR")]
+    local_addr: String,
+    /// Port of the local service. Required unless --command-mode is given.
+    #[arg(long, value_name = "PORT", env = "ARPC_LOCAL_PORT")]
+    local_port: u16,
+    /// Serve the AI agents of this machine instead of a local service.
+    #[arg(long, env = "ARPC_COMMAND_MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    command_mode: bool,
+    /// Path of the claude program, if it is not found by itself.
+    #[arg(long, value_name = "FILE", env = "ARPC_COMMAND_PATH")]
+    command_path: PathBuf,
+    /// Offer the MCP server (only with --command-mode).
+    #[arg(long, env = "ARPC_ENABLE_MCP", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_mcp: bool,
+    /// Port of the MCP server, on loopback [default: 9021].
+    #[arg(long, value_name = "PORT", env = "ARPC_MCP_PORT")]
+    mcp_port: u16,
+    /// Let visitors read the files of the agents' projects (only with --command-mode).
+    #[arg(long, env = "ARPC_ENABLE_FS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_fs: bool,
+    /// Connect again when the relay is lost [default: true].
+    #[arg(long, env = "ARPC_AUTO_RECONNECT", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    auto_reconnect: bool,
+    /// Longest pause before connecting again, in seconds [default: 5].
+    #[arg(long, value_name = "SECS", env = "ARPC_RECONNECT_INTERVAL")]
+    reconnect_interval: u64,
+    /// Speak with the relay without TLS.
+    #[arg(long, env = "ARPC_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    plaintext: bool,
+}
+
+/// A relay's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// For the control channel.
+    pub control_port: u16,
+    /// For tunnels.
+    pub proxy_port: u16,
+}
+
+/// What visitors reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// A local TCP service.
+    Tcp {
+        /// Host name or address, without brackets.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// The AI agents of this machine.
+    Command,
+}
+
+/// Settings that are whole and make sense.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Our name.
+    pub client_id: ClientId,
+    /// Further names.
+    pub tokens: Vec<Token>,
+    /// The relay.
+    pub server: Server,
+    /// What visitors reach.
+    pub mode: Mode,
+    /// Connect again when the relay is lost.
+    pub auto_reconnect: bool,
+    /// Longest pause before that.
+    pub reconnect_interval: Duration,
+    /// Speak with the relay without TLS.
+    pub plaintext: bool,
+}
+
+impl Config {
+    /// Validates settings and fills in defaults.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn new(s: Settings) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let client_id = s.client_id.clone().unwrap_or_else(identity::derived_client_id);
+        let client_id = client_id
+            .parse::<ClientId>()
+            .map_err(|e| faults.push(format!("--client-id {e}")))
+            .ok();
+        let mut tokens: Vec<Token> = Vec::new();
+        for token in s.token.iter().flatten() {
+            match token.parse::<Token>() {
+                Ok(token) if tokens.contains(&token) => {}
+                Ok(token) => tokens.push(token),
+                Err(e) => faults.push(format!("--token {e}")),
+            }
+        }
+        let mode = mode_of(&s, &mut faults);
+        if s.reconnect_interval == Some(0) {
+            faults.push("--reconnect-interval must be at least 1 second".into());
+        }
+        for (name, port) in [("control-port", s.control_port), ("proxy-port", s.proxy_port)] {
+            if port == Some(0) {
+                faults.push(format!("--{name} must be the relay's port, not 0"));
+            }
+        }
+        let host = unbracketed(s.server_addr.as_deref().unwrap_or("127.0.0.1"));
+        if host.is_empty()
+            || host.contains('/')
+            || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err())
+        {
+            let hint = "give a host name or address alone; ports have flags of their own";
+            faults.push(format!(
+                "--server-addr {host}: {hint} (--control-port, --proxy-port)"
+            ));
+        }
+        let (Some(client_id), Some(mode), true) = (client_id, mode, faults.is_empty()) else {
+            return Err(ConfigError(faults));
+        };
+        Ok(Self {
+            client_id,
+            tokens,
+            server: Server {
+                host,
+                control_port: s.control_port.unwrap_or(CONTROL_PORT),
+                proxy_port: s.proxy_port.unwrap_or(PROXY_PORT),
+            },
+            mode,
+            auto_reconnect: s.auto_reconnect.unwrap_or(true),
+            reconnect_interval: Duration::from_secs(s.reconnect_interval.unwrap_or(d::RECONNECT_INTERVAL)),
+            plaintext: s.plaintext.unwrap_or(false),
+        })
+    }
+
+    /// Where visitors find us by `token`; `told` is what the relay said of itself.
+    pub fn public_url(&self, told: &Public, token: &str) -> String {
+        let base = match &told.url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => {
+                let host = &self.server.host;
+                let host = if host.contains(':') {
+                    format!("[{host}]")
+                } else {
+                    host.clone()
+                };
+                format!("http://{host}:{}", told.port.unwrap_or(PUBLIC_PORT))
+            }
+        };
+        format!("{base}/?token={token}")
+    }
+}
+
+/// What a relay says of its public side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Public {
+    /// Its URL.
+    pub url: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+}
+
+/// The rules of the two modes.
+fn mode_of(s: &Settings, faults: &mut Vec<String>) -> Option<Mode> {
+    let command = s.command_mode.unwrap_or(false);
+    if command {
+        if s.local_port.is_some() || s.local_addr.is_some() {
+            faults.push(
+                "--local-addr and --local-port do not go with --command-mode: choose one of the two modes"
+                    .into(),
+            );
+            return None;
+        }
+        return Some(Mode::Command);
+    }
+    for (name, given) in [
+        ("command-path", s.command_path.is_some()),
+        ("enable-mcp", s.enable_mcp == Some(true)),
+        ("mcp-port", s.mcp_port.is_some()),
+        ("enable-fs", s.enable_fs == Some(true)),
+    ] {
+        if given {
+            faults.push(format!("--{name} only goes with --command-mode"));
+        }
+    }
+    let host = unbracketed(s.local_addr.as_deref().unwrap_or("127.0.0.1"));
+    match s.local_port {
+        Some(port) if port != 0 => Some(Mode::Tcp { host, port }),
+        _ => {
+            let hint = "e.g. --local-port 3000; or give --command-mode for the AI agents of this machine";
+            faults.push(format!(
+                "--local-port is missing: the port of the local service, {hint}"
+            ));
+            None
+        }
+    }
+}
+
+fn unbracketed(host: &str) -> String {
+    host.strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host)
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Config, ConfigError> {
+        let cli = Cli::parse_from([&["arpc"], args].concat());
+        Config::new(cli.settings)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_readme() {
+        let c = parse(&["--local-port", "3000", "--client-id", "demo"]).unwrap();
+        assert_eq!(
+            c.server,
+            Server {
+                host: "127.0.0.1".into(),
+                control_port: 17001,
+                proxy_port: 17002
+            }
+        );
+        assert_eq!(
+            c.mode,
+            Mode::Tcp {
+                host: "127.0.0.1".into(),
+                port: 3000
+            }
+        );
+        assert!(c.auto_reconnect && !c.plaintext);
+        assert_eq!(
+            c.public_url(&Public::default(), "demo"),
+            "http://127.0.0.1:17003/?token=demo"
+        );
+        let v6 = parse(&["--local-port", "1", "--server-addr", "[::1]"]).unwrap();
+        assert_eq!(
+            v6.public_url(
+                &Public {
+                    url: None,
+                    port: Some(80)
+                },
+                "x"
+            ),
+            "http://[::1]:80/?token=x"
+        );
+        let told = Public {
+            url: Some("https://relay.example/".into()),
+            port: Some(80),
+        };
+        assert_eq!(v6.public_url(&told, "x"), "https://relay.example/?token=x");
+    }
+
+    #[test]
+    fn booleans_may_have_a_value() {
+        let c = parse(&["--command-mode=true", "--auto-reconnect=false"]).unwrap();
+        assert_eq!((c.mode, c.auto_reconnect), (Mode::Command, false));
+        assert!(parse(&["--command-mode=false"]).is_err());
+    }
+
+    #[test]
+    fn the_rules_of_both_modes_are_kept_and_all_faults_told() {
+        for (args, faults) in [
+            (&[][..], 1),
+            (&["--command-mode", "--local-port", "1"], 1),
+            (&["--local-port", "1", "--enable-fs", "--enable-mcp"], 2),
+            (
+                &[
+                    "--local-port",
+                    "0",
+                    "--client-id",
+                    "a/b",
+                    "--token",
+                    "",
+                    "--reconnect-interval",
+                    "0",
+                ],
+                4,
+            ),
+            (&["--local-port", "1", "--server-addr", "http://relay:17001"], 1),
+            (&["--local-port", "1", "--server-addr", "relay:17001"], 1),
+        ] {
+            assert_eq!(parse(args).unwrap_err().0.len(), faults, "{args:?}");
+        }
+    }
+}

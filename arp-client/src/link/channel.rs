@@ -1,0 +1,187 @@
+//! One registration: from the connection to the control port until it is lost.
+
+use super::Link;
+use super::tunnel;
+use crate::config::{Mode, Public, Server};
+use crate::defaults as d;
+use arp_common::defaults::{HANDSHAKE, HEARTBEAT, HEARTBEATS_MISSED};
+use arp_common::net;
+use arp_common::protocol::{
+    self, Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, VERSION, write_frame,
+};
+use arp_common::transport::{ReadHalf, Stream, WriteHalf};
+use std::io;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Why a link ended. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No connection.
+    #[error(
+        "cannot reach the relay at {0} port {1}: {2}; check --server-addr, the port, and that arps runs there"
+    )]
+    Unreachable(String, u16, io::Error),
+    /// It closed before it answered.
+    #[error("the relay at {0} closed the connection: {1}; is that port the control port of arps?")]
+    NoAnswer(String, String),
+    /// It does not want us.
+    #[error("the relay refused to register this edge agent: {0}")]
+    Refused(String, bool),
+    /// It was lost.
+    #[error("lost the relay: {0}")]
+    Lost(String),
+    /// It stops.
+    #[error("the relay is shutting down")]
+    Shutdown,
+    /// Somebody took our place.
+    #[error(
+        "another arpc registered with the same client id, so this one stops; give one of them another --client-id"
+    )]
+    Replaced,
+}
+
+impl LinkError {
+    /// Would trying again change nothing?
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Replaced | Self::Refused(_, true))
+    }
+}
+
+/// Connects within the time for it.
+pub(super) async fn dial(server: &Server, port: u16) -> Result<Stream, LinkError> {
+    let failed = |e| LinkError::Unreachable(server.host.clone(), port, e);
+    let dialed = timeout(d::DIAL, TcpStream::connect((server.host.as_str(), port))).await;
+    let stream = dialed
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(failed)?;
+    net::tune(&stream);
+    Ok(Stream::Plain(stream))
+}
+
+/// Registers and serves the control channel until it is lost or `stop` is cancelled.
+pub(super) async fn serve(
+    link: &Link,
+    stop: &CancellationToken,
+    registered: impl FnOnce(&Public),
+) -> Result<(), LinkError> {
+    let config = &link.config;
+    let stream = dial(&config.server, config.server.control_port).await?;
+    let no_answer = |e: String| LinkError::NoAnswer(config.server.host.clone(), e);
+    let (rd, mut wr) = stream.into_split();
+    let mut frames = FrameReader::new(rd);
+    let register = Register {
+        client_id: config.client_id.clone(),
+        version: Some(VERSION),
+        agent: Some(concat!("arpc/", env!("CARGO_PKG_VERSION")).into()),
+        mode: Some(match config.mode {
+            Mode::Tcp { .. } => protocol::Mode::Tcp,
+            Mode::Command => protocol::Mode::Command,
+        }),
+        tokens: config.tokens.clone(),
+        join_key: None,
+    };
+    let handshake = async {
+        write_frame(&mut wr, &Command::Register(register)).await?;
+        frames.next().await
+    };
+    let answer = timeout(HANDSHAKE, handshake)
+        .await
+        .map_err(|_| no_answer(format!("no answer in {} s", HANDSHAKE.as_secs())))?
+        .map_err(|e| no_answer(e.to_string()))?;
+    let result = match answer {
+        Some(Command::RegisterResult(result)) => result,
+        Some(_) => return Err(no_answer("it does not speak the protocol".into())),
+        None => return Err(no_answer("without an answer".into())),
+    };
+    if !result.success {
+        let RegisterResult { error, fatal, .. } = result;
+        return Err(LinkError::Refused(
+            error.unwrap_or_else(|| "no reason given".into()),
+            fatal.unwrap_or(false),
+        ));
+    }
+    let version = result.version.unwrap_or(1);
+    // What the relay wishes, but never so seldom that a lost relay is noticed late.
+    let heartbeat = result
+        .heartbeat_secs
+        .map_or(HEARTBEAT, |s| Duration::from_secs(s.into()));
+    let heartbeat = heartbeat.clamp(Duration::from_secs(1), HEARTBEAT);
+    if version < 2 && !config.tokens.is_empty() {
+        tracing::warn!("this relay is too old for --token: only the client id will work");
+    }
+    registered(&Public {
+        url: result.public_url,
+        port: result.public_port,
+    });
+    Channel {
+        link,
+        frames,
+        wr,
+        version,
+        heartbeat,
+    }
+    .run(stop)
+    .await
+}
+
+struct Channel<'a> {
+    link: &'a Link,
+    frames: FrameReader<ReadHalf>,
+    wr: WriteHalf,
+    version: u32,
+    heartbeat: Duration,
+}
+
+impl Channel<'_> {
+    async fn run(mut self, stop: &CancellationToken) -> Result<(), LinkError> {
+        let v2 = self.version >= 2;
+        let mut heartbeat = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        let lost = |e: FrameError| LinkError::Lost(e.to_string());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    if v2 {
+                        self.say(&Command::Deregister {}).await?;
+                    }
+                    let _ = timeout(HANDSHAKE, self.wr.shutdown()).await;
+                    return Ok(());
+                }
+                frame = self.frames.next() => {
+                    heard = Instant::now();
+                    match frame.map_err(lost)? {
+                        Some(Command::RequestNewProxyConn { proxy_conn_id }) => {
+                            tunnel::open(self.link, proxy_conn_id, self.version);
+                        }
+                        Some(Command::Ping {}) => self.say(&Command::Pong {}).await?,
+                        Some(Command::Pong {}) => {}
+                        Some(Command::GoAway { reason: GoAwayReason::Replaced }) => return Err(LinkError::Replaced),
+                        Some(Command::GoAway { .. }) => return Err(LinkError::Shutdown),
+                        Some(_) => return Err(LinkError::Lost("it sent a command out of place".into())),
+                        None => return Err(LinkError::Lost("it closed the connection".into())),
+                    }
+                }
+                _ = heartbeat.tick(), if v2 => {
+                    if heard.elapsed() > self.heartbeat * HEARTBEATS_MISSED {
+                        return Err(LinkError::Lost(format!("no sign of life for {} s", heard.elapsed().as_secs())));
+                    }
+                    self.say(&Command::Ping {}).await?;
+                }
+            }
+        }
+    }
+
+    async fn say(&mut self, command: &Command) -> Result<(), LinkError> {
+        match timeout(HANDSHAKE, write_frame(&mut self.wr, command)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(LinkError::Lost(e.to_string())),
+            Err(_) => Err(LinkError::Lost("it takes nothing any more".into())),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The link to the relay: connect, register, show that we live, open tunnels when asked, come back when
+//! it is lost.
+
+mod backoff;
+mod channel;
+mod tunnel;
+
+pub use channel::LinkError;
+pub use tunnel::Handler;
+
+use crate::config::{Config, Public};
+use crate::defaults as d;
+use backoff::Backoff;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Keeps an edge agent registered with its relay.
+pub struct Link {
+    config: Arc<Config>,
+    handler: Arc<Handler>,
+    tunnels: TaskTracker,
+    /// Ends tunnels that wait for their first use.
+    idle: CancellationToken,
+    /// Ends all tunnels.
+    kill: CancellationToken,
+}
+
+impl Link {
+    /// A link that serves tunnels with `handler`.
+    pub fn new(config: Arc<Config>, handler: Arc<Handler>) -> Self {
+        let kill = CancellationToken::new();
+        Self {
+            config,
+            handler,
+            tunnels: TaskTracker::new(),
+            idle: kill.child_token(),
+            kill,
+        }
+    }
+
+    /// Stays registered until `stop` is cancelled, then leaves and lets exchanges finish within the grace
+    /// period. `registered` is called at each registration.
+    ///
+    /// # Errors
+    /// If the relay cannot be reached at first, does not want us, or is lost and we are not to reconnect.
+    pub async fn run(
+        &self,
+        stop: CancellationToken,
+        mut registered: impl FnMut(&Public),
+    ) -> Result<(), LinkError> {
+        let result = self.stay(&stop, &mut registered).await;
+        self.idle.cancel();
+        self.tunnels.close();
+        if !self.tunnels.is_empty() && stop.is_cancelled() {
+            tracing::info!(
+                "waiting up to {} s for {} exchanges",
+                d::GRACE.as_secs(),
+                self.tunnels.len()
+            );
+        }
+        let _ = tokio::time::timeout(d::GRACE, self.tunnels.wait()).await;
+        self.kill.cancel();
+        self.tunnels.wait().await;
+        result
+    }
+
+    async fn stay(
+        &self,
+        stop: &CancellationToken,
+        registered: &mut impl FnMut(&Public),
+    ) -> Result<(), LinkError> {
+        let mut backoff = Backoff::new(d::RECONNECT_FIRST, self.config.reconnect_interval);
+        let start = Instant::now();
+        let mut ever = false;
+        loop {
+            let mut up = false;
+            let error = tokio::select! {
+                biased;
+                ended = channel::serve(self, stop, |public| { up = true; registered(public) }) => match ended {
+                    Ok(()) => return Ok(()),
+                    Err(e) => e,
+                },
+                () = stop.cancelled(), if !ever => return Ok(()),
+            };
+            ever |= up;
+            if up {
+                backoff.reset();
+            }
+            let give_up = error.is_final()
+                || !self.config.auto_reconnect
+                || (!ever && start.elapsed() > d::FIRST_CONNECT);
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            if give_up {
+                return Err(error);
+            }
+            let pause = backoff.next();
+            tracing::warn!("{error}; connecting again in {:.1} s", pause.as_secs_f32());
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! One tunnel: dialed when the relay asks for it, served from its first use on.
+
+use super::{Link, channel};
+use crate::config::Config;
+use crate::defaults as d;
+use crate::forward::Forward;
+use arp_common::defaults::HANDSHAKE;
+use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
+use arp_common::transport::Stream;
+use bytes::BytesMut;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::AsyncReadExt;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Dials at a time, over all links of the process.
+static DIALS: Semaphore = Semaphore::const_new(d::MAX_DIALS);
+
+/// What visitors reach through a tunnel.
+#[derive(Debug)]
+pub enum Handler {
+    /// A local TCP service.
+    Tcp(Forward),
+}
+
+/// Opens the tunnel that the relay asked for and serves it, in a task of its own.
+pub(super) fn open(link: &Link, id: String, version: u32) {
+    if link.tunnels.len() >= d::MAX_TUNNELS {
+        tracing::warn!(
+            "the relay asks for more than {} tunnels; not opening another",
+            d::MAX_TUNNELS
+        );
+        return;
+    }
+    let (config, handler) = (link.config.clone(), link.handler.clone());
+    let (idle, kill) = (link.idle.clone(), link.kill.clone());
+    link.tunnels.spawn(async move {
+        tokio::select! {
+            () = serve(&config, &handler, id, version, &idle) => {}
+            () = kill.cancelled() => {}
+        }
+    });
+}
+
+async fn serve(config: &Config, handler: &Arc<Handler>, id: String, version: u32, idle: &CancellationToken) {
+    let ready = async {
+        let tunnel = present(config, id).await?;
+        first_use(tunnel, version).await
+    };
+    let used = tokio::select! {
+        used = ready => used,
+        () = idle.cancelled() => return,
+    };
+    let Some(Used {
+        tunnel,
+        head,
+        kind,
+        peer,
+    }) = used
+    else {
+        return;
+    };
+    tracing::debug!(?kind, ?peer, "tunnel in use");
+    match &**handler {
+        Handler::Tcp(forward) => forward.serve(tunnel, head, kind).await,
+    }
+}
+
+/// Dials the proxy port and says which request this answers.
+async fn present(config: &Config, id: String) -> Option<Stream> {
+    let _turn = DIALS.acquire().await.ok()?;
+    let mut tunnel = match channel::dial(&config.server, config.server.proxy_port).await {
+        Ok(tunnel) => tunnel,
+        Err(e) => {
+            tracing::warn!("cannot open a tunnel: {e}");
+            return None;
+        }
+    };
+    let hello = Command::NewProxyConn {
+        proxy_conn_id: id,
+        client_id: config.client_id.clone(),
+    };
+    timeout(HANDSHAKE, write_frame(&mut tunnel, &hello))
+        .await
+        .ok()?
+        .ok()?;
+    Some(tunnel)
+}
+
+/// A tunnel with its first bytes.
+struct Used {
+    tunnel: Stream,
+    head: BytesMut,
+    kind: Option<TunnelKind>,
+    peer: Option<SocketAddr>,
+}
+
+/// Waits for the first use of an idle tunnel. It may be hours until then, and nothing is held for it but
+/// the connection.
+async fn first_use(mut tunnel: Stream, version: u32) -> Option<Used> {
+    tunnel.tcp().readable().await.ok()?;
+    if version < 2 {
+        let mut head = BytesMut::new();
+        let n = tunnel.read_buf(&mut head).await.ok()?;
+        return (n > 0).then_some(Used {
+            tunnel,
+            head,
+            kind: None,
+            peer: None,
+        });
+    }
+    let mut frames = FrameReader::new(tunnel);
+    let open = frames.next().await.ok()??;
+    let Command::Open { kind, peer_addr } = open else {
+        tracing::warn!("the relay began a tunnel with something else than Open; dropping it");
+        return None;
+    };
+    let (tunnel, head) = frames.into_parts();
+    Some(Used {
+        tunnel,
+        head,
+        kind: Some(kind),
+        peer: peer_addr,
+    })
+}

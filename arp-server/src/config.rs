@@ -1,0 +1,275 @@
+//! Flags, environment and file, merged and validated whole.
+
+use crate::defaults as d;
+use crate::pool::PoolLimits;
+use crate::public::PublicLimits;
+use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
+use arp_common::settings::ConfigError;
+use clap::Parser;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// arps, the relay of arp: carries visitors to edge agents behind NAT.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None, after_help = "Every flag can be set as ARPS_<FLAG> in the environment (ARPS_PUBLIC_PORT=80), or as <flag> in the\nTOML file given with --config (public-port = 80). Flags win over the environment, and it over the file.")]
+pub struct Cli {
+    /// Read settings from this TOML file.
+    #[arg(long, value_name = "FILE", env = "ARPS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Check all settings, say what is wrong with them, and exit.
+    #[arg(long)]
+    pub check_config: bool,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+arp_common::settings! {
+    /// Address to listen on [default: all, IPv6 and IPv4].
+    #[arg(long, value_name = "IP", env = "ARPS_BIND")]
+    bind: IpAddr,
+    /// Port on which edge agents register [default: 17001].
+    #[arg(long, value_name = "PORT", env = "ARPS_CONTROL_PORT")]
+    control_port: u16,
+    /// Port on which edge agents open tunnels [default: 17002].
+    #[arg(long, value_name = "PORT", env = "ARPS_PROXY_PORT")]
+    proxy_port: u16,
+    /// Port on which visitors come [default: 17003].
+    #[arg(long, value_name = "PORT", env = "ARPS_PUBLIC_PORT")]
+    public_port: u16,
+    /// Idle tunnels to keep ready for each client [default: 5].
+    #[arg(long, value_name = "N", env = "ARPS_POOL_SIZE")]
+    pool_size: usize,
+    /// Tunnels one client may have, idle and in use [default: 512].
+    #[arg(long, value_name = "N", env = "ARPS_MAX_TUNNELS")]
+    max_tunnels: usize,
+    /// Requests that may wait for a tunnel of one client; more are answered 503 [default: 1024].
+    #[arg(long, value_name = "N", env = "ARPS_MAX_WAITING")]
+    max_waiting: usize,
+    /// Seconds a request waits for a tunnel before it is answered 504 [default: 10].
+    #[arg(long, value_name = "SECS", env = "ARPS_TUNNEL_WAIT")]
+    tunnel_wait: u64,
+    /// Seconds a visitor has for a request head once it has begun [default: 15].
+    #[arg(long, value_name = "SECS", env = "ARPS_HEAD_TIMEOUT")]
+    head_timeout: u64,
+    /// Seconds a visitor may keep a connection open without a request [default: 75].
+    #[arg(long, value_name = "SECS", env = "ARPS_KEEP_ALIVE")]
+    keep_alive: u64,
+    /// Seconds a local service may take to begin its answer [default: 900].
+    #[arg(long, value_name = "SECS", env = "ARPS_RESPONSE_TIMEOUT")]
+    response_timeout: u64,
+    /// Seconds between signs of life on a control channel; three missed ones are a lost edge [default: 15].
+    #[arg(long, value_name = "SECS", env = "ARPS_HEARTBEAT")]
+    heartbeat: u64,
+    /// Seconds that exchanges have to finish after SIGTERM [default: 30].
+    #[arg(long, value_name = "SECS", env = "ARPS_GRACE")]
+    grace: u64,
+    /// Connections of visitors, all together [default: 20000].
+    #[arg(long, value_name = "N", env = "ARPS_MAX_CONNS")]
+    max_conns: usize,
+    /// Connections from one visitor address (IPv6: one /64) [default: 1024].
+    #[arg(long, value_name = "N", env = "ARPS_MAX_CONNS_PER_IP")]
+    max_conns_per_ip: usize,
+    /// Clients that may be registered at a time [default: 10000].
+    #[arg(long, value_name = "N", env = "ARPS_MAX_CLIENTS")]
+    max_clients: usize,
+    /// Domain whose subdomains are tokens: <token>.<domain> reaches a client, and gives it a browser
+    /// origin of its own.
+    #[arg(long, value_name = "NAME", env = "ARPS_DOMAIN")]
+    domain: String,
+    /// URL at which visitors find this relay, for the edge agents to print (https://relay.example).
+    #[arg(long, value_name = "URL", env = "ARPS_PUBLIC_URL")]
+    public_url: String,
+    /// Network of proxies (10.0.0.0/8) whose X-Forwarded-* is believed; may be given several times.
+    #[arg(long, value_name = "CIDR", env = "ARPS_TRUSTED_PROXY", value_delimiter = ',')]
+    trusted_proxy: Vec<String>,
+    /// Take edge agents without TLS.
+    #[arg(long, env = "ARPS_ALLOW_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_plaintext: bool,
+}
+
+/// Settings that are whole and make sense.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address to listen on; all if not set.
+    pub bind: Option<IpAddr>,
+    /// Control port; 0 for any.
+    pub control_port: u16,
+    /// Proxy port; 0 for any.
+    pub proxy_port: u16,
+    /// Public port; 0 for any.
+    pub public_port: u16,
+    /// For every client's pool.
+    pub pool: PoolLimits,
+    /// For visitors.
+    pub public: PublicLimits,
+    /// Visitor connections in all.
+    pub max_conns: usize,
+    /// Visitor connections from one address.
+    pub max_conns_per_ip: usize,
+    /// Clients registered at a time.
+    pub max_clients: usize,
+    /// URL at which visitors find the relay.
+    pub public_url: Option<String>,
+    /// Take edges without TLS.
+    pub allow_plaintext: bool,
+    /// Between signs of life on a control channel.
+    pub heartbeat: Duration,
+    /// For exchanges after the signal to stop.
+    pub grace: Duration,
+}
+
+impl Config {
+    /// Validates settings and fills in defaults.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let s = settings;
+        let secs = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_secs);
+        let ports = [
+            ("control-port", s.control_port.unwrap_or(CONTROL_PORT)),
+            ("proxy-port", s.proxy_port.unwrap_or(PROXY_PORT)),
+            ("public-port", s.public_port.unwrap_or(PUBLIC_PORT)),
+        ];
+        for (i, (name, port)) in ports.iter().enumerate() {
+            if let Some((other, _)) = ports[..i].iter().find(|(_, p)| p == port && *p != 0) {
+                faults.push(format!(
+                    "--{name} and --{other} are both {port}: give each port of its own"
+                ));
+            }
+        }
+        for (name, value) in [
+            ("max-tunnels", s.max_tunnels),
+            ("max-conns", s.max_conns),
+            ("max-conns-per-ip", s.max_conns_per_ip),
+            ("max-clients", s.max_clients),
+        ] {
+            if value == Some(0) {
+                faults.push(format!("--{name} must be at least 1"));
+            }
+        }
+        for (name, value) in [
+            ("tunnel-wait", s.tunnel_wait),
+            ("head-timeout", s.head_timeout),
+            ("keep-alive", s.keep_alive),
+            ("response-timeout", s.response_timeout),
+        ] {
+            if value.is_some_and(|v| v == 0 || v > 7 * 24 * 3600) {
+                faults.push(format!("--{name} must be between 1 and 604800 seconds"));
+            }
+        }
+        if s.heartbeat.is_some_and(|h| h == 0 || h > HEARTBEAT.as_secs()) {
+            faults.push(format!(
+                "--heartbeat must be between 1 and {} seconds",
+                HEARTBEAT.as_secs()
+            ));
+        }
+        let target = s.pool_size.unwrap_or(d::POOL_SIZE);
+        let max_tunnels = s.max_tunnels.unwrap_or(d::MAX_TUNNELS.max(target));
+        if target > max_tunnels {
+            faults.push(format!(
+                "--pool-size {target} is above --max-tunnels {max_tunnels}"
+            ));
+        }
+        let mut trusted_proxies = Vec::new();
+        for text in s.trusted_proxy.iter().flatten() {
+            match text
+                .parse::<IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            {
+                Ok(net) => trusted_proxies.push(net),
+                Err(_) => faults.push(format!(
+                    "--trusted-proxy {text}: not a network such as 10.0.0.0/8"
+                )),
+            }
+        }
+        if let Some(domain) = &s.domain
+            && !is_domain(domain)
+        {
+            faults.push(format!(
+                "--domain {domain}: not a host name such as arp.example.com"
+            ));
+        }
+        if let Some(url) = &s.public_url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            faults.push(format!("--public-url {url}: must begin with http:// or https://"));
+        }
+        if !faults.is_empty() {
+            return Err(ConfigError(faults));
+        }
+        Ok(Self {
+            bind: s.bind,
+            control_port: ports[0].1,
+            proxy_port: ports[1].1,
+            public_port: ports[2].1,
+            pool: PoolLimits {
+                target,
+                max_tunnels,
+                max_waiting: s.max_waiting.unwrap_or(d::MAX_WAITING),
+                wait: secs(s.tunnel_wait, d::TUNNEL_WAIT),
+            },
+            public: PublicLimits {
+                head_timeout: secs(s.head_timeout, d::HEAD_TIMEOUT),
+                keep_alive: secs(s.keep_alive, d::KEEP_ALIVE),
+                response_timeout: secs(s.response_timeout, d::RESPONSE_TIMEOUT),
+                domain: s.domain.map(|d| d.to_ascii_lowercase()),
+                trusted_proxies,
+            },
+            max_conns: s.max_conns.unwrap_or(d::MAX_CONNS),
+            max_conns_per_ip: s.max_conns_per_ip.unwrap_or(d::MAX_CONNS_PER_IP),
+            max_clients: s.max_clients.unwrap_or(d::MAX_CLIENTS),
+            public_url: s.public_url.map(|u| u.trim_end_matches('/').to_owned()),
+            allow_plaintext: s.allow_plaintext.unwrap_or(false),
+            heartbeat: secs(s.heartbeat, HEARTBEAT),
+            grace: secs(s.grace, d::GRACE),
+        })
+    }
+}
+
+fn is_domain(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let settings = Settings {
+            control_port: Some(1),
+            proxy_port: Some(1),
+            max_tunnels: Some(0),
+            pool_size: Some(9),
+            head_timeout: Some(0),
+            trusted_proxy: Some(vec!["10.0.0.0/8".into(), "me".into()]),
+            domain: Some("no spaces".into()),
+            public_url: Some("ftp://x".into()),
+            ..Settings::default()
+        };
+        assert_eq!(Config::new(settings).unwrap_err().0.len(), 7);
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file: Settings =
+            toml::from_str("public-port = 80\npool-size = 2\nallow-plaintext = true").unwrap();
+        let flags = Cli::parse_from(["arps", "--public-port", "0", "--trusted-proxy", "10.0.0.0/8,::1"]);
+        let config = Config::new(flags.settings.or(file)).unwrap();
+        assert_eq!(
+            (config.public_port, config.pool.target, config.allow_plaintext),
+            (0, 2, true)
+        );
+        assert_eq!(config.public.trusted_proxies.len(), 2);
+        assert!(toml::from_str::<Settings>("pubic-port = 80").is_err());
+    }
+}

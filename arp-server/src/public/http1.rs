@@ -1,0 +1,461 @@
+//! One HTTP/1 connection of a visitor: request after request, each routed by itself.
+
+use super::Public;
+use super::answer::{Refusal, Rendered, Who};
+use super::deadline::Deadline;
+use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
+use super::io::{poll_fill, poll_write};
+use super::rewrite::{self, AnswerForm, Visitor};
+use super::route::{Decision, Route, Site, route};
+use crate::defaults as d;
+use crate::h1::body::{Decoder, Piece, Trailers, put_chunk_size, put_last_chunk};
+use crate::h1::head::{BadHead, Framing, RequestHead, ResponseHead};
+use crate::h1::scan::{Scan, Scanner};
+use crate::pool::Tunnel;
+use crate::registry::Client;
+use arp_common::relay::{Transferred, copy_both};
+use arp_common::transport::{Joined, ReadHalf, WriteHalf};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+/// One connection.
+pub struct Connection {
+    public: Arc<Public>,
+    visitor: Visitor,
+    peer: SocketAddr,
+    rd: ReadHalf,
+    wr: WriteHalf,
+    buf: BytesMut,
+    deadline: Deadline,
+}
+
+/// What a connection does after a request.
+enum Next {
+    /// Waits for another.
+    Request,
+    /// Ends, once the visitor has seen the answer.
+    Close,
+    /// Ends as a failure.
+    Abort,
+    /// Carries another protocol.
+    Switch(Box<Tunnel>),
+}
+
+impl Connection {
+    /// A connection whose first bytes, `buf`, were read already.
+    pub fn new(
+        public: Arc<Public>,
+        visitor: Visitor,
+        peer: SocketAddr,
+        rd: ReadHalf,
+        wr: WriteHalf,
+        buf: BytesMut,
+    ) -> Self {
+        Self {
+            public,
+            visitor,
+            peer,
+            rd,
+            wr,
+            buf,
+            deadline: Deadline::default(),
+        }
+    }
+
+    /// Serves it until it ends. After `stop` no further request is taken.
+    pub async fn serve(mut self, stop: &CancellationToken) {
+        loop {
+            let next = match self.read_head(stop).await {
+                Ok(Some(block)) => match RequestHead::parse(block) {
+                    Ok(head) => self.exchange(&head, stop).await,
+                    Err(bad) => self.refuse_head(bad).await,
+                },
+                Ok(None) => return,
+                Err(bad) => self.refuse_head(bad).await,
+            };
+            match next {
+                Next::Request => {}
+                Next::Close => return self.linger().await,
+                Next::Abort => return self.wr.reset_on_drop(),
+                Next::Switch(tunnel) => return self.splice(*tunnel).await,
+            }
+        }
+    }
+
+    /// The bytes of the next request head, or `None` when no further request comes.
+    async fn read_head(&mut self, stop: &CancellationToken) -> Result<Option<Bytes>, BadHead> {
+        let mut scanner = Scanner::default();
+        let mut begun = false;
+        loop {
+            // Empty lines in front of a request are skipped (RFC 9112 §2.2).
+            while self.buf.starts_with(b"\r\n") && !begun {
+                let _ = self.buf.split_to(2);
+            }
+            match scanner.scan(&self.buf, true) {
+                Scan::Complete(n) if n <= d::MAX_HEAD => return Ok(Some(self.buf.split_to(n).freeze())),
+                Scan::Partial if self.buf.len() < d::MAX_HEAD => {}
+                Scan::BareLf => {
+                    return Err(BadHead {
+                        status: 400,
+                        text: "a line that ends with LF alone",
+                    });
+                }
+                _ => {
+                    return Err(BadHead {
+                        status: 431,
+                        text: "the request head is too long",
+                    });
+                }
+            }
+            if self.buf.is_empty() {
+                self.buf = BytesMut::new();
+                self.deadline.set(self.public.limits.keep_alive);
+            } else if !begun {
+                begun = true;
+                self.deadline.set(self.public.limits.head_timeout);
+            }
+            let Self {
+                rd, buf, deadline, ..
+            } = self;
+            let read = deadline.run(|cx| poll_fill(rd, buf, cx));
+            let read = if begun {
+                read.await
+            } else {
+                tokio::select! {
+                    biased;
+                    read = read => read,
+                    () = stop.cancelled() => return Ok(None),
+                }
+            };
+            match read {
+                Ok(0) | Err(_) if !begun => return Ok(None),
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    return Err(BadHead {
+                        status: 408,
+                        text: "the request head did not come in time",
+                    });
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    async fn refuse_head(&mut self, bad: BadHead) -> Next {
+        let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
+        self.answer(refusal.render(false), false, false).await
+    }
+
+    async fn exchange(&mut self, head: &RequestHead, stop: &CancellationToken) -> Next {
+        if head.method() == "TRACE" {
+            let refusal = Refusal::new(
+                Who::Visitor,
+                405,
+                "method_not_allowed",
+                "TRACE is not offered here",
+            );
+            return self.answer(refusal.render(false), false, false).await;
+        }
+        let scheme = self.visitor.scheme(head);
+        let site = Site {
+            scheme,
+            domain: self.public.limits.domain.as_deref(),
+        };
+        let refusal = match route(head, site, &*self.public.registry) {
+            Decision::Go(route) => return self.forward(head, &route, stop).await,
+            Decision::Redirect(location) => Refusal::redirect(307, location),
+            Decision::NoToken => Refusal::no_token(),
+            Decision::Unknown => Refusal::unknown_token(),
+        };
+        let keep = head.framing == Framing::None && head.keep_alive() && !stop.is_cancelled();
+        self.answer(refusal.render_for(head), keep, head.method() == "HEAD")
+            .await
+    }
+
+    async fn forward(
+        &mut self,
+        head: &RequestHead,
+        route: &Route<Arc<Client>>,
+        stop: &CancellationToken,
+    ) -> Next {
+        let Self {
+            public,
+            rd,
+            wr,
+            buf,
+            deadline,
+            ..
+        } = self;
+        let mut body = Body {
+            rd,
+            buf,
+            decoder: Decoder::new(head.framing),
+            deadline,
+        };
+        let mut responder = Answer {
+            wr,
+            out: BytesMut::new(),
+            http11: head.http11,
+            keep_alive: head.keep_alive() && !stop.is_cancelled(),
+            chunked: false,
+            deadline: Deadline::default(),
+        };
+        let request = Request {
+            head,
+            route,
+            visitor: self.visitor,
+            peer: self.peer,
+        };
+        let outcome = exchange::run(public, request, &mut body, &mut responder).await;
+        let keep_alive = responder.keep_alive;
+        match outcome {
+            Outcome::Done { body_read: true } if keep_alive => Next::Request,
+            Outcome::Done { .. } => Next::Close,
+            Outcome::Broken => Next::Abort,
+            Outcome::Refused { refusal, body_read } => {
+                let keep = body_read && head.keep_alive() && !stop.is_cancelled();
+                self.answer(refusal.render_for(head), keep, head.method() == "HEAD")
+                    .await
+            }
+            Outcome::Switch(answer, tunnel) => {
+                let scheme = self.visitor.scheme(head);
+                let cookie = route
+                    .set_cookie
+                    .then(|| rewrite::cookie(route.token.as_str(), scheme == "https"));
+                let mut out = BytesMut::new();
+                rewrite::put_switch(&mut out, &answer, cookie.as_deref());
+                match self.send(out).await {
+                    Ok(()) => Next::Switch(tunnel),
+                    Err(_) => Next::Abort,
+                }
+            }
+        }
+    }
+
+    /// Gives an answer of our own.
+    async fn answer(&mut self, answer: Rendered, keep_alive: bool, head_only: bool) -> Next {
+        let mut out = BytesMut::new();
+        let _ = write!(out, "HTTP/1.1 {} {}\r\n", answer.status, answer.reason);
+        for (name, value) in answer.fields() {
+            let _ = write!(out, "{name}: {value}\r\n");
+        }
+        let _ = write!(out, "content-length: {}\r\n", answer.body.len());
+        if !keep_alive {
+            out.put_slice(b"connection: close\r\n");
+        }
+        out.put_slice(b"\r\n");
+        if !head_only {
+            out.put_slice(&answer.body);
+        }
+        match self.send(out).await {
+            Ok(()) if keep_alive => Next::Request,
+            Ok(()) => Next::Close,
+            Err(_) => Next::Abort,
+        }
+    }
+
+    async fn send(&mut self, mut out: BytesMut) -> io::Result<()> {
+        self.deadline.set(d::WRITE_TIMEOUT);
+        let wr = &mut self.wr;
+        self.deadline
+            .run(|cx| poll_write(wr, &mut out, &mut Bytes::new(), cx))
+            .await
+    }
+
+    /// Ends a connection so that the visitor sees the last answer: what it still sends is read for a
+    /// moment, because unread bytes would turn our close into a reset that can overtake the answer.
+    async fn linger(mut self) {
+        self.deadline.set(d::LINGER);
+        let Self { rd, wr, deadline, .. } = &mut self;
+        if wr.shutdown().await.is_err() {
+            return;
+        }
+        let mut seen = 0;
+        let mut buf = BytesMut::new();
+        while seen < d::LINGER_BYTES {
+            buf.clear();
+            match deadline.run(|cx| poll_fill(rd, &mut buf, cx)).await {
+                Ok(n) if n > 0 => seen += n,
+                _ => return,
+            }
+        }
+    }
+
+    /// Carries raw bytes both ways until both ends are done.
+    async fn splice(self, tunnel: Tunnel) {
+        let Tunnel { rd, wr, buf, .. } = tunnel;
+        let mut inner = Joined { rd, wr };
+        let mut outer = Joined {
+            rd: self.rd,
+            wr: self.wr,
+        };
+        let mut count = Transferred::default();
+        if copy_both(&mut outer, &mut inner, self.buf, buf, &mut count)
+            .await
+            .is_err()
+        {
+            outer.wr.reset_on_drop();
+            inner.wr.reset_on_drop();
+        }
+    }
+}
+
+/// A request body on an HTTP/1 connection.
+struct Body<'a> {
+    rd: &'a mut ReadHalf,
+    buf: &'a mut BytesMut,
+    decoder: Decoder,
+    deadline: &'a mut Deadline,
+}
+
+impl RequestBody for Body<'_> {
+    async fn next(&mut self) -> Result<Piece, BodyError> {
+        loop {
+            if let Some(piece) = self.decoder.decode(self.buf).map_err(BodyError::Bad)? {
+                return Ok(piece);
+            }
+            self.deadline.set(d::BODY_TIMEOUT);
+            let Self {
+                rd, buf, deadline, ..
+            } = self;
+            match deadline.run(|cx| poll_fill(rd, buf, cx)).await {
+                Ok(0) => return Err(BodyError::Gone(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(BodyError::Slow),
+                Err(e) => return Err(BodyError::Gone(e)),
+            }
+        }
+    }
+
+    async fn closed(&mut self) -> bool {
+        // Requests that are sent ahead are kept up to a limit; beyond it the visitor has to wait.
+        while self.buf.len() < d::READ_BUF {
+            match std::future::poll_fn(|cx| poll_fill(self.rd, self.buf, cx)).await {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn direct(&self) -> Option<(&TcpStream, u64)> {
+        if !self.buf.is_empty() {
+            return None;
+        }
+        Some((self.rd.plain()?, self.decoder.plain_rest()?))
+    }
+
+    fn skip(&mut self, n: u64) {
+        self.decoder.skip(n);
+    }
+}
+
+/// An answer on an HTTP/1 connection.
+struct Answer<'a> {
+    wr: &'a mut WriteHalf,
+    /// Not yet written.
+    out: BytesMut,
+    http11: bool,
+    keep_alive: bool,
+    chunked: bool,
+    deadline: Deadline,
+}
+
+impl Answer<'_> {
+    async fn write(&mut self, mut data: Bytes) -> io::Result<()> {
+        self.deadline.set(d::WRITE_TIMEOUT);
+        let Self {
+            wr, out, deadline, ..
+        } = self;
+        deadline.run(|cx| poll_write(wr, out, &mut data, cx)).await
+    }
+}
+
+impl Responder for Answer<'_> {
+    async fn interim(&mut self, head: &ResponseHead) -> io::Result<()> {
+        // HTTP/1.0 knows no interim answers.
+        if !self.http11 {
+            return Ok(());
+        }
+        let form = AnswerForm {
+            framing: Framing::None,
+            keep_alive: true,
+            http11: true,
+        };
+        rewrite::put_answer(&mut self.out, head, form, None);
+        self.write(Bytes::new()).await
+    }
+
+    async fn head(&mut self, head: &ResponseHead, framing: Framing, cookie: Option<&str>) -> io::Result<()> {
+        // A length that is only known at the end is told by chunks, to who understands them.
+        let framing = match framing {
+            Framing::UntilEof | Framing::Chunked if self.http11 => Framing::Chunked,
+            Framing::Chunked => Framing::UntilEof,
+            other => other,
+        };
+        self.chunked = framing == Framing::Chunked;
+        self.keep_alive &= framing != Framing::UntilEof;
+        let form = AnswerForm {
+            framing,
+            keep_alive: self.keep_alive,
+            http11: self.http11,
+        };
+        rewrite::put_answer(&mut self.out, head, form, cookie);
+        Ok(())
+    }
+
+    async fn data(&mut self, data: Bytes) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        if self.chunked {
+            put_chunk_size(&mut self.out, data.len());
+        }
+        if self.out.len() + data.len() <= d::WRITE_BUF {
+            self.out.put_slice(&data);
+        } else {
+            self.write(data).await?;
+        }
+        if self.chunked {
+            self.out.put_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            Ok(())
+        } else {
+            self.write(Bytes::new()).await
+        }
+    }
+
+    async fn end(&mut self, trailers: Option<Trailers>) -> io::Result<()> {
+        if self.chunked {
+            put_last_chunk(&mut self.out, trailers.as_ref());
+        }
+        self.flush().await
+    }
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        // Shows on the reading side, see `Body::closed`.
+        Poll::Pending
+    }
+
+    fn direct(&self) -> Option<&TcpStream> {
+        self.wr.plain().filter(|_| !self.chunked && self.out.is_empty())
+    }
+
+    fn can_switch(&self) -> bool {
+        true
+    }
+}

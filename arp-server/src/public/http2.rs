@@ -1,0 +1,389 @@
+//! HTTP/2 connections of visitors: each stream becomes an exchange of its own.
+
+use super::Public;
+use super::answer::{Refusal, Rendered, Who};
+use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
+use super::rewrite::{self, Visitor};
+use super::route::{Decision, Site, route};
+use crate::defaults as d;
+use crate::h1::body::{BadBody, Piece, Trailers};
+use crate::h1::head::{BadHead, Framing, Name, RequestHead, ResponseHead};
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Serves one connection until it ends. After `stop` no further stream is taken.
+pub async fn serve<S>(
+    public: Arc<Public>,
+    visitor: Visitor,
+    peer: SocketAddr,
+    io: S,
+    stop: &CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(d::H2_STREAMS)
+        .max_header_list_size(d::MAX_HEAD as u32)
+        .initial_window_size(d::H2_STREAM_WINDOW)
+        .initial_connection_window_size(d::H2_CONN_WINDOW)
+        .max_send_buffer_size(d::READ_BUF_MAX);
+    let handshake = timeout(public.limits.head_timeout, builder.handshake::<_, Bytes>(io));
+    let Ok(Ok(mut connection)) = handshake.await else {
+        return;
+    };
+    // Dropping the set ends the streams of a connection that is gone.
+    let mut streams = JoinSet::new();
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    let public = public.clone();
+                    streams.spawn(stream(public, visitor, peer, request, respond));
+                }
+                Some(Err(_)) | None => return,
+            },
+            Some(_) = streams.join_next() => {}
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.graceful_shutdown();
+            }
+            () = sleep(public.limits.keep_alive), if streams.is_empty() && !stopping => {
+                stopping = true;
+                connection.graceful_shutdown();
+            }
+        }
+    }
+}
+
+async fn stream(
+    public: Arc<Public>,
+    visitor: Visitor,
+    peer: SocketAddr,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (parts, recv) = request.into_parts();
+    let mut answer = Answer {
+        respond: Some(respond),
+        send: None,
+    };
+    let head = match head_of(&parts, recv.is_end_stream()) {
+        Ok(head) => head,
+        Err(bad) => {
+            let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
+            return answer.own(refusal.render(false), false).await;
+        }
+    };
+    let head_only = head.method() == "HEAD";
+    let site = Site {
+        scheme: visitor.scheme(&head),
+        domain: public.limits.domain.as_deref(),
+    };
+    let refusal = match route(&head, site, &*public.registry) {
+        Decision::Go(route) => {
+            let request = Request {
+                head: &head,
+                route: &route,
+                visitor,
+                peer,
+            };
+            let mut body = Body { recv, ended: false };
+            match exchange::run(&public, request, &mut body, &mut answer).await {
+                Outcome::Done { .. } => return,
+                Outcome::Broken | Outcome::Switch(..) => return answer.reset(Reason::INTERNAL_ERROR),
+                Outcome::Refused { refusal, .. } => refusal,
+            }
+        }
+        Decision::Redirect(location) => Refusal::redirect(307, location),
+        Decision::NoToken => Refusal::no_token(),
+        Decision::Unknown => Refusal::unknown_token(),
+    };
+    answer.own(refusal.render_for(&head), head_only).await;
+}
+
+/// Writes the request as the HTTP/1.1 head that it will be on the tunnel, and reads that with the same
+/// strict eyes as any other.
+fn head_of(parts: &http::request::Parts, ended: bool) -> Result<RequestHead, BadHead> {
+    const BAD: BadHead = BadHead {
+        status: 400,
+        text: "malformed request head",
+    };
+    if parts.method == http::Method::CONNECT || parts.method == http::Method::TRACE {
+        return Err(BadHead {
+            status: 405,
+            text: "CONNECT and TRACE are not offered here",
+        });
+    }
+    let mut text = BytesMut::with_capacity(1024);
+    text.put_slice(parts.method.as_str().as_bytes());
+    text.put_u8(b' ');
+    text.put_slice(parts.uri.path_and_query().map_or("/", |p| p.as_str()).as_bytes());
+    text.put_slice(b" HTTP/1.1\r\n");
+    let mut host = parts.headers.get_all(http::header::HOST).iter();
+    let authority = parts.uri.authority().map(|a| a.as_str().as_bytes());
+    match (authority, host.next(), host.next()) {
+        (_, _, Some(_)) => return Err(BAD),
+        (Some(a), Some(h), _) if !a.eq_ignore_ascii_case(h.as_bytes()) => return Err(BAD),
+        (Some(a), ..) => put(&mut text, b"Host", a),
+        (None, Some(h), _) => put(&mut text, b"Host", h.as_bytes()),
+        (None, None, _) => return Err(BAD),
+    }
+    let mut cookies = BytesMut::new();
+    let mut lengths = 0;
+    for (name, value) in &parts.headers {
+        match Name::of(name.as_str().as_bytes()) {
+            Name::Host => {}
+            Name::ContentLength => {
+                lengths += 1;
+                put(&mut text, name.as_str().as_bytes(), value.as_bytes());
+            }
+            Name::Te => put(&mut text, b"TE", value.as_bytes()),
+            known if known.is_hop_by_hop() => return Err(BAD),
+            // HTTP/2 may cut a cookie into pieces (RFC 9113 §8.2.3).
+            Name::Cookie => {
+                if !cookies.is_empty() {
+                    cookies.put_slice(b"; ");
+                }
+                cookies.put_slice(value.as_bytes());
+            }
+            _ => put(&mut text, name.as_str().as_bytes(), value.as_bytes()),
+        }
+    }
+    if !cookies.is_empty() {
+        put(&mut text, b"Cookie", &cookies);
+    }
+    if !ended && lengths == 0 {
+        put(&mut text, b"Transfer-Encoding", b"chunked");
+    }
+    text.put_slice(b"\r\n");
+    if text.len() > 2 * d::MAX_HEAD {
+        return Err(BadHead {
+            status: 431,
+            text: "the request head is too long",
+        });
+    }
+    RequestHead::parse(text.freeze())
+}
+
+fn put(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.put_slice(name);
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// A request body on a stream.
+struct Body {
+    recv: RecvStream,
+    ended: bool,
+}
+
+impl RequestBody for Body {
+    async fn next(&mut self) -> Result<Piece, BodyError> {
+        if !self.ended {
+            let data = timeout(d::BODY_TIMEOUT, poll_fn(|cx| self.recv.poll_data(cx)));
+            match data.await.map_err(|_| BodyError::Slow)? {
+                Some(Ok(data)) => {
+                    // The window opens again when the piece has been passed on and the next is asked for.
+                    let released = self.recv.flow_control().release_capacity(data.len());
+                    released.map_err(|e| BodyError::Gone(io::Error::other(e)))?;
+                    return Ok(Piece::Data(data));
+                }
+                Some(Err(e)) => return Err(BodyError::Gone(io::Error::other(e))),
+                None => self.ended = true,
+            }
+        }
+        let trailers = timeout(d::BODY_TIMEOUT, poll_fn(|cx| self.recv.poll_trailers(cx)));
+        match trailers.await.map_err(|_| BodyError::Slow)? {
+            Ok(trailers) => Ok(Piece::End(trailers.as_ref().and_then(from_map))),
+            Err(e) if e.is_io() || e.is_reset() || e.is_go_away() => {
+                Err(BodyError::Gone(io::Error::other(e)))
+            }
+            Err(_) => Err(BodyError::Bad(BadBody("malformed trailers"))),
+        }
+    }
+
+    async fn closed(&mut self) -> bool {
+        // A visitor that loses interest resets the stream, see `Answer::poll_gone`.
+        std::future::pending().await
+    }
+
+    fn direct(&self) -> Option<(&TcpStream, u64)> {
+        None
+    }
+
+    fn skip(&mut self, _: u64) {}
+}
+
+fn from_map(map: &HeaderMap) -> Option<Trailers> {
+    Trailers::from_fields(map.iter().map(|(n, v)| (n.as_str().as_bytes(), v.as_bytes())))
+}
+
+/// An answer on a stream.
+struct Answer {
+    respond: Option<SendResponse<Bytes>>,
+    send: Option<SendStream<Bytes>>,
+}
+
+impl Answer {
+    fn start(&mut self, response: Response<()>, end: bool) -> io::Result<()> {
+        let mut respond = self.respond.take().ok_or(io::ErrorKind::NotConnected)?;
+        let send = respond.send_response(response, end).map_err(io::Error::other)?;
+        self.send = (!end).then_some(send);
+        Ok(())
+    }
+
+    fn reset(&mut self, reason: Reason) {
+        if let Some(send) = &mut self.send {
+            send.send_reset(reason);
+        } else if let Some(respond) = &mut self.respond {
+            respond.send_reset(reason);
+        }
+    }
+
+    /// Gives an answer of our own.
+    async fn own(&mut self, answer: Rendered, head_only: bool) {
+        let mut builder = Response::builder().status(answer.status);
+        for (name, value) in answer.fields() {
+            builder = builder.header(name, value);
+        }
+        builder = builder.header(http::header::CONTENT_LENGTH, answer.body.len());
+        let Ok(response) = builder.body(()) else { return };
+        let end = head_only || answer.body.is_empty();
+        if self.start(response, end).is_ok() && !end && self.data(answer.body).await.is_ok() {
+            let _ = self.end(None).await;
+        }
+    }
+}
+
+/// The head of an answer in HTTP/2's form. Fields that HTTP/2 cannot carry are left out.
+fn response_of(head: &ResponseHead, cookie: Option<&str>) -> io::Result<Response<()>> {
+    let mut response = Response::new(());
+    *response.status_mut() =
+        StatusCode::from_u16(head.status).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let headers = response.headers_mut();
+    for field in rewrite::passed_on(head) {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(field.name),
+            HeaderValue::from_bytes(&unfolded(field.value)),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    if let Some(cookie) = cookie.and_then(|c| HeaderValue::from_str(c).ok()) {
+        headers.append(http::header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+fn unfolded(value: &[u8]) -> Vec<u8> {
+    value
+        .iter()
+        .map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b })
+        .collect()
+}
+
+impl Responder for Answer {
+    async fn interim(&mut self, head: &ResponseHead) -> io::Result<()> {
+        let response = response_of(head, None)?;
+        match &mut self.respond {
+            Some(respond) => respond.send_informational(response).map_err(io::Error::other),
+            None => Ok(()),
+        }
+    }
+
+    async fn head(&mut self, head: &ResponseHead, framing: Framing, cookie: Option<&str>) -> io::Result<()> {
+        let mut response = response_of(head, cookie)?;
+        let length = match framing {
+            Framing::Length(n) => Some(n),
+            // Of a body that does not come (HEAD, 304), or an empty one.
+            Framing::None if head.status != 204 => head.content_length().ok().flatten(),
+            _ => None,
+        };
+        if let Some(n) = length {
+            response
+                .headers_mut()
+                .insert(http::header::CONTENT_LENGTH, HeaderValue::from(n));
+        }
+        self.start(response, framing == Framing::None)
+    }
+
+    async fn data(&mut self, mut data: Bytes) -> io::Result<()> {
+        let Some(send) = &mut self.send else { return Ok(()) };
+        while !data.is_empty() {
+            send.reserve_capacity(data.len().min(d::READ_BUF_MAX));
+            let room = poll_fn(|cx| {
+                loop {
+                    match ready!(send.poll_capacity(cx)) {
+                        Some(Ok(0)) => {}
+                        Some(Ok(n)) => return Poll::Ready(Ok(n)),
+                        Some(Err(e)) => return Poll::Ready(Err(io::Error::other(e))),
+                        None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                    }
+                }
+            });
+            let room = timeout(d::WRITE_TIMEOUT, room)
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            let part = data.split_to(room.min(data.len()));
+            send.send_data(part, false).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn end(&mut self, trailers: Option<Trailers>) -> io::Result<()> {
+        let Some(mut send) = self.send.take() else {
+            return Ok(());
+        };
+        let result = match trailers {
+            None => send.send_data(Bytes::new(), true),
+            Some(trailers) => {
+                let mut map = HeaderMap::new();
+                for (name, value) in trailers.fields() {
+                    if let (Ok(name), Ok(value)) =
+                        (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+                    {
+                        map.append(name, value);
+                    }
+                }
+                send.send_trailers(map)
+            }
+        };
+        result.map_err(io::Error::other)
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let reset = match (&mut self.send, &mut self.respond) {
+            (Some(send), _) => send.poll_reset(cx),
+            (None, Some(respond)) => respond.poll_reset(cx),
+            (None, None) => return Poll::Pending,
+        };
+        reset.map(|_| ())
+    }
+
+    fn direct(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    fn can_switch(&self) -> bool {
+        false
+    }
+}

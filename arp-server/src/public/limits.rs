@@ -1,0 +1,101 @@
+//! How many connections one visitor address, and all together, may have.
+
+use crate::registry::counted;
+use dashmap::DashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts open connections.
+#[derive(Debug)]
+pub struct Census {
+    per_ip: DashMap<IpAddr, usize>,
+    total: AtomicUsize,
+    max_per_ip: usize,
+    max_total: usize,
+}
+
+/// The place of one open connection; dropping it gives the place back.
+#[derive(Debug)]
+pub struct Place {
+    census: Arc<Census>,
+    ip: Option<IpAddr>,
+}
+
+impl Census {
+    /// With these limits.
+    pub fn new(max_per_ip: usize, max_total: usize) -> Arc<Self> {
+        Arc::new(Self {
+            per_ip: DashMap::new(),
+            total: AtomicUsize::new(0),
+            max_per_ip,
+            max_total,
+        })
+    }
+
+    /// A place for a connection from `ip`, unless it or all together have too many. An `exempt` address
+    /// (a trusted proxy, behind which everybody is) counts only towards the total.
+    pub fn admit(self: &Arc<Self>, ip: IpAddr, exempt: bool) -> Option<Place> {
+        let mut place = Place {
+            census: self.clone(),
+            ip: None,
+        };
+        if self.total.fetch_add(1, Ordering::Relaxed) >= self.max_total {
+            return None;
+        }
+        if !exempt {
+            let ip = counted(ip);
+            let mut count = self.per_ip.entry(ip).or_insert(0);
+            if *count >= self.max_per_ip {
+                return None;
+            }
+            *count += 1;
+            place.ip = Some(ip);
+        }
+        Some(place)
+    }
+
+    /// Connections open now.
+    pub fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.census.total.fetch_sub(1, Ordering::Relaxed);
+        if let Some(ip) = self.ip {
+            self.census.per_ip.remove_if_mut(&ip, |_, count| {
+                *count -= 1;
+                *count == 0
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_per_address_and_given_back() {
+        let census = Census::new(2, 3);
+        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let first = census.admit(a, false).unwrap();
+        let _second = census.admit(a, false).unwrap();
+        assert!(census.admit(a, false).is_none());
+        let _third = census.admit(b, false).unwrap();
+        assert!(census.admit(b, false).is_none(), "all together have too many");
+        drop(first);
+        assert!(census.admit(a, false).is_some());
+        assert_eq!(census.total(), 2);
+    }
+
+    #[test]
+    fn ipv6_users_are_counted_by_their_64() {
+        let census = Census::new(1, 9);
+        let _one = census.admit("2001:db8::1".parse().unwrap(), false).unwrap();
+        assert!(census.admit("2001:db8::2".parse().unwrap(), false).is_none());
+        assert!(census.admit("2001:db8:0:1::1".parse().unwrap(), false).is_some());
+    }
+}

@@ -1,0 +1,130 @@
+//! The public port: what visitors send, whoever they are.
+//!
+//! A connection begins with a look at its first bytes; what they tell decides who serves it. Every
+//! request is routed by itself, never a connection.
+
+pub mod answer;
+pub mod deadline;
+pub mod exchange;
+pub mod http1;
+pub mod http2;
+pub mod io;
+pub mod limits;
+pub mod rewrite;
+pub mod route;
+
+use crate::defaults as d;
+use crate::registry::Registry;
+use arp_common::transport::{Joined, Prefixed, Stream};
+use bytes::BytesMut;
+use deadline::Deadline;
+use ipnet::IpNet;
+use limits::{Census, Place};
+use rewrite::Visitor;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What the operator set for the public port.
+#[derive(Debug, Clone)]
+pub struct PublicLimits {
+    /// Time from the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// Time a connection may stay without a request.
+    pub keep_alive: Duration,
+    /// Time the local service may take to begin its answer.
+    pub response_timeout: Duration,
+    /// Domain whose subdomains are tokens.
+    pub domain: Option<String>,
+    /// Networks of proxies whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// What all visitor connections share.
+#[derive(Debug)]
+pub struct Public {
+    /// Who is registered.
+    pub registry: Arc<Registry>,
+    /// What the operator set.
+    pub limits: PublicLimits,
+    /// Who is connected.
+    pub census: Arc<Census>,
+}
+
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the first bytes of a connection are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sniffed {
+    Http1,
+    Http2,
+    Unclear,
+}
+
+fn sniff(first: &[u8]) -> Sniffed {
+    if first.starts_with(H2_PREFACE) {
+        Sniffed::Http2
+    } else if H2_PREFACE.starts_with(first) {
+        Sniffed::Unclear
+    } else {
+        Sniffed::Http1
+    }
+}
+
+impl Public {
+    /// Is this the address of a proxy whose word counts?
+    pub fn trusts(&self, ip: IpAddr) -> bool {
+        self.limits.trusted_proxies.iter().any(|net| net.contains(&ip))
+    }
+
+    /// A place for a new connection, or `None` when there are too many.
+    pub fn admit(&self, ip: IpAddr) -> Option<Place> {
+        self.census.admit(ip, self.trusts(ip))
+    }
+
+    /// Serves one connection until it ends. After `stop` no further request is taken.
+    pub async fn serve(
+        self: Arc<Self>,
+        stream: Stream,
+        peer: SocketAddr,
+        place: Place,
+        stop: CancellationToken,
+    ) {
+        let visitor = Visitor {
+            ip: peer.ip(),
+            trusted: self.trusts(peer.ip()),
+            tls: matches!(stream, Stream::Tls(_)),
+        };
+        let (mut rd, wr) = stream.into_split();
+        let mut buf = BytesMut::new();
+        let mut deadline = Deadline::default();
+        deadline.set(self.limits.keep_alive.min(d::KEEP_ALIVE));
+        loop {
+            match sniff(&buf) {
+                Sniffed::Unclear => {}
+                Sniffed::Http1 => {
+                    http1::Connection::new(self, visitor, peer, rd, wr, buf)
+                        .serve(&stop)
+                        .await;
+                    break;
+                }
+                Sniffed::Http2 => {
+                    let io = Prefixed::new(buf, Joined { rd, wr });
+                    http2::serve(self, visitor, peer, io, &stop).await;
+                    break;
+                }
+            }
+            if !buf.is_empty() {
+                deadline.set(self.limits.head_timeout);
+            }
+            let read = deadline.run(|cx| io::poll_fill(&mut rd, &mut buf, cx));
+            tokio::select! {
+                biased;
+                read = read => if !matches!(read, Ok(n) if n > 0) { break },
+                () = stop.cancelled() => break,
+            }
+        }
+        drop(place);
+    }
+}

@@ -1,0 +1,226 @@
+//! Writing the head that goes to the edge, and the one that goes back to the visitor: framing afresh,
+//! hop-by-hop fields ended, what was ours removed, what a proxy adds added.
+
+use super::route::{COOKIE, Route, Source, cleaned_cookie, cleaned_referer};
+use crate::h1::head::{Field, Framing, Name, RequestHead, ResponseHead};
+use crate::registry::{Client, Registry};
+use bytes::{BufMut, BytesMut};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What we put into `Via`.
+const VIA: &str = "1.1 arp";
+
+/// Who sent a request, as far as the relay may believe it.
+#[derive(Debug, Clone, Copy)]
+pub struct Visitor {
+    /// Address of the connection's other end.
+    pub ip: IpAddr,
+    /// Does that address belong to a proxy whose `X-Forwarded-*` is to be believed?
+    pub trusted: bool,
+    /// Did the connection come over TLS?
+    pub tls: bool,
+}
+
+impl Visitor {
+    /// `https` or `http`, as the person at the other end sees it.
+    pub fn scheme(&self, head: &RequestHead) -> &'static str {
+        let told = head.fields.first(Name::XForwardedProto).filter(|_| self.trusted);
+        match told {
+            Some(proto) if proto.eq_ignore_ascii_case(b"https") => "https",
+            Some(_) => "http",
+            None if self.tls => "https",
+            None => "http",
+        }
+    }
+}
+
+fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.put_slice(name);
+    out.put_slice(b": ");
+    // Only answers can hold folded lines (see `ResponseHead::parse`); they are unfolded here.
+    if value.iter().any(|b| matches!(b, b'\r' | b'\n')) {
+        out.extend(
+            value
+                .iter()
+                .map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }),
+        );
+    } else {
+        out.put_slice(value);
+    }
+    out.put_slice(b"\r\n");
+}
+
+fn put_framing(out: &mut BytesMut, framing: Framing) {
+    match framing {
+        Framing::Length(n) => put_length(out, n),
+        Framing::Chunked => put_field(out, b"Transfer-Encoding", b"chunked"),
+        Framing::None | Framing::UntilEof => {}
+    }
+}
+
+fn put_length(out: &mut BytesMut, n: u64) {
+    // Writing to a BytesMut cannot fail.
+    let _ = write!(out, "Content-Length: {n}\r\n");
+}
+
+/// Writes the request head for the edge.
+pub fn put_request(
+    out: &mut BytesMut,
+    head: &RequestHead,
+    route: &Route<Arc<Client>>,
+    visitor: &Visitor,
+    names: &Registry,
+) {
+    out.reserve(1024);
+    out.put_slice(head.method().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(route.target.as_bytes());
+    out.put_slice(b" HTTP/1.1\r\n");
+    let host = head.host().unwrap_or("localhost");
+    put_field(out, b"Host", host.as_bytes());
+    let fields = &head.fields;
+    let named_hop_by_hop = |f: &Field<'_>| {
+        f.known == Name::Other
+            && fields
+                .members(Name::Connection)
+                .any(|m| m.eq_ignore_ascii_case(f.name))
+    };
+    let has_connection = fields.first(Name::Connection).is_some();
+    let mut forwarded_for: Vec<&[u8]> = Vec::new();
+    let mut host_told = false;
+    for field in fields.iter() {
+        match field.known {
+            known if known.is_hop_by_hop() => {}
+            Name::Host | Name::XArpToken | Name::XForwardedPrefix => {}
+            Name::XForwardedFor | Name::XForwardedProto | Name::XForwardedHost if !visitor.trusted => {}
+            Name::Forwarded | Name::XRealIp | Name::XForwardedPort if !visitor.trusted => {}
+            Name::XForwardedFor => forwarded_for.push(field.value),
+            Name::XForwardedProto => {}
+            Name::XForwardedHost => {
+                host_told = true;
+                put_field(out, field.name, field.value);
+            }
+            Name::Cookie => {
+                if let Some(value) = cleaned_cookie(field.value) {
+                    put_field(out, field.name, &value);
+                }
+            }
+            Name::Referer => match cleaned_referer(head, names) {
+                Some(value) => put_field(out, field.name, value.as_bytes()),
+                None => put_field(out, field.name, field.value),
+            },
+            Name::Expect if !head.expects_continue() => {}
+            _ if has_connection && named_hop_by_hop(&field) => {}
+            _ => put_field(out, field.name, field.value),
+        }
+    }
+    out.put_slice(b"X-Forwarded-For: ");
+    for earlier in forwarded_for {
+        out.put_slice(earlier);
+        out.put_slice(b", ");
+    }
+    let _ = write!(
+        out,
+        "{}\r\nX-Forwarded-Proto: {}\r\n",
+        visitor.ip,
+        visitor.scheme(head)
+    );
+    if !host_told {
+        put_field(out, b"X-Forwarded-Host", host.as_bytes());
+    }
+    if route.source == Source::Prefix {
+        let _ = write!(out, "X-Forwarded-Prefix: /t/{}\r\n", route.token.as_str());
+    }
+    put_field(out, b"Via", VIA.as_bytes());
+    match (head.upgrade(), fields.has_member(Name::Te, "trailers")) {
+        (Some(protocol), _) => {
+            put_field(out, b"Connection", b"Upgrade");
+            put_field(out, b"Upgrade", protocol);
+        }
+        (None, true) => out.put_slice(b"Connection: TE\r\nTE: trailers\r\n"),
+        (None, false) => {}
+    }
+    if head.framing == Framing::None && fields.first(Name::ContentLength).is_some() {
+        put_length(out, 0);
+    }
+    put_framing(out, head.framing);
+    out.put_slice(b"\r\n");
+}
+
+/// How an answer goes to an HTTP/1 visitor.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerForm {
+    /// Length of the body on the visitor's side.
+    pub framing: Framing,
+    /// May the visitor send another request on the connection?
+    pub keep_alive: bool,
+    /// Does the visitor speak HTTP/1.1? Else 1.0, which closes unless told otherwise.
+    pub http11: bool,
+}
+
+/// Fields of an answer that are passed on, to any kind of visitor.
+pub fn passed_on(head: &ResponseHead) -> impl Iterator<Item = Field<'_>> {
+    let fields = &head.fields;
+    let has_connection = fields.first(Name::Connection).is_some();
+    fields.iter().filter(move |f| {
+        !(f.known.is_hop_by_hop()
+            || has_connection
+                && f.known == Name::Other
+                && fields
+                    .members(Name::Connection)
+                    .any(|m| m.eq_ignore_ascii_case(f.name)))
+    })
+}
+
+/// The cookie that keeps a browser with its client. It lives as long as the browser's session.
+pub fn cookie(token: &str, secure: bool) -> String {
+    let secure = if secure { "; Secure" } else { "" };
+    format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax{secure}")
+}
+
+/// Writes the head of an answer for an HTTP/1 visitor.
+pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, set_cookie: Option<&str>) {
+    out.reserve(512);
+    let _ = write!(out, "HTTP/1.1 {:03} ", head.status);
+    out.put_slice(head.reason());
+    out.put_slice(b"\r\n");
+    for field in passed_on(head) {
+        put_field(out, field.name, field.value);
+    }
+    if let Some(cookie) = set_cookie {
+        put_field(out, b"Set-Cookie", cookie.as_bytes());
+    }
+    if head.status >= 200 {
+        match (form.framing, head.content_length()) {
+            // Of a body that does not come (HEAD, 304), or an empty one.
+            (Framing::None, Ok(Some(n))) if head.status != 204 => put_length(out, n),
+            (framing, _) => put_framing(out, framing),
+        }
+        match (form.keep_alive, form.http11) {
+            (true, true) => {}
+            (true, false) => put_field(out, b"Connection", b"keep-alive"),
+            (false, _) => put_field(out, b"Connection", b"close"),
+        }
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// Writes a 101 answer for a visitor who asked for it.
+pub fn put_switch(out: &mut BytesMut, head: &ResponseHead, set_cookie: Option<&str>) {
+    let _ = write!(out, "HTTP/1.1 101 ");
+    out.put_slice(head.reason());
+    out.put_slice(b"\r\nConnection: Upgrade\r\n");
+    for value in head.fields.all(Name::Upgrade) {
+        put_field(out, b"Upgrade", value);
+    }
+    for field in passed_on(head) {
+        put_field(out, field.name, field.value);
+    }
+    if let Some(cookie) = set_cookie {
+        put_field(out, b"Set-Cookie", cookie.as_bytes());
+    }
+    out.put_slice(b"\r\n");
+}

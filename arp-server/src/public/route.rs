@@ -1,0 +1,629 @@
+//! Finding the client that a request is for, and what of the request was meant for us.
+//!
+//! Pure: strings in, a decision out. The order of the sources is docs/protocol.md, "Tokens".
+
+use crate::h1::head::{Name, RequestHead};
+use crate::registry::{Client, Registry};
+use arp_common::ids::Token;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use std::sync::Arc;
+
+/// Cookie that keeps a browser with its client.
+pub const COOKIE: &str = "arp_token";
+/// Query parameter that holds a token.
+const PARAM: &str = "token";
+/// Path prefix in front of a token.
+const PREFIX: &str = "/t/";
+
+/// What must be escaped in a path that came out of an escaped parameter.
+const IN_PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}')
+    .add(b'%');
+
+/// Where a token is looked up: the registry, or a table in tests.
+pub trait Names {
+    /// What a token names.
+    type Client: Clone;
+    /// Exactly this token.
+    fn by_token(&self, token: &str) -> Option<Self::Client>;
+    /// This token in any case, and how it is written.
+    fn by_label(&self, label: &str) -> Option<(Token, Self::Client)>;
+}
+
+impl Names for Registry {
+    type Client = Arc<Client>;
+    fn by_token(&self, token: &str) -> Option<Arc<Client>> {
+        Registry::by_token(self, token)
+    }
+    fn by_label(&self, label: &str) -> Option<(Token, Arc<Client>)> {
+        Registry::by_label(self, label)
+    }
+}
+
+/// Where a token was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `?token=…`
+    Query,
+    /// `X-ARP-Token: …`
+    Header,
+    /// `/t/<token>/…`
+    Prefix,
+    /// `<token>.<domain>`
+    Host,
+    /// The page that asks has a token in its URL.
+    Referer,
+    /// An earlier navigation.
+    Cookie,
+}
+
+/// A request that has a client.
+#[derive(Debug, Clone)]
+pub struct Route<C> {
+    /// Whom it is for.
+    pub client: C,
+    /// By which name.
+    pub token: Token,
+    /// Where the name was found.
+    pub source: Source,
+    /// Path and query, without what was ours.
+    pub target: String,
+    /// Should the browser remember the token?
+    pub set_cookie: bool,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone)]
+pub enum Decision<C> {
+    /// It goes to a client.
+    Go(Route<C>),
+    /// The browser is to ask again, there.
+    Redirect(String),
+    /// It names no client.
+    NoToken,
+    /// It names one that is not known.
+    Unknown,
+}
+
+/// What the relay knows of the connection that a request came on.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// `http` or `https`, as the visitor sees it.
+    pub scheme: &'a str,
+    /// Domain whose subdomains are tokens.
+    pub domain: Option<&'a str>,
+}
+
+/// Decides where a request goes.
+pub fn route<N: Names>(head: &RequestHead, site: Site<'_>, names: &N) -> Decision<N::Client> {
+    let target = head.target();
+    let fields = &head.fields;
+    let mut named = false;
+    let go = |client, token: &str, source, target: String| {
+        let token = token.parse::<Token>().ok()?;
+        let set_cookie = matches!(source, Source::Query | Source::Prefix) && is_navigation(head);
+        Some(Route {
+            client,
+            token,
+            source,
+            target,
+            set_cookie,
+        })
+    };
+    let decide = |route: Route<N::Client>| match redirect(head, site, &route, names) {
+        Some(location) => Decision::Redirect(location),
+        None => Decision::Go(route),
+    };
+
+    if let Some((client, found)) = in_query(target, names, &mut named)
+        && let Some(route) = go(client, &found.token, Source::Query, found.target)
+    {
+        return decide(route);
+    }
+    if let Some(value) = text(fields.first(Name::XArpToken)) {
+        named = true;
+        if let Some(client) = names.by_token(value)
+            && let Some(route) = go(client, value, Source::Header, rooted(target))
+        {
+            return decide(route);
+        }
+    }
+    if let Some((token, rest)) = in_path(target) {
+        named = true;
+        if let Some(client) = names.by_token(&token)
+            && let Some(route) = go(client, &token, Source::Prefix, rooted(rest))
+        {
+            return decide(route);
+        }
+    }
+    if let (Some(domain), Some(host)) = (site.domain, head.host())
+        && let Some(label) = label_of(host, domain)
+    {
+        named = true;
+        if let Some((token, client)) = names.by_label(label)
+            && let Some(route) = go(client, token.as_str(), Source::Host, rooted(target))
+        {
+            return decide(route);
+        }
+    }
+    if let Some((client, token)) = in_referer(head, names)
+        && let Some(route) = go(client, &token, Source::Referer, rooted(target))
+    {
+        return decide(route);
+    }
+    for value in cookies(head) {
+        named = true;
+        if let Some(client) = names.by_token(value)
+            && let Some(route) = go(client, value, Source::Cookie, rooted(target))
+        {
+            return decide(route);
+        }
+    }
+    if named {
+        Decision::Unknown
+    } else {
+        Decision::NoToken
+    }
+}
+
+/// The cases in which a browser is sent elsewhere.
+fn redirect<N: Names>(
+    head: &RequestHead,
+    site: Site<'_>,
+    route: &Route<N::Client>,
+    names: &N,
+) -> Option<String> {
+    if !matches!(head.method(), "GET" | "HEAD") || head.upgrade().is_some() {
+        return None;
+    }
+    let host = head.host()?;
+    match route.source {
+        // With a domain each client has an origin of its own; a navigation to the bare one goes there.
+        Source::Query | Source::Prefix if is_navigation(head) => {
+            let domain = site.domain?;
+            let (name, port) = split_port(host);
+            name.eq_ignore_ascii_case(domain).then(|| {
+                format!(
+                    "{}://{}.{domain}{port}{}",
+                    site.scheme,
+                    route.token.as_str(),
+                    route.target
+                )
+            })
+        }
+        // The page says one client and the cookie another: two tabs share this origin. What the answer
+        // loads in turn would name only the answer's URL as its Referer, so the token goes into that URL.
+        Source::Referer if fields_say_browser(head) => {
+            let other = cookies(head).find(|c| names.by_token(c).is_some())?;
+            (other != route.token.as_str()).then(|| {
+                let joint = if route.target.contains('?') { '&' } else { '?' };
+                format!("{}{joint}{PARAM}={}", route.target, route.token.as_str())
+            })
+        }
+        _ => None,
+    }
+}
+
+/// A browser's fetch (all of them say `Sec-Fetch-Mode` on origins they trust, `http://localhost` too).
+fn fields_say_browser(head: &RequestHead) -> bool {
+    matches!(
+        head.fields.first(Name::SecFetchMode),
+        Some(b"navigate" | b"no-cors" | b"cors" | b"same-origin")
+    )
+}
+
+/// Is this a person opening a page?
+pub fn is_navigation(head: &RequestHead) -> bool {
+    if head.method() != "GET" {
+        return false;
+    }
+    match head.fields.first(Name::SecFetchMode) {
+        Some(mode) => mode == b"navigate",
+        None => wants_html(head),
+    }
+}
+
+/// Does the visitor prefer a page to JSON?
+pub fn wants_html(head: &RequestHead) -> bool {
+    head.fields.members(Name::Accept).any(|m| {
+        let kind = m.split(|b| *b == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"text/html")
+    })
+}
+
+struct InQuery {
+    token: String,
+    target: String,
+}
+
+/// The first `token` parameter whose value names a known client, and the target without it.
+fn in_query<N: Names>(target: &str, names: &N, named: &mut bool) -> Option<(N::Client, InQuery)> {
+    let (path, query) = target.split_once('?')?;
+    let mut at = 0;
+    for pair in query.split('&') {
+        let start = at;
+        at += pair.len() + 1;
+        let Some(value) = pair.strip_prefix(PARAM).and_then(|p| p.strip_prefix('=')) else {
+            continue;
+        };
+        let (token, rest) = split_value(value);
+        let token = decoded(token);
+        *named |= !token.is_empty();
+        let Some(client) = names.by_token(&token) else {
+            continue;
+        };
+        let before = &query[..start];
+        let after = query.get(at..).unwrap_or_default();
+        let (path, own_query) = match rest {
+            None => (path.to_owned(), None),
+            Some(rest) => join(path, &rest),
+        };
+        let mut target = if path.is_empty() { "/".to_owned() } else { path };
+        let pairs = [
+            before.trim_end_matches('&'),
+            own_query.as_deref().unwrap_or_default(),
+            after,
+        ];
+        let mut joint = '?';
+        for pair in pairs.into_iter().filter(|p| !p.is_empty()) {
+            target.push(joint);
+            target.push_str(pair);
+            joint = '&';
+        }
+        return Some((client, InQuery { token, target }));
+    }
+    None
+}
+
+/// Splits `token/path?query`, in plain or escaped form, at its first slash.
+fn split_value(value: &str) -> (&str, Option<String>) {
+    let plain = value.find(['/', '?']);
+    let escaped = value
+        .as_bytes()
+        .windows(3)
+        .position(|w| w.eq_ignore_ascii_case(b"%2f"));
+    match (plain, escaped) {
+        (Some(p), e) if e.is_none_or(|e| p < e) => (&value[..p], Some(value[p..].to_owned())),
+        (_, Some(e)) => {
+            // A form has escaped the whole path; undo that once.
+            let rest = decoded(&value[e..]);
+            (&value[..e], Some(utf8_percent_encode(&rest, IN_PATH).to_string()))
+        }
+        _ => (value, None),
+    }
+}
+
+/// Puts the path of `token/path` behind the one of the request.
+fn join(path: &str, rest: &str) -> (String, Option<String>) {
+    let (more, query) = match rest.split_once('?') {
+        Some((more, query)) => (more, Some(query.to_owned())),
+        None => (rest, None),
+    };
+    if more.is_empty() {
+        return (path.to_owned(), query);
+    }
+    (format!("{}{more}", path.trim_end_matches('/')), query)
+}
+
+/// Takes `/t/<token>` off a target.
+fn in_path(target: &str) -> Option<(String, &str)> {
+    let after = target.strip_prefix(PREFIX)?;
+    let end = after.find(['/', '?']).unwrap_or(after.len());
+    let token = decoded(&after[..end]);
+    (!token.is_empty()).then_some((token, &after[end..]))
+}
+
+/// The part of `host` in front of `.domain`.
+fn label_of<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
+    let (name, _) = split_port(host);
+    let cut = name.len().checked_sub(domain.len() + 1)?;
+    let (label, rest) = (name.get(..cut)?, name.get(cut + 1..)?);
+    (name.as_bytes()[cut] == b'.' && rest.eq_ignore_ascii_case(domain) && !label.is_empty()).then_some(label)
+}
+
+/// `host:port` as host and `:port`.
+fn split_port(host: &str) -> (&str, &str) {
+    match host.rfind(':') {
+        Some(at) if !host[at..].contains(']') => host.split_at(at),
+        _ => (host, ""),
+    }
+}
+
+/// Path and query of a Referer that is of our own origin.
+fn own_referer(head: &RequestHead) -> Option<&str> {
+    let referer = text(head.fields.first(Name::Referer))?;
+    let rest = referer
+        .strip_prefix("http://")
+        .or_else(|| referer.strip_prefix("https://"))?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    rest[..end]
+        .eq_ignore_ascii_case(head.host()?)
+        .then_some(&rest[end..])
+}
+
+fn in_referer<N: Names>(head: &RequestHead, names: &N) -> Option<(N::Client, String)> {
+    let target = own_referer(head)?;
+    if let Some((client, found)) = in_query(target, names, &mut false) {
+        return Some((client, found.token));
+    }
+    let (token, _) = in_path(target)?;
+    Some((names.by_token(&token)?, token))
+}
+
+/// The Referer as the local service may see it: without what was ours.
+pub fn cleaned_referer<N: Names>(head: &RequestHead, names: &N) -> Option<String> {
+    let target = own_referer(head)?;
+    let cleaned = match in_query(target, names, &mut false) {
+        Some((_, found)) => found.target,
+        None => {
+            let (token, rest) = in_path(target)?;
+            names.by_token(&token)?;
+            rooted(rest)
+        }
+    };
+    let referer = text(head.fields.first(Name::Referer))?;
+    Some(format!("{}{cleaned}", &referer[..referer.len() - target.len()]))
+}
+
+/// The values of our cookie.
+fn cookies(head: &RequestHead) -> impl Iterator<Item = &str> {
+    head.fields
+        .all(Name::Cookie)
+        .filter_map(|v| std::str::from_utf8(v).ok())
+        .flat_map(|v| v.split(';'))
+        .filter_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            (name == COOKIE && !value.is_empty()).then_some(value)
+        })
+}
+
+/// A Cookie field without our own, or `None` if nothing is left.
+pub fn cleaned_cookie(value: &[u8]) -> Option<Vec<u8>> {
+    let ours = |pair: &[u8]| {
+        let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
+        name.trim_ascii() == COOKIE.as_bytes()
+    };
+    let kept: Vec<&[u8]> = value
+        .split(|b| *b == b';')
+        .map(|p| p.trim_ascii())
+        .filter(|p| !ours(p))
+        .collect();
+    (!kept.is_empty()).then(|| kept.join(&b"; "[..]))
+}
+
+fn text(value: Option<&[u8]>) -> Option<&str> {
+    value
+        .and_then(|v| std::str::from_utf8(v).ok())
+        .map(str::trim)
+        .filter(|v| !v.is_empty())
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// A target begins with a slash (or is the `*` of OPTIONS).
+fn rooted(target: &str) -> String {
+    if target.starts_with('/') || target == "*" {
+        target.to_owned()
+    } else {
+        format!("/{target}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    struct Table(&'static [&'static str]);
+    impl Names for Table {
+        type Client = &'static str;
+        fn by_token(&self, token: &str) -> Option<&'static str> {
+            self.0.iter().find(|t| **t == token).copied()
+        }
+        fn by_label(&self, label: &str) -> Option<(Token, &'static str)> {
+            let t = self.0.iter().find(|t| t.eq_ignore_ascii_case(label))?;
+            Some((t.parse().ok()?, t))
+        }
+    }
+    const NAMES: Table = Table(&["demo", "ci-test", "Alice"]);
+    const SITE: Site<'static> = Site {
+        scheme: "http",
+        domain: None,
+    };
+    const DOMAIN: Site<'static> = Site {
+        scheme: "https",
+        domain: Some("arp.example"),
+    };
+
+    fn head(method: &str, target: &str, fields: &str) -> RequestHead {
+        let host = if fields.contains("Host:") {
+            ""
+        } else {
+            "Host: r:17003\r\n"
+        };
+        RequestHead::parse(Bytes::from(format!(
+            "{method} {target} HTTP/1.1\r\n{host}{fields}\r\n"
+        )))
+        .unwrap()
+    }
+
+    fn go(target: &str, fields: &str) -> (&'static str, Source, String) {
+        match route(&head("GET", target, fields), SITE, &NAMES) {
+            Decision::Go(r) => (r.client, r.source, r.target),
+            other => panic!("{target} {fields}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_query_forms_of_the_readme() {
+        for (asked, given) in [
+            ("/api/x?token=demo", "/api/x"),
+            ("/?token=demo", "/"),
+            ("http://r:17003?token=demo", "/"),
+            ("/?token=demo/api/deploy", "/api/deploy"),
+            ("/?token=demo%2Fapi%2fdeploy%20now", "/api/deploy%20now"),
+            ("/base/?token=demo/api", "/base/api"),
+            ("/?token=demo/api?x=1&y=2", "/api?x=1&y=2"),
+            ("/?a=1&token=demo/api?x=1&y=2", "/api?a=1&x=1&y=2"),
+            ("/?token=demo?x=1", "/?x=1"),
+            ("/?token=demo/", "/"),
+            ("/x?a=1&token=demo", "/x?a=1"),
+            ("/x?a=1&token=demo&b=2", "/x?a=1&b=2"),
+            ("/x?token=demo&b=2", "/x?b=2"),
+            ("/x?token=other&token=demo", "/x?token=other"),
+            ("/x?token=demo&token=Alice", "/x?token=Alice"),
+            ("/x?%74oken=q&token=%64emo", "/x?%74oken=q"),
+            ("/x?y=a%26b&token=demo&z=%2F", "/x?y=a%26b&z=%2F"),
+        ] {
+            assert_eq!(go(asked, ""), ("demo", Source::Query, given.into()), "{asked}");
+        }
+    }
+
+    #[test]
+    fn the_other_sources_in_their_order() {
+        assert_eq!(
+            go("/a?b=c", "X-ARP-Token: demo\r\n"),
+            ("demo", Source::Header, "/a?b=c".into())
+        );
+        assert_eq!(
+            go("/t/demo/v1/models?x", ""),
+            ("demo", Source::Prefix, "/v1/models?x".into())
+        );
+        assert_eq!(go("/t/demo", ""), ("demo", Source::Prefix, "/".into()));
+        assert_eq!(go("/t/demo?x=1", ""), ("demo", Source::Prefix, "/?x=1".into()));
+        let referer = "Referer: http://r:17003/p?token=demo\r\nCookie: arp_token=Alice\r\n";
+        assert_eq!(go("/s.css", referer), ("demo", Source::Referer, "/s.css".into()));
+        assert_eq!(
+            go("/s.css", "Referer: http://r:17003/t/demo/p\r\n"),
+            ("demo", Source::Referer, "/s.css".into())
+        );
+        let foreign = "Referer: http://evil/p?token=demo\r\nCookie: a=b; arp_token=Alice; c=d\r\n";
+        assert_eq!(go("/s.css", foreign), ("Alice", Source::Cookie, "/s.css".into()));
+        assert_eq!(
+            go("/?token=vite-own", foreign),
+            ("Alice", Source::Cookie, "/?token=vite-own".into())
+        );
+        assert_eq!(go("/?token=demo", "X-ARP-Token: Alice\r\n").0, "demo");
+        let site = |host: &str| route(&head("GET", "/x", &format!("Host: {host}\r\n")), DOMAIN, &NAMES);
+        assert!(matches!(site("alice.ARP.example:443"), Decision::Go(r) if r.client == "Alice"));
+        assert!(matches!(site("arp.example"), Decision::NoToken));
+        assert!(matches!(site("nobody.arp.example"), Decision::Unknown));
+        assert!(matches!(site("evilarp.example"), Decision::NoToken));
+    }
+
+    #[test]
+    fn what_names_nobody_is_told_apart() {
+        let decide = |target: &str, fields: &str| route(&head("GET", target, fields), SITE, &NAMES);
+        assert!(matches!(decide("/", ""), Decision::NoToken));
+        assert!(matches!(decide("/?token=", ""), Decision::NoToken));
+        assert!(matches!(decide("/?token=nobody", ""), Decision::Unknown));
+        assert!(matches!(decide("/?token=alice", ""), Decision::Unknown));
+        assert!(matches!(decide("/t/nobody/", ""), Decision::Unknown));
+        assert!(matches!(
+            decide("/", "X-ARP-Token: nobody\r\n"),
+            Decision::Unknown
+        ));
+        assert!(matches!(
+            decide("/", "Cookie: arp_token=nobody\r\n"),
+            Decision::Unknown
+        ));
+    }
+
+    #[test]
+    fn browsers_are_told_to_remember_and_where_to_go() {
+        let html = "Accept: text/html,*/*;q=0.8\r\n";
+        let set = |target: &str, fields: &str| match route(&head("GET", target, fields), SITE, &NAMES) {
+            Decision::Go(r) => r.set_cookie,
+            other => panic!("{other:?}"),
+        };
+        assert!(set("/?token=demo", html));
+        assert!(set("/t/demo/", "Sec-Fetch-Mode: navigate\r\n"));
+        assert!(!set("/?token=demo", "Accept: */*\r\n"));
+        assert!(!set(
+            "/?token=demo",
+            "Sec-Fetch-Mode: cors\r\nAccept: text/html\r\n"
+        ));
+        assert!(!set("/", "Cookie: arp_token=demo\r\nAccept: text/html\r\n"));
+
+        let bare = head(
+            "GET",
+            "/x?token=demo&y=1",
+            "Host: arp.example:8443\r\nAccept: text/html\r\n",
+        );
+        let there = "https://demo.arp.example:8443/x?y=1";
+        assert!(matches!(route(&bare, DOMAIN, &NAMES), Decision::Redirect(l) if l == there));
+
+        // Two tabs, two clients: a real browser's sub-requests are given the token of their own page.
+        let tabs =
+            "Referer: http://r:17003/?token=demo\r\nCookie: arp_token=Alice\r\nSec-Fetch-Mode: cors\r\n";
+        let l = match route(&head("GET", "/m.js?v=1", tabs), SITE, &NAMES) {
+            Decision::Redirect(l) => l,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(l, "/m.js?v=1&token=demo");
+        let one = tabs.replace("Alice", "demo");
+        assert!(matches!(
+            route(&head("GET", "/m.js", &one), SITE, &NAMES),
+            Decision::Go(_)
+        ));
+    }
+
+    #[test]
+    fn what_was_ours_is_taken_out_of_cookie_and_referer() {
+        assert_eq!(
+            cleaned_cookie(b"a=b; arp_token=x; c=d").as_deref(),
+            Some(&b"a=b; c=d"[..])
+        );
+        assert_eq!(cleaned_cookie(b"arp_token=x"), None);
+        let clean = |r: &str| cleaned_referer(&head("GET", "/", &format!("Referer: {r}\r\n")), &NAMES);
+        assert_eq!(
+            clean("http://r:17003/p?token=demo&a=1").as_deref(),
+            Some("http://r:17003/p?a=1")
+        );
+        assert_eq!(
+            clean("http://r:17003/t/demo/p").as_deref(),
+            Some("http://r:17003/p")
+        );
+        assert_eq!(clean("http://r:17003/p?a=1"), None);
+        assert_eq!(clean("http://evil/p?token=demo"), None);
+    }
+
+    proptest! {
+        /// Whatever else stands in the query comes out as it went in, in the same order.
+        #[test]
+        fn the_rest_of_the_query_is_untouched(
+            path in "(/[a-z%0-9.]{0,6}){1,3}",
+            pairs in proptest::collection::vec("[a-su-z][a-z]{0,3}(=[a-zA-Z0-9%/?:.]{0,6})?", 0..5),
+            at in 0usize..6,
+        ) {
+            let mut all: Vec<&str> = pairs.iter().map(String::as_str).collect();
+            all.insert(at.min(all.len()), "token=demo");
+            let asked = format!("{path}?{}", all.join("&"));
+            let want = if pairs.is_empty() { path.clone() } else { format!("{path}?{}", pairs.join("&")) };
+            prop_assert_eq!(go(&asked, ""), ("demo", Source::Query, want));
+        }
+
+        /// No target, however odd, makes routing panic or give a target that is not one.
+        #[test]
+        fn any_target_gives_a_sound_one(tail in "[!-\"$-~]{0,40}") {
+            for target in [format!("/{tail}"), format!("/?token=demo{tail}"), format!("/t/demo{tail}")] {
+                let text = format!("GET {target} HTTP/1.1\r\nHost: r\r\n\r\n");
+                if let Ok(head) = RequestHead::parse(Bytes::from(text))
+                    && let Decision::Go(r) = route(&head, SITE, &NAMES) {
+                    prop_assert!(r.target.starts_with('/'), "{}", r.target);
+                    prop_assert!(r.target.bytes().all(|b| (0x21..0x7f).contains(&b)), "{}", r.target);
+                }
+            }
+        }
+    }
+}
