@@ -13,6 +13,7 @@ use crate::shapes::{
     WorkingDirectories,
 };
 use crate::store::{Store, is_damaged};
+use crate::sub_agents::SubAgents;
 use crate::{AgentKind, HistoryConfig, HistoryError, delete, live, names};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -197,6 +198,8 @@ impl History {
             }
             let mut all = Vec::new();
             let mut codex = events::codex::Talk::default();
+            let mut sub_agents =
+                (agent == AgentKind::Claude).then(|| SubAgents::of(&opened.path, &self.bytes));
             let take = |number, line: Line<'_>| {
                 let told = line.bytes.filter(|b| !formats::is_housekeeping(agent, b));
                 let Some(value) = told.and_then(events::value) else {
@@ -209,12 +212,16 @@ impl History {
                 if said.is_empty() || number < page.from {
                     return Taken::LeftOut;
                 }
-                let tell = |event| HistoryEvent {
+                let inner = sub_agents
+                    .as_mut()
+                    .map(|agents| agents.told_by(&said))
+                    .unwrap_or_default();
+                let own = said.into_iter().map(|event| (timestamp.clone(), event));
+                all.extend(own.chain(inner).map(|(timestamp, event)| HistoryEvent {
                     line: number,
-                    timestamp: timestamp.clone(),
+                    timestamp,
                     event,
-                };
-                all.extend(said.into_iter().map(tell));
+                }));
                 Taken::Given
             };
             // Codex tells results twice, a few lines apart: the lines before the page say which are known.

@@ -10,7 +10,7 @@ use rusqlite::params;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 /// Bytes that may be read for one page, lines that are left out included.
@@ -47,6 +47,8 @@ pub enum Filter {
 
 /// A session's file, opened where the index says what is in it.
 pub(crate) struct Opened {
+    /// Where it is.
+    pub(crate) path: PathBuf,
     file: File,
     id: i64,
     /// Complete lines, and where they end.
@@ -70,13 +72,19 @@ impl Opened {
                 ))
             })
         })?;
-        let (file, stamp) =
-            homes::open(&home.join(rel)).map_err(HistoryError::io("opening a session file"))?;
+        let path = home.join(rel);
+        let (file, stamp) = homes::open(&path).map_err(HistoryError::io("opening a session file"))?;
         let Stamp { size, .. } = stamp;
         if (stamp.dev, stamp.ino) != (dev, ino) || size < end {
             return Err(HistoryError::Changed);
         }
-        Ok(Self { file, id, lines, end })
+        Ok(Self {
+            path,
+            file,
+            id,
+            lines,
+            end,
+        })
     }
 
     /// Gives the lines of a page to `take`, until the page is full; with `lead` also some before it, as far as the

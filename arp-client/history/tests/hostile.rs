@@ -313,3 +313,42 @@ fn links_out_of_the_home_are_neither_read_nor_followed_by_a_deletion() {
     );
     assert!(home.exists("outside/dir/precious") && home.exists("outside/secret.jsonl"));
 }
+
+#[test]
+fn sub_agents_that_name_one_another_or_never_end_are_told_once_and_cut() {
+    let home = Home::empty();
+    let call = |id: &str| {
+        let block = serde_json::json!({"type": "tool_use", "id": id, "name": "Task", "input": {}});
+        let line = serde_json::json!({"type": "assistant", "message": {"id": id, "content": [block]}});
+        format!("{line}\n")
+    };
+    home.put(FILE, claude_prompt("go", "/p", 1) + &call("a") + &call("b"));
+    let sub = "claude/projects/-p/s1/subagents";
+    for (name, started_by, starts) in [("agent-1", "a", "b"), ("agent-2", "b", "a")] {
+        home.put(
+            &format!("{sub}/{name}.meta.json"),
+            format!("{{\"toolUseId\":\"{started_by}\"}}"),
+        );
+        home.put(
+            &format!("{sub}/{name}.jsonl"),
+            call(starts) + &claude_answer(name, 3),
+        );
+    }
+    let history = home.open();
+    let texts = |history: &arp_history::History| -> Vec<String> {
+        let page = history.events(AgentKind::Claude, "s1", Page::default()).unwrap();
+        let told = page.events.iter().map(|e| serde_json::to_value(e).unwrap());
+        told.filter(|e| e["type"] == "text" || e["type"] == "raw")
+            .map(|e| format!("{}{}", e["text"], e["data"]["type"]))
+            .collect()
+    };
+    assert_eq!(texts(&history), ["\"agent-2\"null", "\"agent-1\"null"]);
+
+    home.put(
+        &format!("{sub}/agent-2.jsonl"),
+        claude_answer(&"x".repeat(1024 * 1024), 3).repeat(50),
+    );
+    let cut = texts(&history);
+    assert_eq!(cut.iter().filter(|t| t.contains("sub_agent_cut")).count(), 2);
+    assert!(cut.len() < 15);
+}

@@ -231,6 +231,26 @@ fn claude_edits_thoughts_and_failures_are_told() {
 }
 
 #[test]
+fn a_sub_agent_is_told_with_the_call_that_started_it() {
+    let home = Home::real();
+    let id = "62d0f3ca-1d8a-40bc-bca2-3db84a186c37";
+    let events = all_events(&home.open(), AgentKind::Claude, id);
+    let place = |wanted: &dyn Fn(&Event) -> bool| events.iter().position(wanted).unwrap();
+    let call = "toolu_fake1795197876000354";
+    let started = place(&|e| matches!(e, Event::ToolCall { id, kind: ToolKind::Task, .. } if id == call));
+    let inside = place(
+        &|e| matches!(e, Event::Text { text, parent: Some(parent), .. } if text == "I looked around" && parent == call),
+    );
+    let ended = place(&|e| matches!(e, Event::ToolResult { id, .. } if id == call));
+    assert!(started < inside && inside < ended);
+    let prompts = events
+        .iter()
+        .filter(|e| matches!(e, Event::UserMessage { .. }))
+        .count();
+    assert_eq!(prompts, 1, "what the sub-agent was told is no prompt of the user");
+}
+
+#[test]
 fn raw_lines_are_the_files_lines_and_housekeeping_can_be_left_out() {
     let home = Home::real();
     let history = home.open();
