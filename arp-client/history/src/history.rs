@@ -200,14 +200,14 @@ impl History {
             let mut codex = events::codex::Talk::default();
             let mut sub_agents =
                 (agent == AgentKind::Claude).then(|| SubAgents::of(&opened.path, &self.bytes));
-            let take = |number, line: Line<'_>| {
+            let take = |number: u64, line: Line<'_>| {
                 let told = line.bytes.filter(|b| !formats::is_housekeeping(agent, b));
                 let Some(value) = told.and_then(events::value) else {
                     return Taken::LeftOut;
                 };
                 let (timestamp, said) = match agent {
                     AgentKind::Claude => events::claude::events(&value, None),
-                    AgentKind::Codex | AgentKind::Gemini => codex.events(&value),
+                    AgentKind::Codex | AgentKind::Gemini => codex.events(number, &value),
                 };
                 if said.is_empty() || number < page.from {
                     return Taken::LeftOut;

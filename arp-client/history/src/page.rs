@@ -16,7 +16,8 @@ use std::sync::atomic::AtomicU64;
 /// Bytes that may be read for one page, lines that are left out included.
 const MAX_SCANNED: u64 = 4 * MAX_PAGE_BYTES;
 
-/// Which part of a session is wanted.
+/// Which part of a session is wanted. To begin at the end, ask for `from: u64::MAX`: the answer has no records, but
+/// says how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     /// Number of the first record, from 0.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Changes whenever the tables do, or what is made of the lines.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE homes (agent TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID;
