@@ -35,6 +35,7 @@ mod scan;
 pub mod shapes;
 mod store;
 mod sub_agents;
+mod talk;
 
 pub use config::{AgentKind, HistoryConfig, UnknownAgent};
 pub use defaults::{MAX_LINE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_LINES, MAX_SESSIONS};
