@@ -2,6 +2,7 @@
 //! and readers of its streams.
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test")]
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
