@@ -8,6 +8,7 @@ use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The edge agent of arp: command mode on a loopback listener.
 #[derive(Debug, Parser)]
@@ -33,6 +34,27 @@ struct Args {
     /// Ports that may be reached by /proxy.
     #[arg(long, value_delimiter = ',')]
     proxy_ports: Vec<u16>,
+    /// A second secret that every request needs.
+    #[arg(long)]
+    edge_key: Option<String>,
+    /// Origins of other sites whose pages may use the API.
+    #[arg(long, value_delimiter = ',')]
+    allowed_origins: Vec<String>,
+    /// Serve files.
+    #[arg(long)]
+    enable_fs: bool,
+    /// Directories that may be served.
+    #[arg(long)]
+    fs_root: Vec<PathBuf>,
+    /// An approval that nobody answers is denied after this many seconds.
+    #[arg(long)]
+    approval_timeout: Option<u64>,
+    /// An idle session is parked after this many seconds.
+    #[arg(long)]
+    park_after: Option<u64>,
+    /// Agents that may be alive at once.
+    #[arg(long)]
+    max_live: Option<usize>,
     /// Start the MCP server.
     #[arg(long)]
     enable_mcp: bool,
@@ -71,6 +93,19 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     config.listen = Some(args.listen);
     config.allow_bypass = args.allow_bypass;
     config.proxy_ports = args.proxy_ports;
+    config.edge_key = args.edge_key;
+    config.allowed_origins = args.allowed_origins;
+    config.enable_fs = args.enable_fs;
+    config.fs_roots = args.fs_root;
+    if let Some(seconds) = args.approval_timeout {
+        config.approval_timeout = Some(Duration::from_secs(seconds));
+    }
+    if let Some(seconds) = args.park_after {
+        config.park_after = Some(Duration::from_secs(seconds));
+    }
+    if let Some(most) = args.max_live {
+        config.max_live = most;
+    }
     config.mcp = args
         .enable_mcp
         .then_some(arpc::command::McpConfig { port: args.mcp_port });
@@ -83,6 +118,9 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let mode = CommandMode::start(config).await?;
     if let Some(at) = mode.listening() {
         println!("http://{at}/?token={}", args.client_id);
+    }
+    if let Some(at) = mode.mcp() {
+        println!("http://{at}/mcp");
     }
     stop_signal().await?;
     mode.shutdown(Leaving::Park).await;

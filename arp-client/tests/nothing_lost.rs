@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::json;
 use std::time::{Duration, Instant};
-use support::{Edge, Sse, SseReader};
+use support::{Edge, Sse, SseReader, alive};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_cut_a_hundred_times_gives_the_same_sequence_as_an_uncut_one() {
@@ -135,8 +135,12 @@ async fn a_killed_host_leaves_a_failed_session_with_all_that_was_printed_and_no_
     let idle = edge.until_status(&id, "idle").await;
     edge.say(&id, "hold").await;
     let lines = idle["total_lines"].as_u64();
-    let before = edge.until(&id, "the second turn", |view| view["total_lines"].as_u64() > lines).await;
-    let orphan = std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    let before = edge
+        .until(&id, "the second turn", |view| {
+            view["total_lines"].as_u64() > lines
+        })
+        .await;
+    let orphan = edge.until_file(&file).await;
     assert!(alive(&orphan));
 
     kill_host_of(&edge, &id);
@@ -175,11 +179,6 @@ fn kill_host_of(edge: &Edge, id: &str) {
         .args(["-9", &parent])
         .status()
         .unwrap();
-}
-
-fn alive(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 #[tokio::test(flavor = "multi_thread")]

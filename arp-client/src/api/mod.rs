@@ -23,7 +23,7 @@ mod ws;
 
 pub(crate) use body::{Body, full};
 pub(crate) use error::ApiError;
-pub(crate) use guard::same_secret;
+pub(crate) use guard::{bearer_of, same_secret};
 
 use crate::command::{Agents, CommandConfig, PeerInfo};
 use arp_history::History;

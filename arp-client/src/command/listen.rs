@@ -30,6 +30,13 @@ impl CommandMode {
         let mode = self.clone();
         self.spawn(async move { mode.accept_local(listener).await });
         if let Some(mcp) = self.state.config.mcp {
+            let socket = crate::mcp::socket(&self.state.config.data_dir);
+            let listener = ipc::Listener::bind(&socket).map_err(|source| CommandError::Listen {
+                at: socket.display().to_string(),
+                source,
+            })?;
+            let mode = self.clone();
+            self.spawn(async move { mode.accept_mcp(listener).await });
             self.mcp = Some(crate::mcp::listen(&self.state, mcp, &self.tasks, &self.stop).await?);
         }
         Ok(())
@@ -77,6 +84,21 @@ impl CommandMode {
                 ),
                 Err(error) => {
                     tracing::warn!(%error, "cannot take a local connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn accept_mcp(&self, listener: ipc::Listener) {
+        loop {
+            match listener.accept().await {
+                Ok(stream) => {
+                    let state = self.state.clone();
+                    self.spawn(crate::mcp::serve_local(state, stream));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take a local connection for MCP");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -2,6 +2,7 @@
 //! and readers of its streams.
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test")]
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
@@ -79,6 +80,26 @@ impl Edge {
         let (child, base) = spawn(self.root.path(), &self.arguments, &self.environment);
         self.child = child;
         self.base = base;
+    }
+
+    /// A new edge after the end of the last.
+    pub(crate) fn restart(&mut self) {
+        let (child, base) = spawn(self.root.path(), &self.arguments, &self.environment);
+        self.child = child;
+        self.base = base;
+    }
+
+    /// The content of a file that is about to appear.
+    pub(crate) async fn until_file(&self, path: &Path) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let content = std::fs::read_to_string(path).unwrap_or_default();
+            if content.ends_with('\n') {
+                return content.trim().to_owned();
+            }
+            assert!(Instant::now() < until, "{} did not appear", path.display());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// SIGTERM, and waits for the end.
@@ -245,6 +266,12 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Val
     let status = response.status();
     let text = response.text().await.unwrap();
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// Is there a process of this number that is not a zombie?
+pub(crate) fn alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 /// One server-sent event.
