@@ -1,28 +1,28 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-ZxjU4sKg.js",
+        path: "assets/Files-CsVDBfiQ.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "914ae22c9f58fcc5",
+        tag: "f6ce57988ca10327",
         immutable: true,
-        identity: include_bytes!("assets/Files-ZxjU4sKg.js"),
-        compressed: Some((include_bytes!("assets/Files-ZxjU4sKg.js.gz"), include_bytes!("assets/Files-ZxjU4sKg.js.br"))),
+        identity: include_bytes!("assets/Files-CsVDBfiQ.js"),
+        compressed: Some((include_bytes!("assets/Files-CsVDBfiQ.js.gz"), include_bytes!("assets/Files-CsVDBfiQ.js.br"))),
     },
     Asset {
-        path: "assets/index-CNcqNELB.css",
+        path: "assets/index-DM2CEQZk.js",
+        content_type: "text/javascript; charset=utf-8",
+        tag: "fbd4ff6ba3dc43cb",
+        immutable: true,
+        identity: include_bytes!("assets/index-DM2CEQZk.js"),
+        compressed: Some((include_bytes!("assets/index-DM2CEQZk.js.gz"), include_bytes!("assets/index-DM2CEQZk.js.br"))),
+    },
+    Asset {
+        path: "assets/index-DyTVIK3t.css",
         content_type: "text/css; charset=utf-8",
-        tag: "0f3d28f7fb1c2d07",
+        tag: "10bec91fb3580cfa",
         immutable: true,
-        identity: include_bytes!("assets/index-CNcqNELB.css"),
-        compressed: Some((include_bytes!("assets/index-CNcqNELB.css.gz"), include_bytes!("assets/index-CNcqNELB.css.br"))),
-    },
-    Asset {
-        path: "assets/index-DiDQt9Hz.js",
-        content_type: "text/javascript; charset=utf-8",
-        tag: "de1ffe6c98627b5c",
-        immutable: true,
-        identity: include_bytes!("assets/index-DiDQt9Hz.js"),
-        compressed: Some((include_bytes!("assets/index-DiDQt9Hz.js.gz"), include_bytes!("assets/index-DiDQt9Hz.js.br"))),
+        identity: include_bytes!("assets/index-DyTVIK3t.css"),
+        compressed: Some((include_bytes!("assets/index-DyTVIK3t.css.gz"), include_bytes!("assets/index-DyTVIK3t.css.br"))),
     },
     Asset {
         path: "icon-192.png",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "b85001e5d565bc0e",
+        tag: "845bb0e977fe749d",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),
