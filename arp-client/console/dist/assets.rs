@@ -1,20 +1,20 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-CsVDBfiQ.js",
+        path: "assets/Files-G1Ko5cPK.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "f6ce57988ca10327",
+        tag: "622156f8df59f5e5",
         immutable: true,
-        identity: include_bytes!("assets/Files-CsVDBfiQ.js"),
-        compressed: Some((include_bytes!("assets/Files-CsVDBfiQ.js.gz"), include_bytes!("assets/Files-CsVDBfiQ.js.br"))),
+        identity: include_bytes!("assets/Files-G1Ko5cPK.js"),
+        compressed: Some((include_bytes!("assets/Files-G1Ko5cPK.js.gz"), include_bytes!("assets/Files-G1Ko5cPK.js.br"))),
     },
     Asset {
-        path: "assets/index-DM2CEQZk.js",
+        path: "assets/index-Cr9VbbQy.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "fbd4ff6ba3dc43cb",
+        tag: "0ce6b54807dbc26e",
         immutable: true,
-        identity: include_bytes!("assets/index-DM2CEQZk.js"),
-        compressed: Some((include_bytes!("assets/index-DM2CEQZk.js.gz"), include_bytes!("assets/index-DM2CEQZk.js.br"))),
+        identity: include_bytes!("assets/index-Cr9VbbQy.js"),
+        compressed: Some((include_bytes!("assets/index-Cr9VbbQy.js.gz"), include_bytes!("assets/index-Cr9VbbQy.js.br"))),
     },
     Asset {
         path: "assets/index-DyTVIK3t.css",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "845bb0e977fe749d",
+        tag: "a3679af6e347f46b",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

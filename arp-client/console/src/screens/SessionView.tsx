@@ -111,8 +111,9 @@ function Timeline({ open, label }: { open: OpenSession; label: string }) {
   const atStart = open.firstSeq.value <= 1;
   const [away, setAway] = useState(false);
   const handle = useRef<ListHandle>({ toEnd: () => undefined });
-  const seenCount = useRef(0);
-  if (!away) seenCount.current = items.length;
+  const { lastSeq } = open.timeline.value;
+  const seenSeq = useRef(0);
+  if (!away) seenSeq.current = lastSeq;
   const list = useMemo<readonly ListItem[]>(() => [{ kind: 'start', key: 'start' } as const, ...items], [items, version]);
   return (
     <div class="timeline">
@@ -127,7 +128,7 @@ function Timeline({ open, label }: { open: OpenSession; label: string }) {
       />
       {away && (
         <button type="button" class="to-end" onClick={() => handle.current.toEnd()}>
-          <Icon name="end" size={17} /> {items.length > seenCount.current ? t.newBelow : t.toEnd}
+          <Icon name="end" size={17} /> {lastSeq > seenSeq.current ? t.newBelow : t.toEnd}
         </button>
       )}
     </div>

@@ -260,6 +260,8 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       await page.waitForTimeout(150);
     }
     await page.locator('.bubble', { hasText: 'Step 1:' }).waitFor();
+    // All of it is there to be scrolled through, though little of it is in the page.
+    expect(await list.evaluate((box) => box.scrollHeight)).toBeGreaterThan(300_000);
     expect(await page.locator('.row').count()).toBeLessThan(120);
     await page.getByRole('button', { name: 'To the end' }).click();
     await page.waitForTimeout(200);

@@ -1,9 +1,9 @@
 //! A real machine for the journey: arpc with the real CLIs on a loopback model API, in a home of its own.
 //! Needs built binaries; what is missing is said by name.
 
-import { spawn, type ChildProcess } from 'node:child_process';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -37,6 +37,18 @@ function line(child: ChildProcess, wanted: RegExp, what: string): Promise<RegExp
   });
 }
 
+/** A port that nobody listens on right now. */
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+}
+
 export class RealMachine {
   readonly home = mkdtempSync(join(tmpdir(), 'arp-console-'));
   readonly project = join(this.home, 'project');
@@ -44,7 +56,10 @@ export class RealMachine {
   #env: NodeJS.ProcessEnv = {};
   #edge: ChildProcess | null = null;
   #port = 0;
+  #ports: number[] = [];
   base = '';
+  /** How it is reached, once it was started. */
+  way: '' | 'relay' | 'loopback' = '';
 
   /** Starts the model API and arpc; `base` is then where the console is. */
   async start(): Promise<void> {
@@ -72,14 +87,42 @@ export class RealMachine {
     await this.startEdge();
   }
 
-  /** Starts arpc by itself on a loopback listener. */
+  /**
+   * Starts arpc: behind a relay of its own where both daemons are built (`way` is then `relay`), else by itself
+   * on a loopback listener.
+   */
   async startEdge(): Promise<void> {
+    if (this.way !== 'loopback' && (await this.#behindRelay())) return;
+    this.way = 'loopback';
     const edge = binary('examples/command_mode');
     if (!edge) throw new Error('cargo build -p arpc --example command_mode');
-    this.#port ||= 20_000 + Math.floor(Math.random() * 20_000);
+    this.#port ||= await freePort();
     this.base = `http://127.0.0.1:${this.#port}`;
     this.#edge = this.#spawn(edge, ['--listen', `127.0.0.1:${this.#port}`, '--client-id', 'demo', '--data-dir', join(this.home, 'arpc')], this.#env);
-    for (let n = 0; n < 150; n++) {
+    await this.#up();
+  }
+
+  async #behindRelay(): Promise<boolean> {
+    const [relay, edge] = [binary('arps'), binary('arpc')];
+    if (!relay || !edge || process.env['ARP_CONSOLE_LOOPBACK']) return false;
+    if (!this.#ports.length) {
+      this.#ports = [await freePort(), await freePort(), await freePort()];
+      const [control, proxy, visitors] = this.#ports.map(String) as [string, string, string];
+      this.#spawn(relay, ['--bind', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--public-port', visitors, '--allow-plaintext'], this.#env);
+      this.base = `http://127.0.0.1:${visitors}`;
+    }
+    const [control, proxy] = this.#ports.map(String) as [string, string];
+    const child = this.#spawn(edge, ['--server-addr', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--client-id', 'demo', '--plaintext', '--command-mode', '--enable-fs', '--no-qr'], this.#env);
+    this.#edge = child;
+    const ended = new Promise<false>((resolve) => child.once('exit', () => resolve(false)));
+    const came = await Promise.race([this.#up().then(() => true), ended]);
+    if (came) this.way = 'relay';
+    else if (this.way === 'relay') throw new Error('arpc ended at once');
+    return came;
+  }
+
+  async #up(): Promise<void> {
+    for (let n = 0; n < 200; n++) {
       const up = await fetch(`${this.base}/api/health?token=demo`).then((answer) => answer.ok, () => false);
       if (up) return;
       await new Promise((resolve) => setTimeout(resolve, 100));

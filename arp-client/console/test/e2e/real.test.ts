@@ -21,21 +21,24 @@ if (missing.length) {
 describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => {
   const machine = new RealMachine();
   let browser: Browser;
-  let context: BrowserContext;
+  let context: BrowserContext | undefined;
   let page: Page;
 
   beforeAll(async () => {
     browser = await openBrowser();
     await machine.start();
+    console.info(`the real machine is reached by ${machine.way}`);
   });
   afterAll(async () => {
     await browser?.close();
     await machine.stop();
   });
   afterEach(async () => {
+    if (!context) return;
     if (process.env['SHOT']) await page.screenshot({ path: process.env['SHOT'] });
     expect(faults.get(page)).toEqual([]);
     await context.close();
+    context = undefined;
   });
 
   const open = async (size: 'phone' | 'desk', lang: 'en' | 'zh' = 'en'): Promise<void> => {
@@ -106,6 +109,18 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
     expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index + 1));
     const whole = events.filter(({ type, delta }) => type === 'text' && !delta).map(({ text }) => text).join(' ');
     expect((await page.locator('.md').last().innerText()).split(/\s+/).join(' ').trim()).toBe(whole.split(/\s+/).join(' ').trim());
+  });
+
+  test('files are browsed and read, below a prefix, where they are served', async ({ skip }) => {
+    if (machine.way !== 'relay') skip();
+    context = await device(browser, { size: 'phone' });
+    page = await context.newPage();
+    await page.goto(`${machine.base}/t/demo/`);
+    await page.locator('.nav').getByRole('link', { name: 'Files' }).click();
+    await page.locator('.main .rows a').first().click();
+    await page.evaluate((path) => { location.hash = `#/files/?path=${encodeURIComponent(path)}`; }, `${machine.project}/README.md`);
+    await page.locator('.source', { hasText: '# demo' }).waitFor();
+    expect(page.url()).toContain('/t/demo/#/files/');
   });
 
   test('phone: what an agent prints cannot do anything', async () => {
