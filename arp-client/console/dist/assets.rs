@@ -1,20 +1,20 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-Dg__wIto.js",
+        path: "assets/Files-CvOTcCR4.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "711f8f8c28c41c7b",
+        tag: "3d273a563557cad9",
         immutable: true,
-        identity: include_bytes!("assets/Files-Dg__wIto.js"),
-        compressed: Some((include_bytes!("assets/Files-Dg__wIto.js.gz"), include_bytes!("assets/Files-Dg__wIto.js.br"))),
+        identity: include_bytes!("assets/Files-CvOTcCR4.js"),
+        compressed: Some((include_bytes!("assets/Files-CvOTcCR4.js.gz"), include_bytes!("assets/Files-CvOTcCR4.js.br"))),
     },
     Asset {
-        path: "assets/index-CF_LtyYD.js",
+        path: "assets/index-BonpSEAN.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "072f51a7844beaa3",
+        tag: "b8c9b860977e43bd",
         immutable: true,
-        identity: include_bytes!("assets/index-CF_LtyYD.js"),
-        compressed: Some((include_bytes!("assets/index-CF_LtyYD.js.gz"), include_bytes!("assets/index-CF_LtyYD.js.br"))),
+        identity: include_bytes!("assets/index-BonpSEAN.js"),
+        compressed: Some((include_bytes!("assets/index-BonpSEAN.js.gz"), include_bytes!("assets/index-BonpSEAN.js.br"))),
     },
     Asset {
         path: "assets/index-CrPFL_6S.css",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "d3019f7342a11c2a",
+        tag: "cc2e03ee3dd78521",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

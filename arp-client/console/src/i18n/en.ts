@@ -202,6 +202,8 @@ export const en = {
   filesOff: 'File access is off',
   filesOffText: 'Start arpc with --enable-fs to browse files from here.',
   roots: 'Places',
+  noRoots: 'No directory yet',
+  noRootsText: 'Directories appear here once an agent worked in them, or when arpc is started with --fs-root.',
   emptyDir: 'This directory is empty.',
   truncated: (shown: string, total: string) => `Shown: the first ${shown} of ${total}.`,
   binary: (size: string) => `Binary file, ${size}`,

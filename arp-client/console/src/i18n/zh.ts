@@ -191,6 +191,8 @@ export const zh: Dictionary = {
   filesOff: '文件访问已关闭',
   filesOffText: '用 --enable-fs 启动 arpc 后即可在这里浏览文件。',
   roots: '位置',
+  noRoots: '还没有目录',
+  noRootsText: '智能体工作过的目录会出现在这里，也可用 --fs-root 启动 arpc 来指定。',
   emptyDir: '此目录为空。',
   truncated: (shown, total) => `仅显示 ${total} 中的前 ${shown}。`,
   binary: (size) => `二进制文件，${size}`,

@@ -63,7 +63,7 @@ function Directory({ room, directory, path, session }: { room: Room; directory: 
 
 /** Where browsing may begin. */
 function Roots({ room, roots }: { room: Room; roots: FsRoots }) {
-  if (!roots.roots.length) return <Empty icon="folder" title={t.nothingHere} />;
+  if (!roots.roots.length) return <Empty icon="folder" title={t.noRoots}><p>{t.noRootsText}</p></Empty>;
   return (
     <ul class="rows cards">
       {roots.roots.map(({ path, name }) => (

@@ -112,7 +112,7 @@ export class RealMachine {
       this.base = `http://127.0.0.1:${visitors}`;
     }
     const [control, proxy] = this.#ports.map(String) as [string, string];
-    const child = this.#spawn(edge, ['--server-addr', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--client-id', 'demo', '--plaintext', '--command-mode', '--enable-fs', '--no-qr'], this.#env);
+    const child = this.#spawn(edge, ['--server-addr', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--client-id', 'demo', '--plaintext', '--command-mode', '--enable-fs', '--fs-root', this.project, '--no-qr'], this.#env);
     this.#edge = child;
     const ended = new Promise<false>((resolve) => child.once('exit', () => resolve(false)));
     const came = await Promise.race([this.#up().then(() => true), ended]);
