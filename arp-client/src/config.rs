@@ -320,7 +320,7 @@ mod tests {
                 proxy_port: 17002
             }
         );
-        assert!(matches!(c.mode, Mode::Tcp { host, port: 3000 } if host == "127.0.0.1"));
+        assert!(matches!(&c.mode, Mode::Tcp { host, port: 3000 } if host == "127.0.0.1"));
         assert!(c.auto_reconnect && !c.plaintext);
         assert_eq!(
             c.public_url(&Public::default(), "demo"),
