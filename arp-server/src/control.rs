@@ -2,7 +2,7 @@
 
 use crate::defaults as d;
 use crate::registry::{Client, Registry};
-use arp_common::defaults::{DEAD_AFTER, HANDSHAKE, HEARTBEAT};
+use arp_common::defaults::{HANDSHAKE, HEARTBEATS_MISSED};
 use arp_common::protocol::{
     Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, VERSION, write_frame,
 };
@@ -10,6 +10,7 @@ use arp_common::transport::{ReadHalf, Stream, WriteHalf};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -30,9 +31,12 @@ pub enum ControlError {
     /// It spoke of something else first.
     #[error("the first frame is not Register")]
     NotRegister,
+    /// It closed without a word.
+    #[error("the edge agent closed the connection")]
+    Closed,
     /// No sign of life.
-    #[error("silent for {} s", DEAD_AFTER.as_secs())]
-    Dead,
+    #[error("silent for {0} s")]
+    Dead(u64),
     /// It does not take what we write.
     #[error("it does not read what it is sent")]
     Stuck,
@@ -44,13 +48,15 @@ pub enum ControlError {
     Refused(String),
 }
 
-/// What the control port tells every edge about the public side.
-#[derive(Debug, Clone, Default)]
+/// What the control port tells every edge.
+#[derive(Debug, Clone)]
 pub struct Welcome {
     /// Where visitors find the relay, if the operator said so.
     pub public_url: Option<String>,
     /// Port of the public side, for an edge that has to make up the URL.
     pub public_port: u16,
+    /// Time between signs of life.
+    pub heartbeat: Duration,
 }
 
 /// Serves one control channel until it ends.
@@ -104,6 +110,7 @@ pub async fn serve(
                 wr,
                 rx,
                 version,
+                heartbeat: welcome.heartbeat,
                 client: client.clone(),
             }
             .run(stop)
@@ -112,7 +119,7 @@ pub async fn serve(
         Ok(Err(e)) => Err(e.into()),
         Err(_) => Err(ControlError::Stuck),
     };
-    registry.unregister(&client, generation);
+    registry.unregister(&client, generation, result.is_ok());
     match &result {
         Ok(()) => tracing::info!(client = %client.id, "left"),
         Err(e) => tracing::info!(client = %client.id, "offline: {e}"),
@@ -129,7 +136,7 @@ fn welcome_of(version: u32, welcome: &Welcome) -> RegisterResult {
         answer.version = Some(version);
         answer.public_url = welcome.public_url.clone();
         answer.public_port = Some(welcome.public_port);
-        answer.heartbeat_secs = u32::try_from(HEARTBEAT.as_secs()).ok();
+        answer.heartbeat_secs = u32::try_from(welcome.heartbeat.as_secs()).ok();
     }
     answer
 }
@@ -140,13 +147,14 @@ struct Channel {
     wr: WriteHalf,
     rx: mpsc::Receiver<Command>,
     version: u32,
+    heartbeat: Duration,
     client: Arc<Client>,
 }
 
 impl Channel {
     async fn run(mut self, stop: &CancellationToken) -> Result<(), ControlError> {
         let v2 = self.version >= 2;
-        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        let mut heartbeat = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut repair = interval_at(Instant::now() + d::POOL_REPAIR, d::POOL_REPAIR);
         repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,7 +170,8 @@ impl Channel {
                 frame = self.frames.next() => {
                     heard = Instant::now();
                     match frame? {
-                        None | Some(Command::Deregister {}) => return Ok(()),
+                        Some(Command::Deregister {}) => return Ok(()),
+                        None => return Err(ControlError::Closed),
                         Some(Command::Ping {}) => batch.push(Command::Pong {}),
                         Some(Command::Pong {}) => {}
                         Some(_) => return Err(ControlError::OutOfPlace),
@@ -171,8 +180,8 @@ impl Channel {
                 () = self.client.pool.stirred() => self.client.pool.tend(false),
                 _ = repair.tick() => self.client.pool.tend(true),
                 _ = heartbeat.tick(), if v2 => {
-                    if heard.elapsed() > DEAD_AFTER {
-                        return Err(ControlError::Dead);
+                    if heard.elapsed() > self.heartbeat * HEARTBEATS_MISSED {
+                        return Err(ControlError::Dead(heard.elapsed().as_secs()));
                     }
                     batch.push(Command::Ping {});
                 }

@@ -47,6 +47,13 @@ pub enum RegisterError {
     Full,
 }
 
+impl RegisterError {
+    /// Would trying again without a change by a person be of no use?
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Taken(_) | Self::TooManyTokens)
+    }
+}
+
 /// Everybody the relay knows.
 #[derive(Debug)]
 pub struct Registry {
@@ -180,15 +187,16 @@ impl Registry {
         Ok((client, generation))
     }
 
-    /// A control channel ended. Its client is offline unless it has registered again since.
-    pub fn unregister(&self, client: &Arc<Client>, generation: u64) {
+    /// A control channel ended. Its client is offline unless it has registered again since. `for_good`: it
+    /// said goodbye.
+    pub fn unregister(&self, client: &Arc<Client>, generation: u64, for_good: bool) {
         let mut state = client.lock();
         if state.link.as_ref().is_some_and(|(g, _)| *g == generation) {
             state.link = None;
             state.seen = Some(Instant::now());
         }
         drop(state);
-        client.pool.link_down(generation);
+        client.pool.link_down(generation, for_good);
     }
 
     fn drop_name(&self, name: &Token, client: &Arc<Client>) {

@@ -249,12 +249,8 @@ fn a_project_directory_that_is_a_link_out_of_the_roots_is_not_a_root() {
 fn pipes_sockets_and_devices_are_refused_at_once() {
     let place = place();
     let fifo = place.inside.join("fifo");
-    rustix::fs::mkfifoat(
-        rustix::fs::CWD,
-        &fifo,
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-    )
-    .unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
     let _socket = std::os::unix::net::UnixListener::bind(place.inside.join("socket")).unwrap();
     symlink("fifo", place.inside.join("to_fifo")).unwrap();
     let (done, wait) = std::sync::mpsc::channel();

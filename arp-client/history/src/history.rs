@@ -1,19 +1,17 @@
 //! The history of all agents on this machine.
 
-use crate::defaults::{MAX_PAGE_BYTES, MAX_PAGE_LINES, MAX_SESSIONS};
-use crate::events;
-use crate::formats::{self, Summary, gemini};
+use crate::defaults::MAX_SESSIONS;
+use crate::formats;
 use crate::homes::{is_safe_id, read_side_file};
-use crate::lines::Line;
 use crate::page::{Filter, Opened, Page, Taken, raw};
 use crate::query::{self, SessionFilter};
 use crate::scan::Scanner;
 use crate::shapes::{
-    Deleted, EventPage, HistoryEvent, LiveSession, Projects, RawPage, ScanReport, Session, Sessions, Status,
+    Deleted, EventPage, LiveSession, Projects, RawPage, ScanReport, Session, Sessions, Status,
     WorkingDirectories,
 };
 use crate::store::{Store, is_damaged};
-use crate::{AgentKind, HistoryConfig, HistoryError, delete, live, names};
+use crate::{AgentKind, HistoryConfig, HistoryError, delete, live, names, talk};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -192,39 +190,11 @@ impl History {
     pub fn events(&self, agent: AgentKind, id: &str, page: Page) -> Result<EventPage, HistoryError> {
         self.retried(|| {
             let (session, opened) = self.opened(agent, id)?;
-            if agent == AgentKind::Gemini {
-                return self.gemini_events(session, &opened, page);
-            }
-            let mut all = Vec::new();
-            let mut codex = events::codex::Talk::default();
-            let take = |number, line: Line<'_>| {
-                let told = line.bytes.filter(|b| !formats::is_housekeeping(agent, b));
-                let Some(value) = told.and_then(events::value) else {
-                    return Taken::LeftOut;
-                };
-                let (timestamp, said) = match agent {
-                    AgentKind::Claude => events::claude::events(&value, None),
-                    AgentKind::Codex | AgentKind::Gemini => codex.events(&value),
-                };
-                if said.is_empty() || number < page.from {
-                    return Taken::LeftOut;
-                }
-                let tell = |event| HistoryEvent {
-                    line: number,
-                    timestamp: timestamp.clone(),
-                    event,
-                };
-                all.extend(said.into_iter().map(tell));
-                Taken::Given
-            };
-            // Codex tells results twice, a few lines apart: the lines before the page say which are known.
-            let lead = agent == AgentKind::Codex;
-            let next = opened.walk(&self.store, &self.bytes, page, lead, take)?;
-            Ok(EventPage {
+            talk::page(&self.store, &self.bytes, agent, &opened, page).map(|talk| EventPage {
                 session_id: session.id,
-                events: all,
-                total_lines: opened.lines,
-                next,
+                events: talk.events,
+                total_lines: talk.records,
+                next: talk.next,
             })
         })
     }
@@ -263,50 +233,6 @@ impl History {
         Ok(Deleted {
             session_id: session.id,
             removed,
-        })
-    }
-
-    fn gemini_events(
-        &self,
-        session: Session,
-        opened: &Opened,
-        page: Page,
-    ) -> Result<EventPage, HistoryError> {
-        let summary: Summary = opened.summary(&self.store)?;
-        let list = summary.journal.list();
-        let from = usize::try_from(page.from).unwrap_or(usize::MAX).min(list.len());
-        let limit = page.limit.clamp(1, MAX_PAGE_LINES);
-        let (mut all, mut bytes, mut at) = (Vec::new(), 0, from);
-        let mut line: Option<(u64, Option<serde_json::Value>)> = None;
-        for message in list.iter().skip(from).take(limit) {
-            // Many messages may share one line; it is read and parsed once.
-            if line.as_ref().map(|(offset, _)| *offset) != Some(message.offset) {
-                let text = opened.line_at(&self.bytes, message.offset)?;
-                let len = text.as_ref().map_or(0, Vec::len) as u64;
-                if bytes > 0 && bytes + len > MAX_PAGE_BYTES {
-                    break;
-                }
-                bytes += len;
-                line = Some((message.offset, text.as_deref().and_then(events::value)));
-            }
-            let value = line.as_ref().and_then(|(_, value)| value.as_ref());
-            if let Some(value) = value.and_then(|value| gemini::message_in(value, message.place)) {
-                let (timestamp, said) = events::gemini::events(value);
-                let tell = |event| HistoryEvent {
-                    line: at as u64,
-                    timestamp: timestamp.clone(),
-                    event,
-                };
-                all.extend(said.into_iter().map(tell));
-            }
-            at += 1;
-        }
-        let next = (at < list.len()).then_some(at as u64);
-        Ok(EventPage {
-            session_id: session.id,
-            events: all,
-            total_lines: list.len() as u64,
-            next,
         })
     }
 

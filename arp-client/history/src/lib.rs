@@ -34,6 +34,8 @@ mod rows;
 mod scan;
 pub mod shapes;
 mod store;
+mod sub_agents;
+mod talk;
 
 pub use config::{AgentKind, HistoryConfig, UnknownAgent};
 pub use defaults::{MAX_LINE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_LINES, MAX_SESSIONS};

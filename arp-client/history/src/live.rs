@@ -3,6 +3,7 @@
 //! Claude says so itself (`sessions/PID.json`, left behind by a killed process: the process is checked). Codex holds
 //! its file open, which Linux shows. Gemini leaves no trace: it opens its file for each line.
 
+#[cfg(target_os = "linux")]
 use crate::formats::codex;
 use crate::homes::{is_safe_id, read_side_file};
 use crate::shapes::LiveSession;
@@ -142,7 +143,6 @@ fn codex(home: &Path) -> Vec<LiveSession> {
 
 #[cfg(not(target_os = "linux"))]
 fn codex(_: &Path) -> Vec<LiveSession> {
-    let _ = codex::id_of_file;
     Vec::new()
 }
 

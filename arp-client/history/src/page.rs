@@ -10,13 +10,14 @@ use rusqlite::params;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 /// Bytes that may be read for one page, lines that are left out included.
 const MAX_SCANNED: u64 = 4 * MAX_PAGE_BYTES;
 
-/// Which part of a session is wanted.
+/// Which part of a session is wanted. To begin at the end, ask for `from: u64::MAX`: the answer has no records, but
+/// says how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     /// Number of the first record, from 0.
@@ -47,6 +48,8 @@ pub enum Filter {
 
 /// A session's file, opened where the index says what is in it.
 pub(crate) struct Opened {
+    /// Where it is.
+    pub(crate) path: PathBuf,
     file: File,
     id: i64,
     /// Complete lines, and where they end.
@@ -70,13 +73,19 @@ impl Opened {
                 ))
             })
         })?;
-        let (file, stamp) =
-            homes::open(&home.join(rel)).map_err(HistoryError::io("opening a session file"))?;
+        let path = home.join(rel);
+        let (file, stamp) = homes::open(&path).map_err(HistoryError::io("opening a session file"))?;
         let Stamp { size, .. } = stamp;
         if (stamp.dev, stamp.ino) != (dev, ino) || size < end {
             return Err(HistoryError::Changed);
         }
-        Ok(Self { file, id, lines, end })
+        Ok(Self {
+            path,
+            file,
+            id,
+            lines,
+            end,
+        })
     }
 
     /// Gives the lines of a page to `take`, until the page is full; with `lead` also some before it, as far as the
@@ -103,7 +112,7 @@ impl Opened {
         let first = if lead { number } else { page.from };
         let begin = |offset| Lines::new(&self.file, counter, Position::at(offset), self.end).map_err(&io);
         let (mut lines, mut offset) = (begin(offset)?, offset);
-        let (mut given, mut bytes, scanned_from) = (0, 0, offset);
+        let (mut given, mut bytes, mut scanned) = (0, 0, 0);
         while number < self.lines {
             // A line that is too long is not read at all where the next one's beginning is known.
             let after = marks
@@ -120,10 +129,11 @@ impl Opened {
                     lines = begin(next)?;
                     line
                 }
-                None => match lines.next().map_err(&io)? {
-                    Some(line) => line,
-                    None => return Err(HistoryError::Changed),
-                },
+                None => {
+                    let line = lines.next().map_err(&io)?.ok_or(HistoryError::Changed)?;
+                    scanned += line.len + 1;
+                    line
+                }
             };
             let len = line.bytes.map_or(0, |b| b.len() as u64);
             offset = line.offset + line.len + 1;
@@ -137,7 +147,7 @@ impl Opened {
                 }
             }
             number += 1;
-            let full = given >= limit || offset - scanned_from > MAX_SCANNED;
+            let full = given >= limit || scanned > MAX_SCANNED;
             if full && number > page.from {
                 break;
             }

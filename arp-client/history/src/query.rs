@@ -125,29 +125,34 @@ pub(crate) fn projects(
     let total = c
         .prepare_cached("SELECT count(DISTINCT project) FROM sessions WHERE agent = ?1 AND hidden = 0")?
         .query_row([agent.name()], |r| r.get(0))?;
-    // SQLite takes the bare `path` from the row that has the maximum: the newest session's.
     let mut select = c.prepare_cached(
-        "SELECT project, path, min(created), max(updated) FROM sessions WHERE agent = ?1 AND hidden = 0
+        "SELECT project, min(created), max(updated) FROM sessions WHERE agent = ?1 AND hidden = 0
          GROUP BY project ORDER BY max(updated) DESC, project LIMIT ?2 OFFSET ?3",
-    )?;
-    let mut ids = c.prepare_cached(
-        "SELECT id FROM sessions WHERE agent = ?1 AND project = ?2 AND hidden = 0 ORDER BY updated DESC, id",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
     let rows = select.query_map(params![agent.name(), limit, offset], |r| {
         Ok(Project {
             id: r.get(0)?,
-            path: r.get(1)?,
+            path: String::new(),
             sessions: Vec::new(),
-            created_at: seconds(r.get(2)?),
-            most_recent_session: Some(seconds(r.get(3)?)),
+            created_at: seconds(r.get(1)?),
+            most_recent_session: Some(seconds(r.get(2)?)),
         })
     })?;
     let mut projects: Vec<Project> = rows.collect::<rusqlite::Result<_>>()?;
+    let mut select = c.prepare_cached(
+        "SELECT id, path FROM sessions WHERE agent = ?1 AND hidden = 0 AND project = ?2 ORDER BY updated DESC, id",
+    )?;
     for project in &mut projects {
-        let rows = ids.query_map(params![agent.name(), project.id], |r| r.get(0))?;
-        project.sessions = rows.collect::<rusqlite::Result<_>>()?;
+        let mut rows = select.query(params![agent.name(), project.id])?;
+        while let Some(row) = rows.next()? {
+            if project.sessions.is_empty() {
+                // The newest session's.
+                project.path = row.get(1)?;
+            }
+            project.sessions.push(row.get(0)?);
+        }
     }
     Ok(Projects { projects, total })
 }

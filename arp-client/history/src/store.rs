@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Changes whenever the tables do, or what is made of the lines.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE homes (agent TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID;
@@ -46,8 +46,9 @@ CREATE TABLE sessions (
     PRIMARY KEY (agent, id)
 ) WITHOUT ROWID;
 CREATE INDEX sessions_recent ON sessions (agent, hidden, updated DESC);
-CREATE INDEX sessions_project ON sessions (agent, project);
-CREATE INDEX sessions_path ON sessions (agent, path);
+-- With all that listing projects and directories needs, in the order that it needs.
+CREATE INDEX sessions_project ON sessions (agent, hidden, project, updated DESC, id, path, created);
+CREATE INDEX sessions_path ON sessions (agent, hidden, path, updated DESC);
 ";
 
 /// The open index: one connection that writes, as many that read as are needed at once.

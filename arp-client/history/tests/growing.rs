@@ -136,38 +136,43 @@ fn a_replaced_a_rewritten_and_a_cut_file_are_noticed() {
 }
 
 #[test]
-fn marks_of_a_replaced_file_do_not_lead_into_the_new_one() {
+fn offsets_remembered_of_a_replaced_file_do_not_lead_into_the_new_one() {
     let home = Home::empty();
-    let big = |word: &str, lines: u32| -> String {
-        (0..lines)
-            .map(|n| claude_answer(&format!("{word} {n} {}", "x".repeat(2_000)), n))
-            .collect()
+    // Lines of another length, so that no offset is the same in both.
+    let big = |word: &str, lines: u32, size: usize| -> String {
+        let line = |n| claude_answer(&format!("{word} {n} {}", "x".repeat(size)), n);
+        (0..lines).map(line).collect()
     };
-    home.put(FILE, claude_prompt("old", "/p", 1) + &big("old", 1_000));
+    home.put(FILE, big("old", 3_000, 900));
     let history = home.open();
     history.scan().unwrap();
-    let other = home.put(
-        "other",
-        claude_prompt("new", "/p", 1) + &"{}\n".repeat(700) + &big("new", 1_000),
-    );
+    let other = home.put("other", big("new", 2_000, 2_500));
     fs::rename(other, home.path(FILE)).unwrap();
-    let page = history
-        .messages(
-            AgentKind::Claude,
-            "s1",
-            Page {
-                from: 1_500,
-                limit: 1,
-            },
-            Filter::Everything,
-        )
-        .unwrap();
-    assert!(
-        page.messages[0].get().contains("new 799 "),
-        "{}",
-        &page.messages[0].get()[..200]
+    for from in (0..2_000).step_by(37) {
+        let page = Page { from, limit: 1 };
+        let page = history
+            .messages(AgentKind::Claude, "s1", page, Filter::Everything)
+            .unwrap();
+        assert_eq!(page.total_lines, 2_000);
+        let line = page.messages[0].get();
+        assert!(line.contains(&format!("new {from} ")), "{}", &line[..200]);
+    }
+}
+
+#[test]
+fn a_replacement_that_begins_and_ends_alike_is_noticed() {
+    let home = Home::empty();
+    let (begin, end) = (
+        claude_prompt(&"b".repeat(200), "/p", 1),
+        claude_answer(&"e".repeat(200), 3),
     );
-    assert_eq!(page.total_lines, 1_701);
+    let title = |title: &str| format!("{{\"type\":\"custom-title\",\"customTitle\":\"{title}\"}}\n");
+    home.put(FILE, format!("{begin}{}{end}", title("one")));
+    let history = home.open();
+    assert_eq!(titles(&history), ["one"]);
+    let other = home.put("other", format!("{begin}{}{end}{end}", title("two")));
+    fs::rename(other, home.path(FILE)).unwrap();
+    assert_eq!(titles(&history), ["two"]);
 }
 
 #[test]

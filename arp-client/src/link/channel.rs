@@ -4,13 +4,14 @@ use super::Link;
 use super::tunnel;
 use crate::config::{Mode, Public, Server};
 use crate::defaults as d;
-use arp_common::defaults::{DEAD_AFTER, HANDSHAKE, HEARTBEAT};
+use arp_common::defaults::{HANDSHAKE, HEARTBEAT, HEARTBEATS_MISSED};
 use arp_common::net;
 use arp_common::protocol::{
     self, Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, VERSION, write_frame,
 };
 use arp_common::transport::{ReadHalf, Stream, WriteHalf};
 use std::io;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -67,6 +68,41 @@ pub(super) async fn serve(
     stop: &CancellationToken,
     registered: impl FnOnce(&Public),
 ) -> Result<(), LinkError> {
+    let opened = tokio::select! {
+        biased;
+        opened = register(link) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let Opened {
+        frames,
+        wr,
+        version,
+        heartbeat,
+        public,
+    } = opened;
+    registered(&public);
+    Channel {
+        link,
+        frames,
+        wr,
+        version,
+        heartbeat,
+    }
+    .run(stop)
+    .await
+}
+
+/// A control channel on which the relay has welcomed us.
+struct Opened {
+    frames: FrameReader<ReadHalf>,
+    wr: WriteHalf,
+    version: u32,
+    heartbeat: Duration,
+    public: Public,
+}
+
+/// Connects and registers.
+async fn register(link: &Link) -> Result<Opened, LinkError> {
     let config = &link.config;
     let stream = dial(&config.server, config.server.control_port).await?;
     let no_answer = |e: String| LinkError::NoAnswer(config.server.host.clone(), e);
@@ -104,21 +140,25 @@ pub(super) async fn serve(
         ));
     }
     let version = result.version.unwrap_or(1);
+    // What the relay wishes, but never so seldom that a lost relay is noticed late.
+    let heartbeat = result
+        .heartbeat_secs
+        .map_or(HEARTBEAT, |s| Duration::from_secs(s.into()));
+    let heartbeat = heartbeat.clamp(Duration::from_secs(1), HEARTBEAT);
     if version < 2 && !config.tokens.is_empty() {
         tracing::warn!("this relay is too old for --token: only the client id will work");
     }
-    registered(&Public {
+    let public = Public {
         url: result.public_url,
         port: result.public_port,
-    });
-    Channel {
-        link,
+    };
+    Ok(Opened {
         frames,
         wr,
         version,
-    }
-    .run(stop)
-    .await
+        heartbeat,
+        public,
+    })
 }
 
 struct Channel<'a> {
@@ -126,12 +166,13 @@ struct Channel<'a> {
     frames: FrameReader<ReadHalf>,
     wr: WriteHalf,
     version: u32,
+    heartbeat: Duration,
 }
 
 impl Channel<'_> {
     async fn run(mut self, stop: &CancellationToken) -> Result<(), LinkError> {
         let v2 = self.version >= 2;
-        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        let mut heartbeat = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         let lost = |e: FrameError| LinkError::Lost(e.to_string());
@@ -142,7 +183,7 @@ impl Channel<'_> {
                     if v2 {
                         self.say(&Command::Deregister {}).await?;
                     }
-                    let _ = timeout(HANDSHAKE, self.wr.shutdown()).await;
+                    self.leave().await;
                     return Ok(());
                 }
                 frame = self.frames.next() => {
@@ -160,13 +201,24 @@ impl Channel<'_> {
                     }
                 }
                 _ = heartbeat.tick(), if v2 => {
-                    if heard.elapsed() > DEAD_AFTER {
-                        return Err(LinkError::Lost(format!("no sign of life for {} s", DEAD_AFTER.as_secs())));
+                    if heard.elapsed() > self.heartbeat * HEARTBEATS_MISSED {
+                        return Err(LinkError::Lost(format!("no sign of life for {} s", heard.elapsed().as_secs())));
                     }
                     self.say(&Command::Ping {}).await?;
                 }
             }
         }
+    }
+
+    /// Closes our side and reads until the relay has closed its own: commands left unread would turn our
+    /// close into a reset that can overtake the goodbye.
+    async fn leave(&mut self) {
+        let _ = timeout(d::LINGER, async {
+            self.wr.shutdown().await?;
+            while let Some(_late) = self.frames.next().await? {}
+            Ok::<(), FrameError>(())
+        })
+        .await;
     }
 
     async fn say(&mut self, command: &Command) -> Result<(), LinkError> {

@@ -76,19 +76,21 @@ impl Link {
         let mut ever = false;
         loop {
             let mut up = false;
-            let error = tokio::select! {
-                biased;
-                ended = channel::serve(self, stop, |public| { up = true; registered(public) }) => match ended {
-                    Ok(()) => return Ok(()),
-                    Err(e) => e,
-                },
-                () = stop.cancelled(), if !ever => return Ok(()),
+            let Err(error) = channel::serve(self, stop, |public| {
+                up = true;
+                registered(public);
+            })
+            .await
+            else {
+                return Ok(());
             };
             ever |= up;
             if up {
                 backoff.reset();
             }
+            let refused_at_first = !ever && matches!(error, LinkError::Refused(..));
             let give_up = error.is_final()
+                || refused_at_first
                 || !self.config.auto_reconnect
                 || (!ever && start.elapsed() > d::FIRST_CONNECT);
             if stop.is_cancelled() {

@@ -34,7 +34,8 @@ fn user(line: &Value, parent: Option<&str>) -> Vec<Event> {
             events.push(result(block, parent));
         }
     }
-    if !events.is_empty() || flag("isMeta") || flag("isCompactSummary") {
+    // What a sub-agent is told is in the call that started it.
+    if !events.is_empty() || parent.is_some() || flag("isMeta") || flag("isCompactSummary") {
         return events;
     }
     match UserText::of(&text_of(content)) {

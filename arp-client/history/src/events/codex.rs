@@ -12,13 +12,23 @@ use std::collections::HashSet;
 pub(crate) struct Talk {
     /// Calls whose result was told as a finished item. The same result in the form that the model got it follows.
     told: HashSet<String>,
+    /// What was last told of how it runs.
+    init: Option<Event>,
 }
 
 impl Talk {
-    /// A line's events.
-    pub(crate) fn events(&mut self, line: &Value) -> Said {
+    /// The events of the line of that number.
+    pub(crate) fn events(&mut self, number: u64, line: &Value) -> Said {
         let (time, mut events) = events(line);
-        if str_at(line, "type") == Some("event_msg") {
+        let kind = str_at(line, "type");
+        // A copy of a session repeats the beginning of its original; each turn repeats how it runs.
+        let repeated =
+            |event: &Event| (kind == Some("session_meta") && number > 0) || self.init.as_ref() == Some(event);
+        events.retain(|event| !matches!(event, Event::Init { .. }) || !repeated(event));
+        if let [init @ Event::Init { .. }] = &events[..] {
+            self.init = Some(init.clone());
+        }
+        if kind == Some("event_msg") {
             let results = events.iter().filter_map(|event| match event {
                 Event::ToolResult { id, .. } => Some(id.clone()),
                 _ => None,

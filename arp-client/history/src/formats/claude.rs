@@ -7,12 +7,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+/// Summaries that wait for the line they name.
+const MAX_WAITING: usize = 64;
+
 /// What a line says at its top. The order of keys is not stable, so it is parsed whole; what is not named here
 /// is skipped without being stored.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
+    #[serde(borrow)]
+    uuid: Option<&'a RawValue>,
     #[serde(borrow)]
     timestamp: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -33,6 +38,8 @@ struct Head<'a> {
     ai_title: Option<&'a RawValue>,
     #[serde(borrow)]
     summary: Option<&'a RawValue>,
+    #[serde(rename = "leafUuid", borrow)]
+    leaf: Option<&'a RawValue>,
     #[serde(rename = "lastPrompt", borrow)]
     last_prompt: Option<&'a RawValue>,
     #[serde(rename = "totalDuration", borrow)]
@@ -67,6 +74,10 @@ pub(super) fn add(to: &mut Summary, dir: &str, line: &[u8]) {
     if is_true(head.side_chain) {
         return;
     }
+    if let Some(uuid) = string(head.uuid) {
+        set(&mut to.headline, to.headlines.remove(&uuid));
+        to.last_uuid = Some(uuid);
+    }
     match head.kind.as_ref() {
         "user" if !is_true(head.meta) && !is_true(head.compact) => {
             if let Some(text) = head.message.and_then(prompt_of) {
@@ -77,7 +88,7 @@ pub(super) fn add(to: &mut Summary, dir: &str, line: &[u8]) {
         "assistant" => add_answer(to, head.message),
         "custom-title" => set(&mut to.name, title(head.custom_title)),
         "ai-title" => set(&mut to.headline, title(head.ai_title)),
-        "summary" => set(&mut to.headline, title(head.summary)),
+        "summary" => add_summary(to, string(head.leaf), title(head.summary)),
         "last-prompt" => set(&mut to.last_prompt, title(head.last_prompt)),
         "cost-state" => set(
             &mut to.duration_ms,
@@ -94,6 +105,19 @@ fn see_cwd(to: &mut Summary, dir: &str, cwd: String) {
         Some(known) if *known == cwd || slug(known) == dir => {}
         Some(_) if slug(&cwd) != dir => {}
         _ => to.cwd = Some(cwd),
+    }
+}
+
+/// A summary names the last line of what it sums up. Older versions wrote those of other sessions into a new file
+/// too: one counts only when its line is in this file.
+fn add_summary(to: &mut Summary, leaf: Option<String>, text: Option<String>) {
+    let (Some(leaf), Some(text)) = (leaf, text) else {
+        return;
+    };
+    if to.last_uuid.as_ref() == Some(&leaf) {
+        to.headline = Some(text);
+    } else if to.headlines.len() < MAX_WAITING {
+        to.headlines.insert(leaf, text);
     }
 }
 
@@ -267,11 +291,27 @@ mod tests {
         let last = r#"{"type":"last-prompt","lastPrompt":"last words"}"#;
         assert_eq!(fold("", &[first, last]).title(), Some("first words"));
         assert_eq!(fold("", &[last]).title(), Some("last words"));
-        let written = r#"{"type":"summary","summary":"Agent's words"}"#;
+        let written = r#"{"type":"ai-title","aiTitle":"Agent's words"}"#;
         let custom = |t: &str| format!(r#"{{"type":"custom-title","customTitle":"{t}"}}"#);
         let lines = [first, written, &custom("one"), &custom("two"), last];
         assert_eq!(fold("", &lines).title(), Some("two"));
         assert_eq!(fold("", &lines[..2]).title(), Some("Agent's words"));
+    }
+
+    #[test]
+    fn a_summary_of_another_session_is_no_title() {
+        let line = |uuid: &str| {
+            format!(r#"{{"type":"user","uuid":"{uuid}","message":{{"content":"first words"}}}}"#)
+        };
+        let summary =
+            |leaf: &str| format!(r#"{{"type":"summary","summary":"Sum of {leaf}","leafUuid":"{leaf}"}}"#);
+        let (a, b) = (line("a"), line("b"));
+        assert_eq!(fold("", &[&summary("x"), &a]).title(), Some("first words"));
+        assert_eq!(
+            fold("", &[&summary("x"), &summary("b"), &a, &b]).title(),
+            Some("Sum of b")
+        );
+        assert_eq!(fold("", &[&a, &b, &summary("b")]).title(), Some("Sum of b"));
     }
 
     #[test]

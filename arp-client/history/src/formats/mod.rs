@@ -10,6 +10,7 @@ use crate::json::short;
 use crate::lines::Line;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// What is known of a session file so far. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,11 @@ pub(crate) struct Summary {
     /// Claude: id of the answer that was counted last (an answer has a line for each block).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_answer: Option<String>,
+    /// Claude: summaries by the line they name, as long as it was not seen, and the line seen last.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) headlines: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_uuid: Option<String>,
     /// Codex: the first `session_meta` was seen (a copy repeats that of its original).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) has_meta: bool,

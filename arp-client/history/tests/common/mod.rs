@@ -7,7 +7,8 @@
     clippy::panic
 )]
 
-use arp_history::{History, HistoryConfig};
+use arp_agents::event::Event;
+use arp_history::{AgentKind, EventPage, History, HistoryConfig, Page};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -106,4 +107,23 @@ pub fn time(seconds: u32) -> String {
         seconds / 60 % 60,
         seconds % 60
     )
+}
+
+/// All events of a session that fits one page.
+pub fn all_events(history: &History, agent: AgentKind, id: &str) -> Vec<Event> {
+    let page: EventPage = history.events(agent, id, Page::default()).unwrap();
+    assert_eq!(page.next, None);
+    page.events.into_iter().map(|e| e.event).collect()
+}
+
+/// Prompts and answers, as somebody would read them.
+pub fn talk(events: &[Event]) -> Vec<(&'static str, &str)> {
+    fn said(event: &Event) -> Option<(&'static str, &str)> {
+        match event {
+            Event::UserMessage { text, .. } => Some(("user", text.as_str())),
+            Event::Text { text, .. } => Some(("agent", text.as_str())),
+            _ => None,
+        }
+    }
+    events.iter().filter_map(said).collect()
 }
