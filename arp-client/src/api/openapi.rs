@@ -329,7 +329,11 @@ fn operation(about: &About, path: &str) -> Value {
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| {
             let name = name.trim_start_matches('*');
-            json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}})
+            let schema = match name {
+                "agent" => json!({"enum": ["claude", "codex", "gemini"]}),
+                _ => json!({"type": "string", "minLength": 1}),
+            };
+            json!({"name": name, "in": "path", "required": true, "schema": schema})
         })
         .collect();
     for (name, kind, meaning) in about.query {
@@ -360,7 +364,7 @@ fn operation(about: &About, path: &str) -> Value {
             let answer = responses
                 .entry(status)
                 .or_insert_with(|| json!({"description": "A stream", "content": {}}));
-            answer["content"]["text/event-stream"] = json!({"schema": {"type": "string"}});
+            answer["content"]["text/event-stream"] = json!({"schema": {}});
         }
     }
     // These may come of any request.
