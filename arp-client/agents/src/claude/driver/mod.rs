@@ -91,6 +91,7 @@ impl ClaudeDriver {
             phase: Phase::New,
             about: About {
                 session_id,
+                mode: Some(mode_name(options.permission_mode).to_owned()),
                 ..About::default()
             },
             turn: None,
@@ -326,7 +327,7 @@ impl Driver for ClaudeDriver {
         };
         match str_at(&line, "type") {
             Some("user") => self.prompted(&line),
-            Some("control_response") => self.approvals.answered(&line).into_iter().collect(),
+            Some("control_response") => self.decided(&line).into_iter().collect(),
             Some("control_request") => {
                 let request = line.get("request").unwrap_or(&Value::Null);
                 let kind = match str_at(request, "subtype") {
