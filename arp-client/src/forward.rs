@@ -1,6 +1,7 @@
 //! TCP mode: what comes through a tunnel goes to the local service, and back, byte for byte.
 
 use crate::defaults as d;
+use arp_common::error_body::ErrorBody;
 use arp_common::net;
 use arp_common::protocol::TunnelKind;
 use arp_common::relay::{Transferred, copy_both};
@@ -98,9 +99,7 @@ impl Forward {
             "cannot reach the local service at {}:{}: {error}; start it, or check --local-addr and --local-port of arpc",
             self.host, self.port
         );
-        let body =
-            serde_json::json!({ "type": "error", "code": "local_service_unreachable", "message": message });
-        let body = format!("{body}\n");
+        let body = ErrorBody::new("local_service_unreachable", &message).line();
         let answer = format!(
             "HTTP/1.1 502 Bad Gateway\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
              X-ARP-Error: local_service_unreachable\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",

@@ -15,8 +15,8 @@ pub const MAX_FRAME: usize = 64 * 1024;
 
 /// How often each side of a version 2 control channel shows that it lives.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Silence on a version 2 control channel after which the peer is taken for dead: three heartbeats.
-pub const DEAD_AFTER: Duration = Duration::from_secs(45);
+/// Heartbeats of a version 2 peer that may be missed before it is taken for dead.
+pub const HEARTBEATS_MISSED: u32 = 3;
 
 /// Time a peer has for the first frame of a connection (register, new tunnel) and for its answer.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);

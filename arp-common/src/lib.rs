@@ -4,6 +4,7 @@
 //! Nothing in here knows what a relay or an edge agent does with it.
 
 pub mod defaults;
+pub mod error_body;
 pub mod ids;
 pub mod logging;
 pub mod net;

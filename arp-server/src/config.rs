@@ -3,7 +3,7 @@
 use crate::defaults as d;
 use crate::pool::PoolLimits;
 use crate::public::PublicLimits;
-use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
+use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::settings::ConfigError;
 use clap::Parser;
 use ipnet::IpNet;
@@ -60,6 +60,9 @@ arp_common::settings! {
     /// Seconds a local service may take to begin its answer [default: 900].
     #[arg(long, value_name = "SECS", env = "ARPS_RESPONSE_TIMEOUT")]
     response_timeout: u64,
+    /// Seconds between signs of life on a control channel; three missed ones are a lost edge [default: 15].
+    #[arg(long, value_name = "SECS", env = "ARPS_HEARTBEAT")]
+    heartbeat: u64,
     /// Seconds that exchanges have to finish after SIGTERM [default: 30].
     #[arg(long, value_name = "SECS", env = "ARPS_GRACE")]
     grace: u64,
@@ -112,6 +115,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Take edges without TLS.
     pub allow_plaintext: bool,
+    /// Between signs of life on a control channel.
+    pub heartbeat: Duration,
     /// For exchanges after the signal to stop.
     pub grace: Duration,
 }
@@ -156,6 +161,12 @@ impl Config {
             if value.is_some_and(|v| v == 0 || v > 7 * 24 * 3600) {
                 faults.push(format!("--{name} must be between 1 and 604800 seconds"));
             }
+        }
+        if s.heartbeat.is_some_and(|h| h == 0 || h > HEARTBEAT.as_secs()) {
+            faults.push(format!(
+                "--heartbeat must be between 1 and {} seconds",
+                HEARTBEAT.as_secs()
+            ));
         }
         let target = s.pool_size.unwrap_or(d::POOL_SIZE);
         let max_tunnels = s.max_tunnels.unwrap_or(d::MAX_TUNNELS.max(target));
@@ -214,6 +225,7 @@ impl Config {
             max_clients: s.max_clients.unwrap_or(d::MAX_CLIENTS),
             public_url: s.public_url.map(|u| u.trim_end_matches('/').to_owned()),
             allow_plaintext: s.allow_plaintext.unwrap_or(false),
+            heartbeat: secs(s.heartbeat, HEARTBEAT),
             grace: secs(s.grace, d::GRACE),
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::defaults as d;
 use crate::registry::{Client, Registry};
-use arp_common::defaults::{DEAD_AFTER, HANDSHAKE, HEARTBEAT};
+use arp_common::defaults::{HANDSHAKE, HEARTBEATS_MISSED};
 use arp_common::protocol::{
     Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, VERSION, write_frame,
 };
@@ -10,6 +10,7 @@ use arp_common::transport::{ReadHalf, Stream, WriteHalf};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -31,8 +32,8 @@ pub enum ControlError {
     #[error("the first frame is not Register")]
     NotRegister,
     /// No sign of life.
-    #[error("silent for {} s", DEAD_AFTER.as_secs())]
-    Dead,
+    #[error("silent for {0} s")]
+    Dead(u64),
     /// It does not take what we write.
     #[error("it does not read what it is sent")]
     Stuck,
@@ -44,13 +45,15 @@ pub enum ControlError {
     Refused(String),
 }
 
-/// What the control port tells every edge about the public side.
-#[derive(Debug, Clone, Default)]
+/// What the control port tells every edge.
+#[derive(Debug, Clone)]
 pub struct Welcome {
     /// Where visitors find the relay, if the operator said so.
     pub public_url: Option<String>,
     /// Port of the public side, for an edge that has to make up the URL.
     pub public_port: u16,
+    /// Time between signs of life.
+    pub heartbeat: Duration,
 }
 
 /// Serves one control channel until it ends.
@@ -104,6 +107,7 @@ pub async fn serve(
                 wr,
                 rx,
                 version,
+                heartbeat: welcome.heartbeat,
                 client: client.clone(),
             }
             .run(stop)
@@ -129,7 +133,7 @@ fn welcome_of(version: u32, welcome: &Welcome) -> RegisterResult {
         answer.version = Some(version);
         answer.public_url = welcome.public_url.clone();
         answer.public_port = Some(welcome.public_port);
-        answer.heartbeat_secs = u32::try_from(HEARTBEAT.as_secs()).ok();
+        answer.heartbeat_secs = u32::try_from(welcome.heartbeat.as_secs()).ok();
     }
     answer
 }
@@ -140,13 +144,14 @@ struct Channel {
     wr: WriteHalf,
     rx: mpsc::Receiver<Command>,
     version: u32,
+    heartbeat: Duration,
     client: Arc<Client>,
 }
 
 impl Channel {
     async fn run(mut self, stop: &CancellationToken) -> Result<(), ControlError> {
         let v2 = self.version >= 2;
-        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        let mut heartbeat = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut repair = interval_at(Instant::now() + d::POOL_REPAIR, d::POOL_REPAIR);
         repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -171,8 +176,8 @@ impl Channel {
                 () = self.client.pool.stirred() => self.client.pool.tend(false),
                 _ = repair.tick() => self.client.pool.tend(true),
                 _ = heartbeat.tick(), if v2 => {
-                    if heard.elapsed() > DEAD_AFTER {
-                        return Err(ControlError::Dead);
+                    if heard.elapsed() > self.heartbeat * HEARTBEATS_MISSED {
+                        return Err(ControlError::Dead(heard.elapsed().as_secs()));
                     }
                     batch.push(Command::Ping {});
                 }

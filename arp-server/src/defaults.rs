@@ -38,7 +38,7 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Time a visitor may refuse to take any byte of an answer.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Time an answer may go on without progress for a visitor that closed its sending side.
-pub const HALF_CLOSED: Duration = Duration::from_secs(10);
+pub const HALF_CLOSED: Duration = Duration::from_secs(5);
 /// Time and bytes that are read and thrown away so that a visitor who is still sending can see the answer.
 pub const LINGER: Duration = Duration::from_secs(2);
 /// See [`LINGER`].

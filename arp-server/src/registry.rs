@@ -47,6 +47,13 @@ pub enum RegisterError {
     Full,
 }
 
+impl RegisterError {
+    /// Would trying again without a change by a person be of no use?
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Taken(_) | Self::TooManyTokens)
+    }
+}
+
 /// Everybody the relay knows.
 #[derive(Debug)]
 pub struct Registry {

@@ -82,6 +82,7 @@ impl Relay {
         let welcome = Arc::new(Welcome {
             public_url: config.public_url.clone(),
             public_port,
+            heartbeat: config.heartbeat,
         });
         let shared = Arc::new(Public {
             registry: registry.clone(),
@@ -187,7 +188,7 @@ impl Tasks {
 /// Tells a visitor that there are too many connections, if that can be done without waiting.
 fn turn_away(stream: &TcpStream) {
     const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
-        content-type: application/json\r\ncontent-length: 92\r\n\r\n\
+        content-type: application/json\r\ncontent-length: 96\r\n\r\n\
         {\"type\":\"error\",\"code\":\"too_many_connections\",\"message\":\"too many connections; try again soon\"}\n";
     let _ = stream.try_write(BUSY);
 }

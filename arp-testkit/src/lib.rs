@@ -4,4 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod cli;
+pub mod daemon;
+pub mod http;
+pub mod middlebox;
 pub mod model_api;
+pub mod origin;

@@ -4,13 +4,14 @@ use super::Link;
 use super::tunnel;
 use crate::config::{Mode, Public, Server};
 use crate::defaults as d;
-use arp_common::defaults::{DEAD_AFTER, HANDSHAKE, HEARTBEAT};
+use arp_common::defaults::{HANDSHAKE, HEARTBEAT, HEARTBEATS_MISSED};
 use arp_common::net;
 use arp_common::protocol::{
     self, Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, VERSION, write_frame,
 };
 use arp_common::transport::{ReadHalf, Stream, WriteHalf};
 use std::io;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -104,6 +105,11 @@ pub(super) async fn serve(
         ));
     }
     let version = result.version.unwrap_or(1);
+    // What the relay wishes, but never so seldom that a lost relay is noticed late.
+    let heartbeat = result
+        .heartbeat_secs
+        .map_or(HEARTBEAT, |s| Duration::from_secs(s.into()));
+    let heartbeat = heartbeat.clamp(Duration::from_secs(1), HEARTBEAT);
     if version < 2 && !config.tokens.is_empty() {
         tracing::warn!("this relay is too old for --token: only the client id will work");
     }
@@ -116,6 +122,7 @@ pub(super) async fn serve(
         frames,
         wr,
         version,
+        heartbeat,
     }
     .run(stop)
     .await
@@ -126,12 +133,13 @@ struct Channel<'a> {
     frames: FrameReader<ReadHalf>,
     wr: WriteHalf,
     version: u32,
+    heartbeat: Duration,
 }
 
 impl Channel<'_> {
     async fn run(mut self, stop: &CancellationToken) -> Result<(), LinkError> {
         let v2 = self.version >= 2;
-        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        let mut heartbeat = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         let lost = |e: FrameError| LinkError::Lost(e.to_string());
@@ -160,8 +168,8 @@ impl Channel<'_> {
                     }
                 }
                 _ = heartbeat.tick(), if v2 => {
-                    if heard.elapsed() > DEAD_AFTER {
-                        return Err(LinkError::Lost(format!("no sign of life for {} s", DEAD_AFTER.as_secs())));
+                    if heard.elapsed() > self.heartbeat * HEARTBEATS_MISSED {
+                        return Err(LinkError::Lost(format!("no sign of life for {} s", heard.elapsed().as_secs())));
                     }
                     self.say(&Command::Ping {}).await?;
                 }

@@ -88,7 +88,9 @@ impl Link {
             if up {
                 backoff.reset();
             }
+            let refused_at_first = !ever && matches!(error, LinkError::Refused(..));
             let give_up = error.is_final()
+                || refused_at_first
                 || !self.config.auto_reconnect
                 || (!ever && start.elapsed() > d::FIRST_CONNECT);
             if stop.is_cancelled() {

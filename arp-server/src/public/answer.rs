@@ -3,6 +3,7 @@
 use super::route::wants_html;
 use crate::h1::head::RequestHead;
 use crate::pool::CheckoutError;
+use arp_common::error_body::ErrorBody;
 use bytes::Bytes;
 
 /// Who failed. The status code follows from it.
@@ -106,8 +107,7 @@ impl Refusal {
     }
 
     fn json(&self) -> String {
-        let body = serde_json::json!({ "type": "error", "code": self.code, "message": self.message });
-        format!("{body}\n")
+        ErrorBody::new(self.code, &self.message).line()
     }
 
     fn page(&self) -> String {
