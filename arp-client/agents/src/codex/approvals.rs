@@ -264,10 +264,18 @@ fn edit(approval: &mut Approval, params: &Value, item: Option<&Value>) {
 fn mcp_tool(approval: &mut Approval, params: &Value) {
     let server = str_at(params, "serverName").unwrap_or_default();
     let meta = params.get("_meta").unwrap_or(&Value::Null);
-    let tool = str_at(meta, "tool_name").unwrap_or_default();
-    approval.tool_name = format!("mcp__{server}__{tool}");
     approval.kind = ToolKind::Mcp;
-    approval.title = format!("{tool} ({server})");
+    match str_at(meta, "tool_name") {
+        Some(tool) => {
+            approval.tool_name = format!("mcp__{server}__{tool}");
+            approval.title = format!("{tool} ({server})");
+        }
+        // Older versions only name it in the message.
+        None => {
+            approval.tool_name = format!("mcp__{server}");
+            approval.title = str_at(params, "message").map(one_line).unwrap_or_default();
+        }
+    }
     approval.reason = string_at(params, "message");
     approval.input = meta.get("tool_params").cloned().unwrap_or_default();
     let persist = meta.get("persist").unwrap_or(&Value::Null);
