@@ -162,16 +162,26 @@ impl Session {
                     panic!("the session ended: {why}\n{}", self.story());
                 }
             }
-            self.flush().await;
-            let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
-            let line = line
-                .unwrap_or_else(|_| panic!("nothing comes any more\n{}", self.story()))
-                .unwrap();
-            let line = line.unwrap_or_else(|| panic!("the output ended\n{}", self.story()));
-            self.log.push(Line::Printed(line.clone()));
-            let actions = self.driver.on_line(&line);
-            self.take(actions);
+            self.read_line().await;
         }
+    }
+
+    /// Goes on until the CLI prints a line that holds `text`.
+    pub async fn until_printed(&mut self, text: &str) {
+        while !self.read_line().await.contains(text) {}
+    }
+
+    async fn read_line(&mut self) -> String {
+        self.flush().await;
+        let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
+        let line = line
+            .unwrap_or_else(|_| panic!("nothing comes any more\n{}", self.story()))
+            .unwrap();
+        let line = line.unwrap_or_else(|| panic!("the output ended\n{}", self.story()));
+        self.log.push(Line::Printed(line.clone()));
+        let actions = self.driver.on_line(&line);
+        self.take(actions);
+        line
     }
 
     async fn flush(&mut self) {
