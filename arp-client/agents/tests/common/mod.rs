@@ -9,7 +9,7 @@
 )]
 
 use arp_agents::agent::{Agent, LaunchOptions};
-use arp_agents::driver::{Action, Command, CommandError, Decision, Driver, Exit};
+use arp_agents::driver::{Action, Command, CommandError, Decision, Driver, Exit, PermissionMode};
 use arp_agents::event::{Approval, ApprovalOutcome, Event, TurnStatus};
 use arp_testkit::cli::{self, Home};
 use arp_testkit::model_api::ModelApi;
@@ -108,7 +108,12 @@ impl Session {
             }),
             child,
             driver: agent.driver(&options),
-            fresh: agent.driver(&options),
+            // The replay is given other wishes than the launch: what was wanted then is in the log.
+            fresh: agent.driver(&LaunchOptions {
+                permission_mode: PermissionMode::AcceptEdits,
+                model: Some("another".into()),
+                ..options.clone()
+            }),
             log: Vec::new(),
             seen: Vec::new(),
             read: 0,
