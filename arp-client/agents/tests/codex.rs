@@ -79,11 +79,11 @@ async fn a_command_waits_for_its_approval() {
 
     session.decide(&approval, allow());
     assert_eq!(session.turn_end().await.0, TurnStatus::Completed);
-    assert!(stage.home.project().join("made.txt").exists());
     assert_eq!(
         session.result_of(&approval).unwrap(),
         ("done\n".to_owned(), false)
     );
+    assert!(stage.home.project().join("made.txt").exists());
     assert_eq!(session.outcome(&approval).unwrap().0, ApprovalOutcome::Allowed);
     session.finish().await;
 }

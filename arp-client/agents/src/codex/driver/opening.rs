@@ -77,18 +77,11 @@ impl CodexDriver {
             mode: mode_text(&answer["approvalPolicy"], &answer["sandbox"]),
         };
         self.effort = answer.get("reasoningEffort").cloned().unwrap_or_default();
-        let mut actions = vec![
+        vec![
             Action::SessionId(id.to_owned()),
             Action::Emit(self.init_event(Vec::new())),
-        ];
-        // A thread that goes on has the settings it was left with, and does not tell all of them.
-        if self.options.resume == Resume::New && self.options.permission_mode == PermissionMode::Default {
-            self.phase = Phase::Ready;
-            actions.push(Action::Ready);
-        } else {
-            actions.push(self.change_mode(self.options.permission_mode));
-        }
-        actions
+            self.change_mode(self.options.permission_mode),
+        ]
     }
 
     pub(super) fn change_mode(&mut self, mode: PermissionMode) -> Action {
