@@ -1,6 +1,7 @@
 //! Turns: prompts, decisions, and how they end.
 
-use super::{ClaudeDriver, Phase, Stage, Turn, errors_of, usage_of};
+use super::report::{errors_of, usage_of};
+use super::{ClaudeDriver, Phase, Stage, Turn};
 use crate::driver::{Action, CommandError, Decision};
 use crate::event::{Event, TurnStatus};
 use crate::text::{str_at, string_at};
