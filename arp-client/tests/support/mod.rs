@@ -109,6 +109,15 @@ impl Edge {
         }
     }
 
+    /// Waits for a file.
+    pub(crate) async fn until_exists(&self, path: &Path) {
+        let until = Instant::now() + PATIENCE;
+        while !path.exists() {
+            assert!(Instant::now() < until, "{} did not appear", path.display());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) fn terminate(&mut self) {
         Command::new("kill").arg(self.pid().to_string()).status().unwrap();
