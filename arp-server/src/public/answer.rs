@@ -94,7 +94,11 @@ impl Refusal {
             } else {
                 "application/json"
             },
-            csp: page.then_some(PAGE_POLICY),
+            csp: page.then_some(if self.status == 401 {
+                LANDING_POLICY
+            } else {
+                PAGE_POLICY
+            }),
             retry_after: self.retry_after,
             location: self.location.clone(),
             body: Bytes::from(body),
@@ -158,6 +162,8 @@ impl Rendered {
 
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 const LANDING: &str = include_str!("landing.html");
+/// Its one script and one style by their hashes; made by arp-client/console/scripts/landing.mjs.
+const LANDING_POLICY: &str = include_str!("landing.csp").trim_ascii();
 const ERROR_PAGE: &str = include_str!("error.html");
 
 fn escape(text: &str) -> String {

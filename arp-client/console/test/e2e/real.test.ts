@@ -111,6 +111,18 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
     expect((await page.locator('.md').last().innerText()).split(/\s+/).join(' ').trim()).toBe(whole.split(/\s+/).join(' ').trim());
   });
 
+  test('phone: without a token the relay asks for it, and leads to the console', async ({ skip }) => {
+    if (machine.way !== 'relay') skip();
+    context = await device(browser, { size: 'phone', lang: 'zh' });
+    page = await context.newPage();
+    await page.goto(`${machine.base}/`);
+    await page.getByRole('heading', { name: '哪台机器？' }).waitFor();
+    await page.getByLabel(/Token/).fill('demo');
+    await page.getByRole('button', { name: '打开' }).click();
+    await page.locator('.new-pill').waitFor();
+    expect(page.url()).toBe(`${machine.base}/`);
+  });
+
   test('files are browsed and read, below a prefix, where they are served', async ({ skip }) => {
     if (machine.way !== 'relay') skip();
     context = await device(browser, { size: 'phone' });
