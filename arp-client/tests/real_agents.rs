@@ -88,11 +88,6 @@ async fn whole_life(executor: &str) {
         view["status"] == "running" && view["turns"] == 5
     })
     .await;
-    edge.until_event(&id, "text after the fifth prompt", |events| {
-        let prompt = events.iter().rposition(|event| event["type"] == "user_message");
-        prompt.is_some_and(|at| events[at..].iter().any(|event| event["type"] == "text"))
-    })
-    .await;
     edge.post(&format!("/api/sessions/{id}/interrupt"), json!({}))
         .await;
     assert_eq!(edge.until_status(&id, "idle").await["last_turn"], "interrupted");
