@@ -1,5 +1,12 @@
 //! The real Claude Code, Codex and Gemini CLI behind the API, talking to the loopback model API.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is a test"
+)]
+
 mod support;
 
 use arp_testkit::cli::{self, Home};
