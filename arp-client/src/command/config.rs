@@ -100,7 +100,7 @@ impl CommandConfig {
     }
 
     /// Says what is wrong, all at once.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let mut wrong = Vec::new();
         if let Some(listen) = self.listen
             && !listen.ip().is_loopback()
