@@ -152,6 +152,38 @@ async fn gemini_lives_a_whole_life() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_allowed_for_the_session_is_not_asked_again() {
+    for executor in ["claude", "codex", "gemini"] {
+        let Some((edge, home, _api)) = edge(executor).await else {
+            continue;
+        };
+        let id = start(&edge, &home, executor, "run tool: touch a.txt").await;
+        let asked = edge.until_asked(&id).await;
+        assert_eq!(asked["can_allow_session"], true, "{executor}: {asked}");
+        decide(&edge, &asked, json!({"decision": "allow", "for_session": true})).await;
+        edge.until_status(&id, "idle").await;
+        edge.say(&id, "run tool: touch a.txt").await;
+        let view = edge
+            .until(&id, "the second turn", |view| {
+                view["turns"] == 2 && view["status"] == "idle"
+            })
+            .await;
+        assert_eq!(view["last_turn"], "completed", "{executor}");
+        let events = edge.events(&id).await;
+        let asked = events.iter().filter(|event| event["type"] == "approval").count();
+        let outcome = events
+            .iter()
+            .find(|event| event["type"] == "approval_resolved")
+            .unwrap();
+        assert_eq!(
+            (asked, &outcome["outcome"]),
+            (1, &json!("allowed_for_session")),
+            "{executor}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_the_history_is_resumed_and_forked() {
     let Some((edge, home, _api)) = edge("claude").await else {
         return;
