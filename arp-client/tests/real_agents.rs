@@ -1,5 +1,12 @@
 //! The real Claude Code, Codex and Gemini CLI behind the API, talking to the loopback model API.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is a test"
+)]
+
 mod support;
 
 use arp_testkit::cli::{self, Home};
@@ -88,11 +95,6 @@ async fn whole_life(executor: &str) {
         view["status"] == "running" && view["turns"] == 5
     })
     .await;
-    edge.until_event(&id, "text after the fifth prompt", |events| {
-        let prompt = events.iter().rposition(|event| event["type"] == "user_message");
-        prompt.is_some_and(|at| events[at..].iter().any(|event| event["type"] == "text"))
-    })
-    .await;
     edge.post(&format!("/api/sessions/{id}/interrupt"), json!({}))
         .await;
     assert_eq!(edge.until_status(&id, "idle").await["last_turn"], "interrupted");
@@ -147,6 +149,38 @@ async fn codex_lives_a_whole_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gemini_lives_a_whole_life() {
     whole_life("gemini").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_allowed_for_the_session_is_not_asked_again() {
+    for executor in ["claude", "codex", "gemini"] {
+        let Some((edge, home, _api)) = edge(executor).await else {
+            continue;
+        };
+        let id = start(&edge, &home, executor, "run tool: touch a.txt").await;
+        let asked = edge.until_asked(&id).await;
+        assert_eq!(asked["can_allow_session"], true, "{executor}: {asked}");
+        decide(&edge, &asked, json!({"decision": "allow", "for_session": true})).await;
+        edge.until_status(&id, "idle").await;
+        edge.say(&id, "run tool: touch a.txt").await;
+        let view = edge
+            .until(&id, "the second turn", |view| {
+                view["turns"] == 2 && view["status"] == "idle"
+            })
+            .await;
+        assert_eq!(view["last_turn"], "completed", "{executor}");
+        let events = edge.events(&id).await;
+        let asked = events.iter().filter(|event| event["type"] == "approval").count();
+        let outcome = events
+            .iter()
+            .find(|event| event["type"] == "approval_resolved")
+            .unwrap();
+        assert_eq!(
+            (asked, &outcome["outcome"]),
+            (1, &json!("allowed_for_session")),
+            "{executor}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,12 @@
 //! WebSockets of sessions and of the inbox, and other services of the machine behind `/proxy`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is a test"
+)]
+
 mod support;
 
 use futures_util::{SinkExt, StreamExt};

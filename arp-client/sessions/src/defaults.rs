@@ -37,6 +37,10 @@ pub const MAX_QUEUE: usize = 100;
 pub const MAX_PROMPT: usize = 4 * 1024 * 1024;
 /// An approval nobody answers is denied after this.
 pub const APPROVAL_TIMEOUT: Duration = Duration::from_secs(3600);
+/// A turn that still runs this long after it was interrupted is interrupted again.
+pub const INTERRUPT_AGAIN: Duration = Duration::from_secs(2);
+/// So many times.
+pub const INTERRUPTS: u32 = 5;
 /// A session that waits for a message for this long is parked.
 pub const PARK_AFTER: Duration = Duration::from_secs(1800);
 /// Ended sessions are forgotten after this.

@@ -228,15 +228,6 @@ impl Edge {
         }
     }
 
-    /// Waits until the events of a session are like this.
-    pub(crate) async fn until_event(&self, id: &str, what: &str, like: impl Fn(&[Value]) -> bool) {
-        let until = Instant::now() + PATIENCE;
-        while !like(&self.events(id).await) {
-            assert!(Instant::now() < until, "{what} did not come about");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
     /// Where the MCP server listens: the edge's second line says.
     pub(crate) fn mcp_port(&self) -> u16 {
         self.mcp
