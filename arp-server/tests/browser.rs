@@ -1,15 +1,15 @@
 //! Real web applications in a real browser: Vite's development server, reached through the relay in Chromium.
 
 use arp_testkit::daemon::Relay;
-use arp_testkit::web;
+use arp_testkit::web::{self, Scenario};
 
-async fn in_browser(scenario: &str, clients: &[&str], flags: &[&str]) {
+async fn in_browser(scenario: &'static str, clients: &[&str], flags: &[&str]) {
     let (true, Some(chromium)) = (web::ready(), web::chromium()) else {
         return;
     };
     let relay = Relay::builder().args(flags.iter().copied()).start().await;
-    let vars = [("ARP_TEST_CHROMIUM", chromium.as_path())];
-    web::run("browser.js", scenario, &relay, clients, &vars).await;
+    let scenario = Scenario::new("browser.js", scenario).var("ARP_TEST_CHROMIUM", chromium);
+    scenario.run(&relay, clients).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 //! A scenario prints the ports of its servers; the test puts edge agents in front of them and tells it the
 //! relay's URL; then it runs to its end by itself, and its exit status is its outcome.
 
-use crate::daemon::{Edge, Relay};
+use crate::daemon::{Edge, PATIENCE, Relay};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,54 +17,95 @@ const SCENARIO: Duration = Duration::from_secs(240);
 /// The oldest Node.js that Vite runs on.
 const NODE: (u32, u32) = (20, 19);
 
-/// Runs `scenario` of `tests/web/<script>`, with an edge agent of `relay` for each of `clients` in front of
-/// the servers that it starts, in this order.
-///
-/// # Panics
-/// When the scenario fails, with all that it printed.
-pub async fn run(script: &str, scenario: &str, relay: &Relay, clients: &[&str], vars: &[(&str, &Path)]) {
-    let mut child = Command::new("node")
-        .arg(directory().join(script))
-        .arg(scenario)
-        .envs(vars.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("node was found before");
-    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-    let mut line = String::new();
-    let first = tokio::time::timeout(SCENARIO, stdout.read_line(&mut line)).await;
-    first.expect("it starts in time").expect("it can be read");
-    let ports = serde_json::from_str::<serde_json::Value>(&line)
-        .ok()
-        .and_then(|told| serde_json::from_value::<Vec<u16>>(told["ports"].clone()).ok());
-    let mut edges = Vec::new();
-    if let Some(ports) = ports {
-        for (client, port) in clients.iter().zip(ports) {
-            edges.push(Edge::tcp(relay, client, ([127, 0, 0, 1], port).into()).await);
+/// One scenario, as it is to be run.
+#[derive(Debug)]
+pub struct Scenario {
+    script: &'static str,
+    name: &'static str,
+    url: Option<String>,
+    vars: Vec<(String, OsString)>,
+}
+
+impl Scenario {
+    /// The scenario `name` of `tests/web/<script>`.
+    pub fn new(script: &'static str, name: &'static str) -> Self {
+        Self {
+            script,
+            name,
+            url: None,
+            vars: Vec::new(),
         }
-        let url = format!("{}\n", relay.url(""));
-        let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(url.as_bytes()).await.expect("it listens");
     }
-    child.stdout = Some(stdout.into_inner());
-    let ended = tokio::time::timeout(SCENARIO, child.wait_with_output()).await;
-    let ended = ended.expect("it ends in time").expect("it can be waited for");
-    assert!(
-        ended.status.success(),
-        "{script} {scenario}: {}\n{line}{}{}\nrelay:\n{}\nedges:\n{}",
-        ended.status,
-        String::from_utf8_lossy(&ended.stdout),
-        String::from_utf8_lossy(&ended.stderr),
-        relay.daemon.output(),
-        edges
-            .iter()
-            .map(|e| e.daemon.output())
-            .collect::<Vec<_>>()
-            .join("\n--\n"),
-    );
+
+    /// Reaches the relay at this URL, where something stands in front of it.
+    #[must_use]
+    pub fn at(mut self, url: String) -> Self {
+        self.url = Some(url);
+        self
+    }
+
+    /// Adds a variable to its environment.
+    #[must_use]
+    pub fn var(mut self, key: &str, value: impl Into<OsString>) -> Self {
+        self.vars.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Runs it, with an edge agent of `relay` for each of `clients` in front of the servers that it starts, in
+    /// this order.
+    ///
+    /// # Panics
+    /// When it fails, with all that it printed.
+    pub async fn run(self, relay: &Relay, clients: &[&str]) {
+        let mut child = Command::new("node")
+            .arg(directory().join(self.script))
+            .arg(self.name)
+            .envs(self.vars)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node was found before");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        let first = tokio::time::timeout(PATIENCE * 2, stdout.read_line(&mut line)).await;
+        first.expect("it starts in time").expect("it can be read");
+        let mut edges = Vec::new();
+        // Without the line it has failed, and the end of it tells why.
+        if let Some(ports) = ports(&line) {
+            for (client, port) in clients.iter().zip(ports) {
+                edges.push(Edge::tcp(relay, client, ([127, 0, 0, 1], port).into()).await);
+            }
+            let url = self.url.unwrap_or_else(|| relay.url(""));
+            let mut stdin = child.stdin.take().expect("piped");
+            stdin
+                .write_all(format!("{url}\n").as_bytes())
+                .await
+                .expect("it listens");
+        }
+        child.stdout = Some(stdout.into_inner());
+        let ended = tokio::time::timeout(SCENARIO, child.wait_with_output()).await;
+        let ended = ended.expect("it ends in time").expect("it can be waited for");
+        let of_edges: Vec<_> = edges.iter().map(|e| e.daemon.output()).collect();
+        assert!(
+            ended.status.success(),
+            "{} {}: {}\n{line}{}{}\nrelay:\n{}\nedges:\n{}",
+            self.script,
+            self.name,
+            ended.status,
+            String::from_utf8_lossy(&ended.stdout),
+            String::from_utf8_lossy(&ended.stderr),
+            relay.daemon.output(),
+            of_edges.join("\n--\n"),
+        );
+    }
+}
+
+/// The ports in a scenario's first line.
+fn ports(line: &str) -> Option<Vec<u16>> {
+    let mut told = serde_json::from_str::<serde_json::Value>(line).ok()?;
+    serde_json::from_value(told["ports"].take()).ok()
 }
 
 /// Is everything there that the scenarios of `tests/web` need? Installs its packages if npm is there.
