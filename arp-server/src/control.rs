@@ -31,6 +31,9 @@ pub enum ControlError {
     /// It spoke of something else first.
     #[error("the first frame is not Register")]
     NotRegister,
+    /// It closed without a word.
+    #[error("the edge agent closed the connection")]
+    Closed,
     /// No sign of life.
     #[error("silent for {0} s")]
     Dead(u64),
@@ -116,7 +119,7 @@ pub async fn serve(
         Ok(Err(e)) => Err(e.into()),
         Err(_) => Err(ControlError::Stuck),
     };
-    registry.unregister(&client, generation);
+    registry.unregister(&client, generation, result.is_ok());
     match &result {
         Ok(()) => tracing::info!(client = %client.id, "left"),
         Err(e) => tracing::info!(client = %client.id, "offline: {e}"),
@@ -167,7 +170,8 @@ impl Channel {
                 frame = self.frames.next() => {
                     heard = Instant::now();
                     match frame? {
-                        None | Some(Command::Deregister {}) => return Ok(()),
+                        Some(Command::Deregister {}) => return Ok(()),
+                        None => return Err(ControlError::Closed),
                         Some(Command::Ping {}) => batch.push(Command::Pong {}),
                         Some(Command::Pong {}) => {}
                         Some(_) => return Err(ControlError::OutOfPlace),

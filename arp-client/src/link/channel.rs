@@ -68,6 +68,41 @@ pub(super) async fn serve(
     stop: &CancellationToken,
     registered: impl FnOnce(&Public),
 ) -> Result<(), LinkError> {
+    let opened = tokio::select! {
+        biased;
+        opened = register(link) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let Opened {
+        frames,
+        wr,
+        version,
+        heartbeat,
+        public,
+    } = opened;
+    registered(&public);
+    Channel {
+        link,
+        frames,
+        wr,
+        version,
+        heartbeat,
+    }
+    .run(stop)
+    .await
+}
+
+/// A control channel on which the relay has welcomed us.
+struct Opened {
+    frames: FrameReader<ReadHalf>,
+    wr: WriteHalf,
+    version: u32,
+    heartbeat: Duration,
+    public: Public,
+}
+
+/// Connects and registers.
+async fn register(link: &Link) -> Result<Opened, LinkError> {
     let config = &link.config;
     let stream = dial(&config.server, config.server.control_port).await?;
     let no_answer = |e: String| LinkError::NoAnswer(config.server.host.clone(), e);
@@ -79,7 +114,7 @@ pub(super) async fn serve(
         agent: Some(concat!("arpc/", env!("CARGO_PKG_VERSION")).into()),
         mode: Some(match config.mode {
             Mode::Tcp { .. } => protocol::Mode::Tcp,
-            Mode::Command => protocol::Mode::Command,
+            Mode::Command(_) => protocol::Mode::Command,
         }),
         tokens: config.tokens.clone(),
         join_key: None,
@@ -113,19 +148,17 @@ pub(super) async fn serve(
     if version < 2 && !config.tokens.is_empty() {
         tracing::warn!("this relay is too old for --token: only the client id will work");
     }
-    registered(&Public {
+    let public = Public {
         url: result.public_url,
         port: result.public_port,
-    });
-    Channel {
-        link,
+    };
+    Ok(Opened {
         frames,
         wr,
         version,
         heartbeat,
-    }
-    .run(stop)
-    .await
+        public,
+    })
 }
 
 struct Channel<'a> {
@@ -150,7 +183,7 @@ impl Channel<'_> {
                     if v2 {
                         self.say(&Command::Deregister {}).await?;
                     }
-                    let _ = timeout(HANDSHAKE, self.wr.shutdown()).await;
+                    self.leave().await;
                     return Ok(());
                 }
                 frame = self.frames.next() => {
@@ -175,6 +208,17 @@ impl Channel<'_> {
                 }
             }
         }
+    }
+
+    /// Closes our side and reads until the relay has closed its own: commands left unread would turn our
+    /// close into a reset that can overtake the goodbye.
+    async fn leave(&mut self) {
+        let _ = timeout(d::LINGER, async {
+            self.wr.shutdown().await?;
+            while let Some(_late) = self.frames.next().await? {}
+            Ok::<(), FrameError>(())
+        })
+        .await;
     }
 
     async fn say(&mut self, command: &Command) -> Result<(), LinkError> {

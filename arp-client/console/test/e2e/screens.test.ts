@@ -1,0 +1,125 @@
+//! Every main screen, in both sizes and themes: axe finds nothing serious, nothing spills over the side, and
+//! the pictures of docs/screenshots are made (with `SCREENSHOTS=1`).
+
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { liveMachine } from '../../dev/mock/data';
+import { MockServer } from '../../dev/mock/server';
+import { device, faults, openBrowser, seriousFaults, SIZES, type Look } from './browser';
+import { shrink } from './png';
+
+const OUT = process.env['SCREENSHOTS_DIR'] ?? join(import.meta.dirname, '../../../../docs/screenshots');
+const MAKE = Boolean(process.env['SCREENSHOTS']);
+
+let browser: Browser;
+let server: MockServer;
+let base: string;
+
+beforeAll(async () => {
+  browser = await openBrowser();
+  server = new MockServer();
+  server.edges.set('demo', liveMachine());
+  base = await server.listen();
+  mkdirSync(OUT, { recursive: true });
+});
+afterAll(async () => {
+  await browser.close();
+  await server.close();
+});
+
+const looks: Look[] = (['phone', 'desk'] as const).flatMap((size) => (['light', 'dark'] as const).map((theme) => ({ size, theme })));
+
+/** Screens: a name, and how to get there. */
+const screens: [string, (page: Page) => Promise<void>][] = [
+  ['inbox', async (page) => void (await page.getByText('Clean up the build scripts').first().waitFor())],
+  ['approval', async (page) => {
+    await page.getByText('Clean up the build scripts').first().click();
+    await page.getByRole('button', { name: /Allow once/ }).waitFor();
+  }],
+  ['approval-diff', async (page) => {
+    await page.getByText('Fix the login bug').first().click();
+    await page.locator('.approval .diff').waitFor();
+  }],
+  ['session', async (page) => {
+    await page.getByText('Login accepts the password').first().click();
+    await page.locator('.md table').waitFor();
+  }],
+  ['session-open-cards', async (page) => {
+    await page.getByText('Login accepts the password').first().click();
+    await page.locator('.md table').waitFor();
+    await page.getByRole('log').evaluate((list) => { list.scrollTop = 0; list.dispatchEvent(new Event('scroll')); });
+    await page.locator('.card-head', { hasText: 'Look for other' }).click();
+    await page.locator('.card-head', { hasText: 'src/login.ts' }).last().click();
+  }],
+  ['inbox-zh', async (page) => {
+    await page.getByRole('link', { name: 'Settings' }).click();
+    await page.getByRole('radio', { name: '中文' }).check({ force: true });
+    await page.evaluate(() => { location.hash = '#/'; });
+    await page.getByRole('heading', { name: /等你处理/ }).waitFor();
+  }],
+  ['menu', async (page) => {
+    await page.getByText('Login accepts the password').first().click();
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.getByText('Copy into a new session').waitFor();
+  }],
+  ['palette', async (page) => {
+    await page.keyboard.press('Control+k');
+    await page.locator('.palette li').nth(4).waitFor();
+  }],
+  ['landing', async (page) => {
+    await page.context().clearCookies();
+    await page.evaluate(() => { sessionStorage.clear(); });
+    await page.goto(`${base}/?`);
+    await page.getByRole('heading', { name: 'Which machine?' }).waitFor();
+  }],
+  ['new', async (page) => {
+    await page.getByRole('link', { name: 'What should be done?' }).click();
+    await page.getByRole('button', { name: 'Start' }).waitFor();
+    await page.getByLabel('Task').fill('Move the price rules out of the basket and give them tests of their own.');
+  }],
+  ['history', async (page) => {
+    await page.getByRole('link', { name: 'History' }).click();
+    await page.getByText('~/shop').waitFor();
+  }],
+  ['files', async (page) => {
+    await page.evaluate(() => { location.hash = `#/files/?path=${encodeURIComponent('/home/me/app/src/login.ts')}`; });
+    await page.locator('.source').waitFor();
+  }],
+  ['settings', async (page) => {
+    await page.getByRole('link', { name: 'Settings' }).click();
+    await page.getByText('Claude Code').waitFor();
+  }],
+  ['offline', async (page) => {
+    await page.getByText('Login accepts the password').first().click();
+    await page.locator('.md table').waitFor();
+    server.away = true;
+    server.cut();
+    await page.locator('.main .line.down').waitFor();
+  }],
+];
+
+describe.each(looks)('$size $theme', (look) => {
+  test.each(screens)('%s', async (name, reach) => {
+    const context = await device(browser, { ...look, scale: 1 });
+    const page = await context.newPage();
+    server.away = false;
+    await page.goto(`${base}/?token=demo`);
+    await page.getByRole('heading', { name: 'studio' }).waitFor({ state: 'attached' });
+    await page.locator('.item').first().waitFor();
+    await reach(page);
+    await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.effect?.getComputedTiming().iterations === Infinity ? null : animation.finished.catch(() => null))));
+    if (MAKE) {
+      const path = join(OUT, `${name}-${look.size}-${look.theme}.png`);
+      await page.screenshot({ path });
+      shrink(path);
+    }
+    // On a phone a page that is too wide widens the window itself.
+    expect(await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth])).toEqual([SIZES[look.size].width, SIZES[look.size].width]);
+    expect(await seriousFaults(page)).toEqual([]);
+    expect(faults.get(page)).toEqual([]);
+    server.away = false;
+    await context.close();
+  });
+});
