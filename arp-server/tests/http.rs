@@ -1,4 +1,5 @@
 //! HTTP done properly, between a visitor and a local service.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::{RawClient, get, within};

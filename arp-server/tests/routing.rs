@@ -1,4 +1,5 @@
 //! Which edge a request reaches, and what of the request does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::{RawClient, get};

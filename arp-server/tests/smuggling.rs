@@ -1,4 +1,5 @@
 //! Requests that two parsers could read in two ways are refused, and nothing of them reaches an edge.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::{RawClient, get};

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -48,6 +49,7 @@ pub struct Origin {
     pub addr: SocketAddr,
     shared: Arc<Shared>,
     stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -84,13 +86,16 @@ impl Origin {
             went: Notify::new(),
         });
         let stop = CancellationToken::new();
-        tokio::spawn(accept(listener, shared.clone(), stop.clone()));
-        Self { addr, shared, stop }
+        let tasks = TaskTracker::new();
+        tasks.spawn(accept(listener, shared.clone(), stop.clone(), tasks.clone()));
+        Self { addr, shared, stop, tasks }
     }
 
     /// Closes the listener and all connections, as a service that is stopped does.
-    pub fn stop(&self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// All requests so far.
@@ -131,7 +136,7 @@ impl Origin {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken, tasks: TaskTracker) {
     loop {
         let (stream, _) = tokio::select! {
             accepted = listener.accept() => accepted.expect("it can accept"),
@@ -140,7 +145,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
         stream.set_nodelay(true).expect("an option");
         shared.connections.fetch_add(1, Ordering::SeqCst);
         let (shared, stop) = (shared.clone(), stop.clone());
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             let service = service_fn(|request| answer(shared.clone(), request));
             let served = hyper::server::conn::http1::Builder::new()
                 .max_buf_size(1024 * 1024)

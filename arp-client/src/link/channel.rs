@@ -68,6 +68,27 @@ pub(super) async fn serve(
     stop: &CancellationToken,
     registered: impl FnOnce(&Public),
 ) -> Result<(), LinkError> {
+    let opened = tokio::select! {
+        biased;
+        opened = register(link) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let Opened { frames, wr, version, heartbeat, public } = opened;
+    registered(&public);
+    Channel { link, frames, wr, version, heartbeat }.run(stop).await
+}
+
+/// A control channel on which the relay has welcomed us.
+struct Opened {
+    frames: FrameReader<ReadHalf>,
+    wr: WriteHalf,
+    version: u32,
+    heartbeat: Duration,
+    public: Public,
+}
+
+/// Connects and registers.
+async fn register(link: &Link) -> Result<Opened, LinkError> {
     let config = &link.config;
     let stream = dial(&config.server, config.server.control_port).await?;
     let no_answer = |e: String| LinkError::NoAnswer(config.server.host.clone(), e);
@@ -113,19 +134,8 @@ pub(super) async fn serve(
     if version < 2 && !config.tokens.is_empty() {
         tracing::warn!("this relay is too old for --token: only the client id will work");
     }
-    registered(&Public {
-        url: result.public_url,
-        port: result.public_port,
-    });
-    Channel {
-        link,
-        frames,
-        wr,
-        version,
-        heartbeat,
-    }
-    .run(stop)
-    .await
+    let public = Public { url: result.public_url, port: result.public_port };
+    Ok(Opened { frames, wr, version, heartbeat, public })
 }
 
 struct Channel<'a> {

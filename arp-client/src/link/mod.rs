@@ -76,13 +76,13 @@ impl Link {
         let mut ever = false;
         loop {
             let mut up = false;
-            let error = tokio::select! {
-                biased;
-                ended = channel::serve(self, stop, |public| { up = true; registered(public) }) => match ended {
-                    Ok(()) => return Ok(()),
-                    Err(e) => e,
-                },
-                () = stop.cancelled(), if !ever => return Ok(()),
+            let Err(error) = channel::serve(self, stop, |public| {
+                up = true;
+                registered(public);
+            })
+            .await
+            else {
+                return Ok(());
             };
             ever |= up;
             if up {

@@ -19,7 +19,7 @@ pub struct Daemon {
     output: watch::Receiver<Vec<String>>,
 }
 
-/// The program of this name beside the running test, built first if it is not there.
+/// The program of this name beside the running test, built first unless `ARP_TEST_BUILT` says it was.
 fn binary(name: &'static str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let test = std::env::current_exe().expect("a test has a path");
@@ -28,22 +28,17 @@ fn binary(name: &'static str) -> PathBuf {
         .nth(2)
         .expect("tests lie in target/<profile>/deps");
     let path = dir.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    // `cargo test --workspace` builds both programs before any test runs; `cargo test -p one` does not.
+    // `cargo test -p one` builds one of the programs, or none; a stale one would be tested without a word.
     BUILT.get_or_init(|| {
-        if ["arps", "arpc"]
-            .iter()
-            .any(|n| !dir.join(format!("{n}{}", std::env::consts::EXE_SUFFIX)).exists())
-        {
-            let mut cargo = std::process::Command::new(env!("CARGO"));
-            cargo.args(["build", "-q", "-p", "arps", "-p", "arpc"]);
-            if dir.ends_with("release") {
-                cargo.arg("--release");
-            }
-            assert!(
-                cargo.status().expect("cargo runs").success(),
-                "building the daemons failed"
-            );
+        if std::env::var_os("ARP_TEST_BUILT").is_some() {
+            return;
         }
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.args(["build", "-q", "-p", "arps", "-p", "arpc"]);
+        if dir.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo runs").success(), "building the daemons failed");
     });
     path
 }

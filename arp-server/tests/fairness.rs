@@ -1,0 +1,266 @@
+//! One client's flood, slow reader, huge body or dead edge costs the others nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use arp_testkit::daemon::{Edge, Relay};
+use arp_testkit::http::{RawClient, get, within};
+use arp_testkit::origin::{Origin, checksum, pattern};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Runs `get`s for the neighbour while something bad goes on, and expects all of them to be served.
+async fn neighbour_is_served(relay: &Relay) {
+    for _ in 0..30 {
+        let answer = within("the neighbour", get(relay.public, "/?token=neighbour", "")).await;
+        assert_eq!(
+            (answer.status, answer.text()),
+            (200, "hello from neighbour".into())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_for_one_client_leaves_its_neighbour_alone() {
+    let relay = Relay::builder()
+        .args(["--pool-size", "2", "--max-tunnels", "4", "--max-waiting", "16", "--tunnel-wait", "30"])
+        .start()
+        .await;
+    let (hog, other) = (Origin::start("hog").await, Origin::start("neighbour").await);
+    let _hog = Edge::tcp(&relay, "hog", hog.addr).await;
+    let _neighbour = Edge::tcp(&relay, "neighbour", other.addr).await;
+    let mut flood = Vec::new();
+    for _ in 0..200 {
+        let mut client = RawClient::connect(relay.public).await;
+        client
+            .send("GET /hold?token=hog HTTP/1.1\r\nHost: r\r\n\r\n")
+            .await;
+        flood.push(client);
+    }
+    within("the flood to arrive", hog.arrived(4)).await;
+    neighbour_is_served(&relay).await;
+    hog.release(20);
+    let mut statuses = Vec::new();
+    for client in &mut flood {
+        statuses.push(client.answer().await.status);
+    }
+    assert_eq!(
+        statuses.iter().filter(|s| **s == 200).count(),
+        20,
+        "4 tunnels and 16 waiting: {statuses:?}"
+    );
+    assert!(statuses.iter().all(|s| matches!(s, 200 | 503)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_readers_and_stalled_senders_cost_neither_memory_nor_neighbours() {
+    let relay = Relay::start().await;
+    let (slow, other) = (Origin::start("slow").await, Origin::start("neighbour").await);
+    let edge = Edge::tcp(&relay, "slow", slow.addr).await;
+    let _neighbour = Edge::tcp(&relay, "neighbour", other.addr).await;
+    neighbour_is_served(&relay).await;
+    let before = (relay.daemon.rss_kib(), edge.daemon.rss_kib());
+    let mut stalled = Vec::new();
+    for i in 0..40 {
+        let mut client = RawClient::connect(relay.public).await;
+        let kind = if i % 2 == 0 { "bytes" } else { "chunked" };
+        client
+            .send(&format!(
+                "GET /{kind}/100000000?token=slow HTTP/1.1\r\nHost: r\r\n\r\n"
+            ))
+            .await;
+        client.head().await;
+        stalled.push(client);
+        let mut client = RawClient::connect(relay.public).await;
+        client
+            .send("POST /sink?token=slow HTTP/1.1\r\nHost: r\r\nContent-Length: 100000000\r\n\r\nabc")
+            .await;
+        stalled.push(client);
+    }
+    neighbour_is_served(&relay).await;
+    let after = (relay.daemon.rss_kib(), edge.daemon.rss_kib());
+    // 80 connections with 8 GB to say: what is held is a buffer each, not what they have to say.
+    assert!(
+        after.0 < before.0 + 40_000 && after.1 < before.1 + 40_000,
+        "{before:?} -> {after:?} KiB"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gigabyte_each_way_arrives_whole_with_flat_memory() {
+    const SIZE: u64 = 1 << 30;
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    get(relay.public, "/?token=demo", "").await;
+    let before = (relay.daemon.rss_kib(), edge.daemon.rss_kib());
+    for kind in ["bytes", "chunked"] {
+        let mut client = RawClient::connect(relay.public).await;
+        client
+            .send(&format!(
+                "GET /{kind}/{SIZE}?token=demo HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n"
+            ))
+            .await;
+        client.head().await;
+        let (mut total, mut buf, want) = (0u64, vec![0; 256 * 1024], pattern(0, 251 * 2));
+        loop {
+            let n = within("more", client.stream.read(&mut buf)).await.unwrap();
+            if n == 0 {
+                break;
+            }
+            if kind == "bytes" && total > 0 {
+                // Every piece begins where the one before ended (the head's read took the first bytes).
+                let at = buf[0] as usize;
+                assert!(n < 251 || buf[..251] == want[at..at + 251]);
+            }
+            total += n as u64;
+        }
+        let overhead = total as i64 - SIZE as i64;
+        assert!(overhead.abs() < 16 * 1024 * 1024, "{kind}: {total} bytes");
+    }
+    let mut client = RawClient::connect(relay.public).await;
+    client
+        .send(&format!(
+            "POST /sink?token=demo HTTP/1.1\r\nHost: r\r\nContent-Length: {SIZE}\r\n\r\n"
+        ))
+        .await;
+    let block = vec![7; 1 << 20];
+    for _ in 0..SIZE >> 20 {
+        client.send_bytes(&block).await;
+    }
+    let answer = client.answer().await;
+    assert!(
+        answer.text().starts_with(&format!("{SIZE} ")),
+        "{}",
+        answer.text()
+    );
+    let after = (relay.daemon.rss_kib(), edge.daemon.rss_kib());
+    assert!(
+        after.0 < before.0 + 12_000 && after.1 < before.1 + 12_000,
+        "{before:?} -> {after:?} KiB"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_arrives_byte_for_byte_whatever_its_size() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let mut client = RawClient::connect(relay.public).await;
+    for size in [
+        0usize,
+        1,
+        250,
+        8 * 1024 - 1,
+        16 * 1024,
+        16 * 1024 + 1,
+        70_000,
+        600_000,
+        3_000_000,
+    ] {
+        let body = pattern(3, size);
+        client
+            .send(&format!(
+                "POST /sink?token=demo HTTP/1.1\r\nHost: r\r\nContent-Length: {size}\r\n\r\n"
+            ))
+            .await;
+        client.send_bytes(&body).await;
+        assert_eq!(
+            client.answer().await.text(),
+            format!("{size} {}", checksum(0, 0, &body))
+        );
+        client
+            .send(&format!(
+                "GET /bytes/{size}?token=demo HTTP/1.1\r\nHost: r\r\n\r\n"
+            ))
+            .await;
+        assert!(
+            client.answer().await.body == pattern(0, size),
+            "{size} bytes down"
+        );
+        client
+            .send(&format!(
+                "GET /chunked/{size}?token=demo HTTP/1.1\r\nHost: r\r\n\r\n"
+            ))
+            .await;
+        assert!(
+            client.answer().await.body == pattern(0, size),
+            "{size} bytes down in chunks"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_only_so_many_connections() {
+    let relay = Relay::builder().args(["--max-conns-per-ip", "3"]).start().await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut client = RawClient::connect(relay.public).await;
+        client.send("GET / HTTP/1.1\r\nHost: r\r\n\r\n").await;
+        assert_eq!(client.answer().await.status, 401);
+        open.push(client);
+    }
+    let mut fourth = RawClient::connect(relay.public).await;
+    let answer = fourth.answer().await;
+    assert_eq!(
+        (answer.status, answer.json()["code"].as_str()),
+        (503, Some("too_many_connections"))
+    );
+    // A place that is given back is there for the next one.
+    drop(open.pop());
+    within("a free place", async {
+        loop {
+            let mut client = RawClient::connect(relay.public).await;
+            if client
+                .stream
+                .write_all(b"GET / HTTP/1.1\r\nHost: r\r\n\r\n")
+                .await
+                .is_ok()
+                && client.answer().await.status == 401
+            {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_on_the_edge_ports_hold_nobody_up() {
+    let relay = Relay::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..500 {
+        silent.push(tokio::net::TcpStream::connect(relay.control).await.unwrap());
+        silent.push(tokio::net::TcpStream::connect(relay.proxy).await.unwrap());
+    }
+    let origin = Origin::start("neighbour").await;
+    let _edge = within("registration", Edge::tcp(&relay, "neighbour", origin.addr)).await;
+    neighbour_is_served(&relay).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_the_edge_ports_ends_that_connection_alone() {
+    let relay = Relay::start().await;
+    let origin = Origin::start("neighbour").await;
+    let _edge = Edge::tcp(&relay, "neighbour", origin.addr).await;
+    let frame = |json: &str| [&(json.len() as u32).to_be_bytes()[..], json.as_bytes()].concat();
+    for bytes in [
+        vec![0xff; 64],
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        frame("{}"),
+        frame("[[[["),
+        frame(r#"{"Ping":{}}"#),
+        frame(r#"{"Register":{"client_id":"../../etc"}}"#),
+        frame(
+            r#"{"NewProxyConn":{"proxy_conn_id":"00000000000000000000000000000000","client_id":"neighbour"}}"#,
+        ),
+        frame(r#"{"NewProxyConn":{"proxy_conn_id":"x","client_id":"neighbour"}}"#),
+    ] {
+        for port in [relay.control, relay.proxy] {
+            let mut client = RawClient::connect(port).await;
+            let _ = client.stream.write_all(&bytes).await;
+            assert_eq!(
+                within("the end", client.rest()).await,
+                b"",
+                "{:?}",
+                String::from_utf8_lossy(&bytes)
+            );
+        }
+    }
+    neighbour_is_served(&relay).await;
+}

@@ -1,0 +1,224 @@
+//! Staying up: restarts, lost links and cut networks are noticed and healed without help.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use arp_testkit::daemon::{Edge, Relay};
+use arp_testkit::http::{RawClient, get, within};
+use arp_testkit::middlebox::Middlebox;
+use arp_testkit::origin::Origin;
+use std::time::Duration;
+
+fn registered_again(line: &str) -> Option<()> {
+    line.contains("registered again").then_some(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_restarts_has_its_edges_back() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let mut relay = relay;
+    for round in 1..=2 {
+        if round == 1 {
+            relay.daemon.terminate()
+        } else {
+            relay.daemon.kill().await
+        }
+        relay.daemon.ended().await;
+        relay = Relay::builder().at(&relay).start().await;
+        edge.daemon
+            .nth_line("that it is back", round, registered_again)
+            .await;
+        assert_eq!(get(relay.public, "/?token=demo", "").await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_restarts_is_reached_again() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    for round in 0..3 {
+        let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
+        assert_eq!(
+            get(relay.public, "/?token=demo", "").await.status,
+            200,
+            "round {round}"
+        );
+        edge.daemon.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newer_of_two_edges_with_one_name_wins_and_the_older_stops() {
+    let (relay, a, b) = (
+        Relay::start().await,
+        Origin::start("a").await,
+        Origin::start("b").await,
+    );
+    let mut old = Edge::tcp(&relay, "demo", a.addr).await;
+    let _new = Edge::tcp(&relay, "demo", b.addr).await;
+    assert_eq!(old.daemon.ended().await.code(), Some(1));
+    assert!(
+        old.daemon.output().contains("another arpc registered"),
+        "{}",
+        old.daemon.output()
+    );
+    assert_eq!(get(relay.public, "/?token=demo", "").await.text(), "hello from b");
+}
+
+/// Bytes stop flowing without a reset, on the control channel and the tunnels. (At one heartbeat a second
+/// "dead" is three seconds; the default is 15 and 45.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_cut_without_a_word_is_noticed_by_both_sides_and_healed() {
+    let relay = Relay::builder()
+        .args(["--heartbeat", "1", "--tunnel-wait", "2"])
+        .start()
+        .await;
+    let origin = Origin::start("o").await;
+    let (control, proxy) = (
+        Middlebox::start(relay.control).await,
+        Middlebox::start(relay.proxy).await,
+    );
+    let port = origin.addr.port().to_string();
+    let builder = Edge::builder().relay_at(control.addr, proxy.addr);
+    let mut edge = builder
+        .args(["--client-id", "demo", "--local-port", &port])
+        .start()
+        .await;
+    assert_eq!(get(relay.public, "/?token=demo", "").await.status, 200);
+    control.fall_silent();
+    proxy.fall_silent();
+    let mut relay = relay;
+    relay
+        .daemon
+        .line("that the edge is gone", |l| {
+            l.contains("silent for").then_some(())
+        })
+        .await;
+    assert_eq!(get(relay.public, "/?token=demo", "").await.status, 503);
+    edge.daemon
+        .line("that the relay is gone", |l| {
+            l.contains("no sign of life").then_some(())
+        })
+        .await;
+    control.recover();
+    proxy.recover();
+    edge.daemon.line("that it is back", registered_again).await;
+    assert_eq!(get(relay.public, "/?token=demo", "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exchanges_outlive_a_lost_control_channel() {
+    let relay = Relay::builder().args(["--heartbeat", "1"]).start().await;
+    let origin = Origin::start("o").await;
+    let control = Middlebox::start(relay.control).await;
+    let port = origin.addr.port().to_string();
+    let builder = Edge::builder().relay_at(control.addr, relay.proxy);
+    let mut edge = builder
+        .args(["--client-id", "demo", "--local-port", &port])
+        .start()
+        .await;
+    let mut client = RawClient::connect(relay.public).await;
+    client
+        .send("GET /sse?token=demo HTTP/1.1\r\nHost: r\r\n\r\n")
+        .await;
+    client.head().await;
+    origin.release(1);
+    client.chunk(&mut Vec::new()).await;
+    control.fall_silent();
+    edge.daemon
+        .line("that the relay is gone", |l| {
+            l.contains("no sign of life").then_some(())
+        })
+        .await;
+    control.recover();
+    edge.daemon.line("that it is back", registered_again).await;
+    for n in 1..5 {
+        origin.release(1);
+        let mut event = Vec::new();
+        client.chunk(&mut event).await;
+        assert_eq!(
+            String::from_utf8(event).unwrap(),
+            format!("id: {n}\ndata: event {n}\n\n")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_told_to_stop_lets_exchanges_finish() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let mut busy = RawClient::connect(relay.public).await;
+    busy.send("GET /hold?token=demo HTTP/1.1\r\nHost: r\r\n\r\n")
+        .await;
+    let mut idle = RawClient::connect(relay.public).await;
+    idle.send("GET /?token=demo HTTP/1.1\r\nHost: r\r\n\r\n").await;
+    idle.answer().await;
+    within("the request", origin.arrived(2)).await;
+    let mut relay = relay;
+    relay.daemon.terminate();
+    assert_eq!(idle.rest().await, b"", "an idle connection ends at once");
+    origin.release(1);
+    let answer = busy.answer().await;
+    assert_eq!((answer.status, answer.text()), (200, "released o".into()));
+    assert_eq!(relay.daemon.ended().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_grace_period_has_an_end() {
+    let relay = Relay::builder().args(["--grace", "1"]).start().await;
+    let origin = Origin::start("o").await;
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let mut busy = RawClient::connect(relay.public).await;
+    busy.send("GET /hold?token=demo HTTP/1.1\r\nHost: r\r\n\r\n")
+        .await;
+    within("the request", origin.arrived(1)).await;
+    let mut relay = relay;
+    relay.daemon.terminate();
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(15), relay.daemon.ended())
+            .await
+            .unwrap()
+            .code(),
+        Some(0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_is_told_to_stop_lets_exchanges_finish() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let mut busy = RawClient::connect(relay.public).await;
+    busy.send("GET /hold?token=demo HTTP/1.1\r\nHost: r\r\n\r\n")
+        .await;
+    within("the request", origin.arrived(1)).await;
+    edge.daemon.terminate();
+    within("the edge to leave", async {
+        while get(relay.public, "/?token=demo", "").await.status != 503 {}
+    })
+    .await;
+    origin.release(1);
+    assert_eq!(busy.answer().await.text(), "released o");
+    assert_eq!(edge.daemon.ended().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_said_in_one_line() {
+    let relay = Relay::start().await;
+    let taken = relay.public.port().to_string();
+    let args = [
+        "--bind",
+        "127.0.0.1",
+        "--control-port",
+        "0",
+        "--proxy-port",
+        "0",
+        "--public-port",
+        &taken,
+    ];
+    let mut second = arp_testkit::daemon::Daemon::start("arps", &args.map(str::to_owned), &[]);
+    assert_eq!(second.ended().await.code(), Some(1));
+    let said = second.output();
+    assert!(
+        said.contains(&format!("port {taken}")) && said.contains("another copy running"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
