@@ -20,7 +20,16 @@ async fn neighbour_is_served(relay: &Relay) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_for_one_client_leaves_its_neighbour_alone() {
     let relay = Relay::builder()
-        .args(["--pool-size", "2", "--max-tunnels", "4", "--max-waiting", "16", "--tunnel-wait", "30"])
+        .args([
+            "--pool-size",
+            "2",
+            "--max-tunnels",
+            "4",
+            "--max-waiting",
+            "16",
+            "--tunnel-wait",
+            "30",
+        ])
         .start()
         .await;
     let (hog, other) = (Origin::start("hog").await, Origin::start("neighbour").await);

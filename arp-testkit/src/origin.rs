@@ -88,7 +88,12 @@ impl Origin {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(accept(listener, shared.clone(), stop.clone(), tasks.clone()));
-        Self { addr, shared, stop, tasks }
+        Self {
+            addr,
+            shared,
+            stop,
+            tasks,
+        }
     }
 
     /// Closes the listener and all connections, as a service that is stopped does.

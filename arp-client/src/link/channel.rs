@@ -73,9 +73,23 @@ pub(super) async fn serve(
         opened = register(link) => opened?,
         () = stop.cancelled() => return Ok(()),
     };
-    let Opened { frames, wr, version, heartbeat, public } = opened;
+    let Opened {
+        frames,
+        wr,
+        version,
+        heartbeat,
+        public,
+    } = opened;
     registered(&public);
-    Channel { link, frames, wr, version, heartbeat }.run(stop).await
+    Channel {
+        link,
+        frames,
+        wr,
+        version,
+        heartbeat,
+    }
+    .run(stop)
+    .await
 }
 
 /// A control channel on which the relay has welcomed us.
@@ -134,8 +148,17 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
     if version < 2 && !config.tokens.is_empty() {
         tracing::warn!("this relay is too old for --token: only the client id will work");
     }
-    let public = Public { url: result.public_url, port: result.public_port };
-    Ok(Opened { frames, wr, version, heartbeat, public })
+    let public = Public {
+        url: result.public_url,
+        port: result.public_port,
+    };
+    Ok(Opened {
+        frames,
+        wr,
+        version,
+        heartbeat,
+        public,
+    })
 }
 
 struct Channel<'a> {

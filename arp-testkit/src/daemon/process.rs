@@ -38,7 +38,10 @@ fn binary(name: &'static str) -> PathBuf {
         if dir.ends_with("release") {
             cargo.arg("--release");
         }
-        assert!(cargo.status().expect("cargo runs").success(), "building the daemons failed");
+        assert!(
+            cargo.status().expect("cargo runs").success(),
+            "building the daemons failed"
+        );
     });
     path
 }
