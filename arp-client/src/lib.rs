@@ -1,10 +1,16 @@
 //! arpc, the edge agent of arp: registers with a relay and serves the tunnels that it asks for.
 //!
-//! `main` wires; [`link`] keeps the registration, [`forward`] is TCP mode.
+//! `main` wires; [`link`] keeps the registration, [`forward`] is TCP mode, [`command`] is command mode with its
+//! HTTP API, [`cli`] holds the subcommands that talk to a running daemon.
 
+mod api;
 pub mod banner;
+pub mod cli;
+pub mod command;
 pub mod config;
+pub mod console;
 pub mod defaults;
 pub mod forward;
 pub mod identity;
 pub mod link;
+mod mcp;

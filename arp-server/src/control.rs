@@ -41,6 +41,9 @@ pub enum ControlError {
     /// It spoke of something else first.
     #[error("the first frame is not Register")]
     NotRegister,
+    /// It closed without a word.
+    #[error("the edge agent closed the connection")]
+    Closed,
     /// No sign of life.
     #[error("silent for {0} s")]
     Dead(u64),
@@ -233,7 +236,9 @@ impl Greeted {
             Ok(Err(e)) => Err(e.into()),
             Err(_) => Err(ControlError::Stuck),
         };
-        admission.registry().unregister(&client, generation);
+        admission
+            .registry()
+            .unregister(&client, generation, result.is_ok());
         match &result {
             Ok(()) => tracing::info!(client = %client.id, "left"),
             Err(e) => tracing::info!(client = %client.id, "offline: {e}"),
@@ -289,7 +294,8 @@ impl Channel<'_> {
                 frame = self.frames.next() => {
                     heard = Instant::now();
                     match frame? {
-                        None | Some(Command::Deregister {}) => return Ok(()),
+                        Some(Command::Deregister {}) => return Ok(()),
+                        None => return Err(ControlError::Closed),
                         Some(Command::Ping {}) => batch.push(Command::Pong {}),
                         Some(Command::Pong {}) => {}
                         Some(Command::SetTokens { tokens, id_token }) => {

@@ -385,8 +385,9 @@ impl Pool {
         drop(old);
     }
 
-    /// The control channel of this registration ended. Exchanges go on; idle tunnels are closed.
-    pub fn link_down(&self, generation: u64) {
+    /// The control channel of this registration ended. Exchanges go on; idle tunnels are closed. Requests
+    /// that wait for a tunnel go on waiting for the edge to come back, unless it left `for_good`.
+    pub fn link_down(&self, generation: u64, for_good: bool) {
         let old = {
             let mut state = self.lock();
             if state.link.as_ref().is_none_or(|l| l.generation != generation) {
@@ -394,6 +395,9 @@ impl Pool {
             }
             state.link = None;
             state.asked = 0;
+            if for_good {
+                state.waiting.clear();
+            }
             std::mem::take(&mut state.idle)
         };
         drop(old);

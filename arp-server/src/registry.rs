@@ -314,15 +314,16 @@ impl Registry {
         }
     }
 
-    /// A control channel ended. Its client is offline unless it has registered again since.
-    pub fn unregister(&self, client: &Arc<Client>, generation: u64) {
+    /// A control channel ended. Its client is offline unless it has registered again since. `for_good`: it
+    /// said goodbye.
+    pub fn unregister(&self, client: &Arc<Client>, generation: u64, for_good: bool) {
         let mut state = client.lock();
         if state.link.as_ref().is_some_and(|(g, _)| *g == generation) {
             state.link = None;
             state.seen = Some(Instant::now());
         }
         drop(state);
-        client.pool.link_down(generation);
+        client.pool.link_down(generation, for_good);
     }
 
     fn drop_name(&self, name: &Token, client: &Arc<Client>) {

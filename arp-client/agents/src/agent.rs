@@ -4,7 +4,7 @@
 //! [`Launch`] says and feeds the [`Driver`].
 
 use crate::driver::{Driver, PermissionMode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,9 @@ pub trait Agent: Send + Sync {
 }
 
 /// What somebody wants of a session that is to be started.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// Kept with the log of each process: a replay needs the options of that launch as they were.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LaunchOptions {
     /// Absolute path of the directory to work in.
     pub project_path: PathBuf,
@@ -54,7 +56,8 @@ pub struct LaunchOptions {
 }
 
 /// Where a session begins.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Resume {
     /// With nothing.
     #[default]

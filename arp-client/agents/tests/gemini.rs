@@ -9,7 +9,6 @@ use arp_agents::driver::{Action, Command, CommandError, Decision, PermissionMode
 use arp_agents::event::{ApprovalOutcome, Event, ToolKind, TurnStatus};
 use common::{Session, Stage, allow, allow_for_session, deny, is_fragment};
 use serde_json::json;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 macro_rules! stage {
     () => {
@@ -241,9 +240,15 @@ async fn a_session_is_loaded_without_telling_its_history_again() {
     let id = first.agent_session_id();
     first.finish().await;
 
-    // A session that is loaded within the minute in which it began loses its history: a fault of the CLI.
-    let into_minute = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 60;
-    tokio::time::sleep(Duration::from_secs(61 - into_minute)).await;
+    // A session that is loaded within the minute in which it began loses its history: a fault of the CLI,
+    // whose files are named by the minute.
+    for chat in common::files_below(&stage.home.path().join(".gemini/tmp")) {
+        let name = chat.file_name().unwrap().to_string_lossy().into_owned();
+        if let Some(rest) = name.strip_prefix("session-") {
+            let older = format!("session-2020-01-01T00-00{}", &rest["YYYY-MM-DDThh-mm".len()..]);
+            std::fs::rename(&chat, chat.with_file_name(older)).unwrap();
+        }
+    }
 
     let resume = Resume::Session {
         id: id.clone(),

@@ -1,1 +1,20 @@
 //! Running agent sessions: host process, event log, broker, approvals.
+
+pub mod clock;
+mod core;
+pub mod defaults;
+pub mod error;
+pub mod host;
+mod hostlink;
+pub mod ipc;
+pub mod log;
+mod manager;
+pub mod model;
+pub mod procs;
+pub mod read;
+mod session;
+pub mod store;
+pub use core::{AgentSource, Finding, FoundAgent, NoPast, PastSession, PastSessions, SessionsConfig};
+pub use hostlink::HostProgram;
+pub use manager::{Created, Deleted, ExternalApproval, Follower, Leaving, NewSession, Sessions};
+pub use session::{Accepted, BusEvent, Change, Tail};

@@ -124,9 +124,14 @@ impl Daemon {
         self.child.kill().await.expect("it can be killed");
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for the last it had to say.
     pub async fn ended(&mut self) -> ExitStatus {
-        match tokio::time::timeout(PATIENCE * 2, self.child.wait()).await {
+        let end = async {
+            let status = self.child.wait().await;
+            while self.output.changed().await.is_ok() {}
+            status
+        };
+        match tokio::time::timeout(PATIENCE * 2, end).await {
             Ok(status) => status.expect("it can be waited for"),
             Err(_) => panic!("{} does not end:\n{}", self.name, self.output()),
         }

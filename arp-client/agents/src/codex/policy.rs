@@ -34,6 +34,18 @@ pub(super) fn sandbox_policy(mode: PermissionMode) -> Value {
 /// afterwards does not.
 pub(super) const OPENING_SANDBOX: &str = "read-only";
 
+/// The mode that a thread was opened in, from the parameters that were sent; of the two that ask nothing it is
+/// `newest`, unless that asks.
+pub(super) fn opened_with(params: &Value, newest: PermissionMode) -> Option<PermissionMode> {
+    match params.get("approvalPolicy")?.as_str()? {
+        "untrusted" => Some(PermissionMode::Default),
+        "on-request" => Some(PermissionMode::AcceptEdits),
+        "never" if approval_policy(newest) == "never" => Some(newest),
+        "never" => Some(PermissionMode::Plan),
+        _ => None,
+    }
+}
+
 /// Both terms in one line, as Codex's name of the mode.
 pub(super) fn mode_text(approval: &Value, sandbox: &Value) -> Option<String> {
     let approval = approval.as_str().unwrap_or("granular");

@@ -1,0 +1,115 @@
+//! The language of the page, and words, dates and numbers in it.
+
+import { computed, signal } from '@preact/signals';
+import { ApiError } from '../net/api';
+import { langChoice } from '../model/prefs';
+import { en, type Dictionary } from './en';
+import { zh } from './zh';
+
+export type Lang = 'en' | 'zh';
+
+const browserLang = (): Lang => ((navigator.languages?.[0] ?? navigator.language ?? 'en').toLowerCase().startsWith('zh') ? 'zh' : 'en');
+
+/** The language that is shown. */
+export const lang = computed<Lang>(() => (langChoice.value === 'auto' ? browserLang() : langChoice.value));
+const dictionary = computed<Dictionary>(() => (lang.value === 'zh' ? zh : en));
+const locale = computed(() => (lang.value === 'zh' ? 'zh-CN' : navigator.language?.startsWith('en') ? navigator.language : 'en'));
+
+/** The words. Read inside a component, it draws anew when the language changes. */
+export const t = new Proxy({} as Dictionary, {
+  get: (_, key: string) => dictionary.value[key as keyof Dictionary],
+});
+
+/** A clock for relative times; moves every 15 s, see `tick`. */
+export const now = signal(Date.now());
+/** A clock for elapsed times; moves every second while something runs. */
+export const second = signal(Date.now());
+
+/** Starts the clocks. They rest while the page is hidden. */
+export function startClocks(): void {
+  setInterval(() => {
+    if (document.visibilityState === 'hidden') return;
+    second.value = Date.now();
+    if (second.value - now.value >= 15_000) now.value = second.value;
+  }, 1000);
+  document.addEventListener('visibilitychange', () => {
+    now.value = second.value = Date.now();
+  });
+}
+
+const cache = new Map<string, Intl.DateTimeFormat>();
+function format(options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+  const key = locale.value + JSON.stringify(options);
+  let made = cache.get(key);
+  if (!made) cache.set(key, (made = new Intl.DateTimeFormat(locale.value, options)));
+  return made;
+}
+
+/** `14:03`, or with the date if it was not today. */
+export function clock(time: number): string {
+  const date = new Date(time);
+  const today = new Date(now.value);
+  if (date.toDateString() === today.toDateString()) return format({ hour: '2-digit', minute: '2-digit' }).format(date);
+  return format({ month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' }).format(date);
+}
+
+/** How long ago, short: `now`, `5m`, `3h`, `Mon`, `12 Mar`. */
+export function ago(time: number): string {
+  if (!time) return '';
+  const minutes = Math.floor((now.value - time) / 60_000);
+  if (minutes < 1) return t.justNow;
+  const unit = (value: number, name: 'minute' | 'hour'): string =>
+    new Intl.NumberFormat(locale.value, { style: 'unit', unit: name, unitDisplay: lang.value === 'zh' ? 'short' : 'narrow' }).format(value);
+  if (minutes < 60) return unit(minutes, 'minute');
+  if (minutes < 24 * 60) return unit(Math.floor(minutes / 60), 'hour');
+  const date = new Date(time);
+  if (minutes < 6 * 24 * 60) return format({ weekday: 'short' }).format(date);
+  const sameYear = date.getFullYear() === new Date(now.value).getFullYear();
+  return format(sameYear ? { month: 'short', day: 'numeric' } : { year: 'numeric', month: 'short', day: 'numeric' }).format(date);
+}
+
+/** A span of time: `0.4 s`, `12 s`, `3:07`, `1:02:33`. */
+export function span(ms: number): string {
+  if (ms < 9_950) return `${number(Math.max(0, ms) / 1000, 1)} s`;
+  const seconds = Math.floor(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}:${two(seconds % 60)}`;
+  return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(seconds % 60)}`;
+}
+
+/** A number in the page's language. */
+export function number(value: number, digits = 0): string {
+  return new Intl.NumberFormat(locale.value, { maximumFractionDigits: digits }).format(value);
+}
+
+/** A large number, short: `1.2K`. */
+export function short(value: number): string {
+  return new Intl.NumberFormat(locale.value, { notation: 'compact', maximumFractionDigits: 1 }).format(value);
+}
+
+/** US dollars. */
+export function money(value: number): string {
+  const digits = value < 0.1 ? 4 : 2;
+  return new Intl.NumberFormat(locale.value, { style: 'currency', currency: 'USD', currencyDisplay: 'narrowSymbol', minimumFractionDigits: 2, maximumFractionDigits: digits }).format(value);
+}
+
+/** A size in bytes. */
+export function bytes(value: number): string {
+  const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'] as const;
+  let index = 0;
+  let rest = value;
+  while (rest >= 1000 && index < units.length - 1) {
+    rest /= 1024;
+    index++;
+  }
+  return new Intl.NumberFormat(locale.value, { style: 'unit', unit: units[index] ?? 'byte', maximumFractionDigits: index ? 1 : 0, unitDisplay: 'short' }).format(rest);
+}
+
+/** What went wrong, in words for the user: the edge's own words where it has some. */
+export function explain(error: unknown): string {
+  if (!(error instanceof ApiError)) return String(error);
+  if (error.status === 0) return t.unreachable;
+  return error.message || t.unknownError(error.code);
+}

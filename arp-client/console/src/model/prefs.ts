@@ -1,0 +1,62 @@
+//! What this device remembers: theme, language, drafts, what was seen. Signals that write themselves to
+//! localStorage; where storage is forbidden they live as long as the page.
+
+import { effect, signal, type Signal } from '@preact/signals';
+import type { Seen } from './inbox';
+
+function stored<T>(key: string, initial: T, valid: (value: unknown) => value is T): Signal<T> {
+  let first = initial;
+  try {
+    const value: unknown = JSON.parse(localStorage.getItem(key) ?? 'null');
+    if (valid(value)) first = value;
+  } catch {
+    // Broken or forbidden: begin with the default.
+  }
+  const kept = signal(first);
+  effect(() => {
+    try {
+      localStorage.setItem(key, JSON.stringify(kept.value));
+    } catch {
+      // Full or forbidden.
+    }
+  });
+  return kept;
+}
+
+const isOneOf = <T extends string>(...list: T[]) => (value: unknown): value is T => list.includes(value as T);
+const isRecord = (value: unknown): value is Record<string, never> => typeof value === 'object' && value !== null && !Array.isArray(value);
+
+export type Theme = 'auto' | 'light' | 'dark';
+export type LangChoice = 'auto' | 'en' | 'zh';
+
+export const theme = stored<Theme>('arp.theme', 'auto', isOneOf('auto', 'light', 'dark'));
+export const langChoice = stored<LangChoice>('arp.lang', 'auto', isOneOf('auto', 'en', 'zh'));
+export const notify = stored<'on' | 'off'>('arp.notify', 'off', isOneOf('on', 'off'));
+
+/** Unsent text by session id (`new` for a new session). */
+export const drafts = stored<Record<string, string>>('arp.drafts', {}, isRecord);
+
+/** What was looked at; the baseline is the first visit, so that a new device does not begin with all unread. */
+export const seen = stored<Seen>('arp.seen', { baseline: Date.now(), seqs: {} }, (value): value is Seen =>
+  isRecord(value) && typeof (value as unknown as Seen).baseline === 'number' && isRecord((value as unknown as Seen).seqs));
+
+/** The last choices made for a new session. */
+export interface LastChoice { executor?: string; path?: string; mode?: string; model?: string }
+export const lastChoice = stored<LastChoice>('arp.last', {}, isRecord as (value: unknown) => value is LastChoice);
+
+/** How many sessions are remembered as seen, and drafts kept. */
+const KEEP = 500;
+
+/** Notes that a session was looked at up to `seq`. */
+export function markSeen(id: string, seq: number): void {
+  const { baseline, seqs } = seen.peek();
+  if ((seqs[id] ?? -1) >= seq) return;
+  const next = Object.entries({ ...seqs, [id]: seq });
+  seen.value = { baseline, seqs: Object.fromEntries(next.slice(-KEEP)) };
+}
+
+/** Keeps unsent text; empty text is forgotten. */
+export function setDraft(id: string, text: string): void {
+  const { [id]: _, ...rest } = drafts.peek();
+  drafts.value = text ? Object.fromEntries([...Object.entries(rest).slice(-KEEP / 10), [id, text.slice(0, 20_000)]]) : rest;
+}

@@ -1,0 +1,296 @@
+//! A connection that stays up: WebSocket, or SSE where sockets do not get through; heals itself after sleep,
+//! network change and restarts. What is asked for and what comes is the owner's business (`Feed`).
+//!
+//! The owner's `query` is read anew for every attempt, so each one resumes after the last event seen.
+
+import { signal } from '@preact/signals';
+import { ApiError, call, headersOf, socketUrl, urlOf } from './api';
+import type { Machine } from './machine';
+import { SseParser } from './sse';
+
+/** What a link carries. */
+export interface Feed {
+  /** Path of the SSE stream and of the WebSocket, each with its query for this moment. */
+  sse(): string;
+  socket(): string;
+  /** One object from the server. Frames of the WebSocket and events of SSE are brought into one form. */
+  frame(frame: Frame): void;
+}
+
+/** `{type:"event",event:{…}}`, `{type:"session",…}`, `{type:"snapshot",…}` and so on. */
+export type Frame = { type: string } & Record<string, unknown>;
+
+/** Why the line is down. */
+export type Trouble = 'offline' | 'relay' | 'edge' | 'token' | 'key' | 'gone' | 'error';
+
+export type LinkStatus =
+  | { state: 'connecting'; since: number }
+  | { state: 'live'; since: number; way: 'socket' | 'sse' }
+  | { state: 'down'; since: number; trouble: Trouble; retryAt: number }
+  | { state: 'ended'; since: number };
+
+/** First and longest pause between attempts, in milliseconds. */
+const FIRST_PAUSE = 400;
+const LONGEST_PAUSE = 12_000;
+/** A socket that is quiet this long is asked whether it lives; then it has this long to answer. */
+const QUIET = 20_000;
+const ANSWER = 6_000;
+/** A line that stood this long was good. */
+const STEADY = 4_000;
+/** After sleep or a network change there is less patience. */
+const QUICK_ANSWER = 2_500;
+/** SSE sends a comment every 15 s; without anything for this long it is dead. */
+const SSE_QUIET = 40_000;
+/** A socket that does not open in this time is not going to. */
+const OPENING = 8_000;
+/** Sockets that closed before they carried anything, until SSE is tried instead. */
+const SOCKET_TRIES = 2;
+
+/** Turns an answer of the relay or edge into what to tell the user. */
+export function troubleOf(error: unknown): Trouble {
+  if (!(error instanceof ApiError)) return 'error';
+  if (error.status === 0) return navigator.onLine ? 'relay' : 'offline';
+  if (error.code === 'edge_key_required' || error.code === 'edge_key_wrong') return 'key';
+  if (error.code === 'session_not_found' || error.code === 'not_live') return 'gone';
+  if (error.status === 401 || error.status === 403 || error.status === 404) return 'token';
+  if (error.status === 502 || error.status === 503 || error.status === 504) return 'edge';
+  return 'error';
+}
+
+export class Link {
+  readonly status = signal<LinkStatus>({ state: 'connecting', since: Date.now() });
+
+  #feed: Feed;
+  #machine: Machine;
+  #running = false;
+  #socket: WebSocket | null = null;
+  #abort: AbortController | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #watch: ReturnType<typeof setTimeout> | undefined;
+  #attempt = 0;
+  #socketFailures = 0;
+  /** Each attempt has a number; what an older one still delivers is ignored. */
+  #turn = 0;
+  #hiddenAt = 0;
+  /** When the line was lost; 0 while it stands. */
+  #lostAt = 0;
+
+  constructor(machine: Machine, feed: Feed) {
+    this.#machine = machine;
+    this.#feed = feed;
+  }
+
+  /** Connects and stays connected until `stop`. */
+  start(): void {
+    if (this.#running) return;
+    this.#running = true;
+    this.#attempt = 0;
+    document.addEventListener('visibilitychange', this.#wake);
+    addEventListener('online', this.#wake);
+    addEventListener('offline', this.#wake);
+    addEventListener('pageshow', this.#wake);
+    this.status.value = { state: 'connecting', since: Date.now() };
+    this.#connect();
+  }
+
+  /** Lets go. `ended`: the server said that nothing more will come. */
+  stop(ended = false): void {
+    this.#running = false;
+    document.removeEventListener('visibilitychange', this.#wake);
+    removeEventListener('online', this.#wake);
+    removeEventListener('offline', this.#wake);
+    removeEventListener('pageshow', this.#wake);
+    this.#drop();
+    if (ended) this.status.value = { state: 'ended', since: Date.now() };
+  }
+
+  /** Tries at once, whatever the pause. */
+  retry(): void {
+    if (!this.#running) return;
+    this.#attempt = 0;
+    this.#connect();
+  }
+
+  /** Begins anew from where the owner stands: something was missed. */
+  resync(): void {
+    if (this.#running) this.#connect();
+  }
+
+  #wake = (): void => {
+    if (document.visibilityState === 'hidden') {
+      this.#hiddenAt = Date.now();
+      return;
+    }
+    const slept = this.#hiddenAt ? Date.now() - this.#hiddenAt : 0;
+    this.#hiddenAt = 0;
+    if (!navigator.onLine) {
+      this.#down('offline');
+      return;
+    }
+    if (this.status.value.state !== 'live') this.retry();
+    else if (this.#socket) this.#ask(QUICK_ANSWER);
+    else if (slept > 5_000) this.#connect();
+  };
+
+  #drop(): void {
+    this.#turn++;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#watch);
+    this.#socket?.close();
+    this.#socket = null;
+    this.#abort?.abort();
+    this.#abort = null;
+  }
+
+  #connect(): void {
+    this.#drop();
+    if (this.#socketFailures >= SOCKET_TRIES) void this.#stream(this.#turn);
+    else this.#dial(this.#turn);
+  }
+
+  #live(way: 'socket' | 'sse'): void {
+    this.#lostAt = 0;
+    if (this.status.value.state !== 'live') this.status.value = { state: 'live', since: Date.now(), way };
+  }
+
+  #down(trouble: Trouble): void {
+    this.#drop();
+    if (!this.#running) return;
+    const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempt) * (0.7 + Math.random() * 0.6);
+    // What a retry cannot heal is asked for slowly.
+    const wait = trouble === 'token' || trouble === 'key' || trouble === 'gone' ? LONGEST_PAUSE * 2 : pause;
+    this.#attempt++;
+    this.#lostAt ||= Date.now();
+    this.status.value = { state: 'down', since: this.#lostAt, trouble, retryAt: Date.now() + wait };
+    this.#timer = setTimeout(() => this.#connect(), wait);
+  }
+
+  /** The line broke: find out why, say so, try again. The first failure is retried at once. */
+  async #failed(turn: number): Promise<void> {
+    if (turn !== this.#turn || !this.#running) return;
+    const { state, since } = this.status.value;
+    if (state === 'live') {
+      // A line that held for a while earns an attempt at once; one that flaps does not.
+      if (Date.now() - since > STEADY) this.#attempt = 0;
+      this.#lostAt = Date.now();
+      this.status.value = { state: 'connecting', since: this.#lostAt };
+    }
+    if (!navigator.onLine) return this.#down('offline');
+    const mine = ++this.#turn;
+    try {
+      await call(this.#machine, 'GET', 'api/health', undefined, 8_000);
+    } catch (error) {
+      if (mine === this.#turn && this.#running) this.#down(troubleOf(error));
+      return;
+    }
+    if (mine === this.#turn && this.#running) {
+      if (this.#attempt === 0) {
+        this.#attempt = 1;
+        this.#connect();
+      } else this.#down('error');
+    }
+  }
+
+  #dial(turn: number): void {
+    let opened = false;
+    let socket: WebSocket;
+    try {
+      socket = new WebSocket(socketUrl(this.#machine, this.#feed.socket()));
+    } catch {
+      this.#socketFailures = SOCKET_TRIES;
+      return this.#connect();
+    }
+    this.#socket = socket;
+    this.#watch = setTimeout(() => socket.close(), OPENING);
+    const end = (): void => {
+      if (turn !== this.#turn) return;
+      this.#socket = null;
+      clearTimeout(this.#watch);
+      if (!opened) this.#socketFailures++;
+      void this.#failed(turn);
+    };
+    socket.onmessage = (message): void => {
+      if (turn !== this.#turn) return;
+      if (!opened) {
+        opened = true;
+        this.#socketFailures = 0;
+        this.#live('socket');
+      }
+      this.#expect();
+      this.#deliver(message.data);
+    };
+    socket.onclose = end;
+    socket.onerror = end;
+  }
+
+  /** Sets the clock by which a quiet socket is asked whether it lives. */
+  #expect(): void {
+    clearTimeout(this.#watch);
+    this.#watch = setTimeout(() => this.#ask(ANSWER), QUIET);
+  }
+
+  #ask(patience: number): void {
+    const socket = this.#socket;
+    if (!socket || socket.readyState !== WebSocket.OPEN) return;
+    clearTimeout(this.#watch);
+    socket.send('{"type":"ping"}');
+    const turn = this.#turn;
+    this.#watch = setTimeout(() => {
+      if (turn !== this.#turn) return;
+      // A dead network never completes the closing handshake: leave the socket behind.
+      void this.#failed(turn);
+      socket.close();
+    }, patience);
+  }
+
+  async #stream(turn: number): Promise<void> {
+    const abort = new AbortController();
+    this.#abort = abort;
+    const quiet = (limit: number): void => {
+      clearTimeout(this.#watch);
+      this.#watch = setTimeout(() => abort.abort(), limit);
+    };
+    quiet(OPENING);
+    try {
+      const response = await fetch(urlOf(this.#machine, this.#feed.sse()), {
+        headers: headersOf(this.#machine, { Accept: 'text/event-stream' }),
+        cache: 'no-store',
+        signal: abort.signal,
+      });
+      if (!response.ok || !response.body) throw new ApiError(response.status, `http_${response.status}`, '');
+      const parser = new SseParser();
+      const decoder = new TextDecoder();
+      const reader = response.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (turn !== this.#turn) return;
+        if (done) break;
+        this.#live('sse');
+        quiet(SSE_QUIET);
+        for (const event of parser.push(decoder.decode(value, { stream: true }))) {
+          this.#deliver(event.data);
+          if (turn !== this.#turn) return;
+        }
+      }
+    } catch {
+      // Told below.
+    }
+    clearTimeout(this.#watch);
+    // A next time may find sockets working again.
+    this.#socketFailures = SOCKET_TRIES - 1;
+    await this.#failed(turn);
+  }
+
+  #deliver(data: unknown): void {
+    let parsed: unknown;
+    try {
+      parsed = JSON.parse(String(data));
+    } catch {
+      return;
+    }
+    if (typeof parsed !== 'object' || parsed === null || typeof (parsed as Frame).type !== 'string') return;
+    const frame = parsed as Frame;
+    // On SSE an event of a session comes bare; its `seq` tells it apart.
+    this.#feed.frame(typeof frame['seq'] === 'number' && frame.type !== 'caught_up' ? { type: 'event', event: frame } : frame);
+  }
+}

@@ -1,0 +1,107 @@
+//! The objects of the edge's HTTP API that the console reads. Types only; docs/api.md is the contract.
+
+import type { AgentEvent, Approval, Usage } from '../model/events';
+
+export type Status =
+  | 'starting' | 'running' | 'waiting' | 'idle' | 'parked' | 'completed' | 'failed' | 'cancelled';
+
+export interface Queued { id: string; client_id: string | null; text: string; created_at: string }
+
+/** An approval with what says which session it belongs to. */
+export interface WaitingApproval extends Approval {
+  session_id: string | null;
+  agent_session_id?: string | null;
+  session_title?: string | null;
+  executor?: string | null;
+  project_path?: string | null;
+  source?: 'session' | 'mcp';
+  created_at?: string;
+  expires_at?: string | null;
+}
+
+export interface Session {
+  id: string;
+  executor: string;
+  agent_session_id: string | null;
+  title: string | null;
+  first_message: string | null;
+  project_path: string;
+  model: string | null;
+  permission_mode: string | null;
+  status: Status;
+  turn: { number: number; started_at: string; prompt: string } | null;
+  turns: number;
+  queue: Queued[];
+  approvals: WaitingApproval[];
+  pending_approvals: number;
+  last_seq: number;
+  activity: string | null;
+  usage: Usage | null;
+  error: string | null;
+  parent_id: string | null;
+  origin: string;
+  created_at: string;
+  updated_at: string;
+  ended_at: string | null;
+}
+
+export interface Capabilities {
+  approvals: boolean;
+  token_deltas: boolean;
+  interrupt: boolean;
+  resume: boolean;
+  resume_last: boolean;
+  fork: boolean;
+  set_model: boolean;
+  set_permission_mode: boolean;
+  allowed_tools: boolean;
+  history: boolean;
+}
+
+export interface AgentInfo {
+  executor: string;
+  name: string;
+  found: boolean;
+  version: string | null;
+  path: string | null;
+  problem: string | null;
+  capabilities: Capabilities;
+  permission_modes: string[];
+  models: string[];
+}
+
+export interface Info {
+  version: string;
+  host_name: string;
+  os: string;
+  client_id: string;
+  home_dir: string;
+  agents: AgentInfo[];
+  fs_enabled: boolean;
+  allow_bypass: boolean;
+  edge_key_required: boolean;
+  defaults: { executor: string; project_path: string; permission_mode: string };
+}
+
+/** An event as the API words it: the event itself with its place and time. */
+export type WireEvent = AgentEvent & { seq: number; at?: string | null };
+
+export interface EventPage { events: WireEvent[]; first_seq: number; last_seq: number; has_more: boolean }
+
+export interface Project { id: string; path: string; sessions: string[]; created_at: string | null; most_recent_session: string | null }
+export interface WorkingDirectory { path: string; shortname: string; lastDate: string | null; conversationCount: number }
+export interface PastSession {
+  id: string;
+  project_id: string;
+  project_path: string;
+  created_at: string | null;
+  first_message: string | null;
+  message_timestamp: string | null;
+  message_count: number | null;
+  live_session_id?: string | null;
+}
+export interface HistoryPage { events: WireEvent[]; next_offset: number | null }
+
+export interface FsEntry { name: string; type: 'file' | 'directory' | 'symlink' | 'other'; size: number | null; mtime: string | null }
+export interface FsDirectory { type: 'directory'; path: string; entries: FsEntry[] }
+export interface FsFile { type: 'file'; path: string; size: number; bytes: number; encoding: 'utf-8' | 'base64'; truncated: boolean; content: string }

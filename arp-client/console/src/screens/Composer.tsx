@@ -1,0 +1,126 @@
+//! Where the next message is written: the queue above, mode and model below, send, interrupt.
+
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { t } from '../i18n';
+import { drafts, setDraft } from '../model/prefs';
+import type { Session } from '../net/types';
+import type { OpenSession } from '../state/session';
+import { Elapsed, usageLine } from '../timeline/rows';
+import { Icon } from '../ui/icons';
+import { attempt } from '../ui/kit';
+import { modeName } from './Pickers';
+
+/** Messages that wait: those of the machine's queue, and those on their way there. */
+function Queue({ open, session }: { open: OpenSession; session: Session }) {
+  const outgoing = open.outgoing.value;
+  if (!session.queue.length && !outgoing.length) return null;
+  return (
+    <ul class="queue" aria-label={t.queue}>
+      {session.queue.map((message) => (
+        <li key={message.id}>
+          <span class="tag">{t.queued}</span>
+          <span class="clip">{message.text}</span>
+          <button type="button" class="ghost round" aria-label={t.unqueue} title={t.unqueue} onClick={() => void attempt(() => open.unqueue(message.id))}><Icon name="close" size={15} /></button>
+        </li>
+      ))}
+      {outgoing.map((message) => (
+        <li key={message.clientId} class={message.state}>
+          <span class="tag">{message.state === 'failed' ? t.notSent : t.sending}</span>
+          <span class="clip">{message.text}</span>
+          {message.state === 'failed' && (
+            <>
+              <button type="button" class="small" onClick={() => void attempt(() => open.send(message.text, false, message.clientId))}>{t.retry}</button>
+              <button type="button" class="ghost round" aria-label={t.cancel} onClick={() => open.discard(message.clientId)}><Icon name="close" size={15} /></button>
+            </>
+          )}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+export function Composer({ open, session, onMode, onModel }: { open: OpenSession; session: Session; onMode?: () => void; onModel?: () => void }) {
+  const [text, setText] = useState(drafts.value[session.id] ?? '');
+  const area = useRef<HTMLTextAreaElement>(null);
+  open.version.value;
+  const timeline = open.timeline.value;
+  const runs = session.turn !== null || session.status === 'running' || session.status === 'starting' || session.status === 'waiting';
+  const asleep = session.status === 'completed' || session.status === 'failed' || session.status === 'cancelled';
+
+  // As high as its text, up to a limit.
+  useLayoutEffect(() => {
+    const box = area.current;
+    if (!box) return;
+    box.style.height = 'auto';
+    box.style.height = `${Math.min(box.scrollHeight, 200)}px`;
+  }, [text]);
+
+  useEffect(() => {
+    const focus = (): void => area.current?.focus();
+    addEventListener('arp-reply', focus);
+    return () => removeEventListener('arp-reply', focus);
+  }, []);
+
+  const send = (interrupt = false): void => {
+    const message = text.trim();
+    if (!message) return;
+    setText('');
+    setDraft(session.id, '');
+    void attempt(() => open.send(message, interrupt));
+  };
+
+  const activity = session.activity || timeline.activity;
+  return (
+    <div class="dock">
+      <Queue open={open} session={session} />
+      {runs && (
+        <div class="doing">
+          <i class="pulse" />
+          <span class="clip" aria-live="off">{session.status === 'starting' ? t.st_starting : activity || t.st_running}</span>
+          {session.turn && <Elapsed since={Date.parse(session.turn.started_at)} />}
+        </div>
+      )}
+      <form
+        class="composer"
+        onSubmit={(event) => {
+          event.preventDefault();
+          send();
+        }}
+      >
+        <label class="hide" for="reply">{t.message}</label>
+        <textarea
+          id="reply"
+          ref={area}
+          rows={1}
+          placeholder={runs ? t.messageQueueHint : asleep ? t.messageResumeHint : t.messageHint}
+          value={text}
+          enterkeyhint="send"
+          onInput={(event) => {
+            setText(event.currentTarget.value);
+            setDraft(session.id, event.currentTarget.value);
+          }}
+          onKeyDown={(event) => {
+            // On a phone Enter makes a line: the button sends.
+            const wide = matchMedia('(hover: hover) and (pointer: fine)').matches;
+            if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && (wide || event.ctrlKey || event.metaKey)) {
+              event.preventDefault();
+              send();
+            }
+            if (event.key === 'Escape') event.currentTarget.blur();
+          }}
+        />
+        <div class="composer-foot">
+          {onMode ? <button type="button" class={session.permission_mode === 'bypassPermissions' ? 'chip attn' : 'chip'} onClick={onMode}><Icon name="shield" size={15} /><span class="clip">{modeName(session.permission_mode ?? 'default')}</span></button> : null}
+          {onModel ? <button type="button" class="chip" onClick={onModel}><Icon name="model" size={15} /><span class="clip">{session.model || t.modelDefault}</span></button> : null}
+          <span class="usage clip">{usageLine(session.usage ?? timeline.usage)}</span>
+          {runs && text.trim() && <button type="button" class="chip" title={t.sendNow} aria-label={t.sendNow} onClick={() => send(true)}><Icon name="play" size={15} /></button>}
+          {runs && !text.trim() ? (
+            <button type="button" class="send stop" aria-label={t.interrupt} title={t.interrupt} onClick={() => void attempt(() => open.interrupt())}><Icon name="stop" size={18} /></button>
+          ) : (
+            <button type="submit" class="send" aria-label={t.send} disabled={!text.trim()}><Icon name="up" size={20} /></button>
+          )}
+        </div>
+      </form>
+    </div>
+  );
+}

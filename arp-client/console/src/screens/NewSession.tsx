@@ -1,0 +1,168 @@
+//! Starts a session: the sentence first, the rest already chosen as last time.
+
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { signal } from '@preact/signals';
+import { t } from '../i18n';
+import { call, newId } from '../net/api';
+import { drafts, lastChoice, setDraft } from '../model/prefs';
+import type { Session } from '../net/types';
+import { go } from '../state/route';
+import { nameOf, rooms } from '../state/machines';
+import { AgentMark, Icon } from '../ui/icons';
+import { attempt, baseName, Empty, Loading, Segments, Sheet, tidyPath } from '../ui/kit';
+import { DirectoryPicker, recentDirectories, type RecentDirectory } from './DirectoryPicker';
+import { Header } from './Header';
+import { modeHint, modeName, ModePicker, ModelPicker } from './Pickers';
+
+/** The machine that was chosen last in this page. */
+const chosenRoom = signal('');
+
+export function NewSession() {
+  const room = rooms.value.find(({ machine }) => machine.id === chosenRoom.value) ?? rooms.value[0];
+  const info = room?.info.value;
+  const found = info?.agents.filter((agent) => agent.found && !agent.problem) ?? [];
+  const missing = info?.agents.filter((agent) => !agent.found || agent.problem) ?? [];
+  const last = lastChoice.value;
+
+  const [executor, setExecutor] = useState(last.executor ?? '');
+  const [path, setPath] = useState(last.path ?? '');
+  const [model, setModel] = useState(last.model ?? '');
+  const [mode, setMode] = useState(last.mode ?? '');
+  const [text, setText] = useState(drafts.value['new'] ?? '');
+  const [sheet, setSheet] = useState<'' | 'directory' | 'model' | 'mode' | 'machine'>('');
+  const [recent, setRecent] = useState<RecentDirectory[]>([]);
+  const [busy, setBusy] = useState(false);
+  const area = useRef<HTMLTextAreaElement>(null);
+  /** The same until the session is there: a repeated tap starts nothing twice. */
+  const clientId = useRef(newId());
+
+  useEffect(() => area.current?.focus(), [Boolean(info)]);
+  useEffect(() => {
+    if (!room || !info) return;
+    let live = true;
+    void recentDirectories(room).then((list) => {
+      if (live) setRecent(list);
+    });
+    return () => {
+      live = false;
+    };
+  }, [room, info]);
+
+  if (!room || !info) return <><Header title={t.newSession} /><Loading /></>;
+
+  const agent = found.find((one) => one.executor === executor) ?? found.find((one) => one.executor === info.defaults.executor) ?? found[0];
+  const directory = path || recent[0]?.path || info.defaults.project_path;
+  const modes = agent?.permission_modes ?? [];
+  const permission = modes.includes(mode) ? mode : modes.includes(info.defaults.permission_mode) ? info.defaults.permission_mode : (modes[0] ?? '');
+  const chosenModel = agent && executor === agent.executor ? model : '';
+
+  const start = (): void => {
+    if (!text.trim() || !agent || busy) return;
+    setBusy(true);
+    void attempt(async () => {
+      const answer = await call<{ session: Session }>(room.machine, 'POST', 'api/sessions', {
+        executor: agent.executor,
+        prompt: text.trim(),
+        project_path: directory,
+        client_id: clientId.current,
+        ...(chosenModel ? { model: chosenModel } : {}),
+        ...(permission ? { permission_mode: permission } : {}),
+      }, 60_000);
+      lastChoice.value = { executor: agent.executor, path: directory, mode: permission, model: chosenModel };
+      setDraft('new', '');
+      room.put(answer.session);
+      go({ name: 'session', machine: room.machine.id, id: answer.session.id }, true);
+    }).finally(() => setBusy(false));
+  };
+
+  return (
+    <div class="screen new">
+      <Header title={t.newSession} />
+      {!found.length ? (
+        <Empty icon="agent" title={t.noAgents}>
+          <p>{t.noAgentsText}</p>
+          {missing.map((one) => <p key={one.executor} class="soft small"><b>{one.name}</b> {one.problem}</p>)}
+          <button type="button" class="button" onClick={() => void room.refreshInfo()}>{t.lookAgain}</button>
+        </Empty>
+      ) : (
+        <form
+          class="scroll new-form"
+          onSubmit={(event) => {
+            event.preventDefault();
+            start();
+          }}
+        >
+          <label class="hide" for="new-prompt">{t.prompt}</label>
+          <textarea
+            id="new-prompt"
+            ref={area}
+            class="new-prompt"
+            placeholder={t.promptHint}
+            value={text}
+            rows={5}
+            onInput={(event) => {
+              setText(event.currentTarget.value);
+              setDraft('new', event.currentTarget.value);
+            }}
+            onKeyDown={(event) => {
+              if (event.key === 'Enter' && (event.metaKey || event.ctrlKey)) start();
+            }}
+          />
+          <div class="new-agents">
+            {found.length > 1 && (
+              <fieldset class="agents">
+                <legend class="hide">{t.agent}</legend>
+                {found.map((one) => (
+                  <label key={one.executor} class={one === agent ? 'on' : ''}>
+                    <input type="radio" name="executor" checked={one === agent} onChange={() => {
+                      setExecutor(one.executor);
+                      setModel('');
+                    }} />
+                    <AgentMark executor={one.executor} />
+                    <span>{one.name}</span>
+                  </label>
+                ))}
+              </fieldset>
+            )}
+          </div>
+          <ul class="rows settings-rows">
+            {rooms.value.length > 1 && (
+              <li><button type="button" onClick={() => setSheet('machine')}><Icon name="machine" size={19} /><span class="name">{t.machine}</span><span class="value clip">{nameOf(room)}</span><Icon name="right" size={15} /></button></li>
+            )}
+            <li><button type="button" onClick={() => setSheet('directory')}><Icon name="folder" size={19} /><span class="name">{t.directory}</span><span class="value clip" title={directory}>{tidyPath(directory, info.home_dir) === '~' ? '~' : baseName(directory)}</span><Icon name="right" size={15} /></button></li>
+            {modes.length > 0 && (
+              <li><button type="button" onClick={() => setSheet('mode')}><Icon name="shield" size={19} /><span class="name">{t.mode}</span><span class={permission === 'bypassPermissions' ? 'value clip attn' : 'value clip'} title={modeHint(permission)}>{modeName(permission)}</span><Icon name="right" size={15} /></button></li>
+            )}
+            <li><button type="button" onClick={() => setSheet('model')}><Icon name="model" size={19} /><span class="name">{t.model}</span><span class="value clip">{chosenModel || t.modelDefault}</span><Icon name="right" size={15} /></button></li>
+          </ul>
+          <div class="new-foot">
+            <button type="submit" class="button primary big" disabled={!text.trim() || busy}>{busy ? t.starting : t.start}</button>
+            {missing.length > 0 && <p class="soft small">{t.notFoundAgents}: {missing.map((one) => one.name).join(', ')}</p>}
+          </div>
+        </form>
+      )}
+      {sheet === 'directory' && <DirectoryPicker room={room} value={directory} recent={recent} onClose={() => setSheet('')} onPick={(picked) => {
+        setPath(picked);
+        setSheet('');
+      }} />}
+      {sheet === 'mode' && <ModePicker modes={modes} value={permission} onClose={() => setSheet('')} onPick={(picked) => {
+        setMode(picked);
+        setSheet('');
+      }} />}
+      {sheet === 'model' && <ModelPicker models={agent?.models ?? []} value={chosenModel} allowDefault onClose={() => setSheet('')} onPick={(picked) => {
+        if (agent) setExecutor(agent.executor);
+        setModel(picked);
+        setSheet('');
+      }} />}
+      {sheet === 'machine' && (
+        <Sheet title={t.machine} onClose={() => setSheet('')}>
+          <Segments label={t.machine} value={room.machine.id} options={rooms.value.map((one) => [one.machine.id, nameOf(one)] as const)} onPick={(id) => {
+            chosenRoom.value = id;
+            setPath('');
+            setSheet('');
+          }} />
+        </Sheet>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,91 @@
+//! The palette (Ctrl K): any session or place by a few letters.
+
+import { signal } from '@preact/signals';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { t } from '../i18n';
+import { matches } from '../model/inbox';
+import { go, type Route } from '../state/route';
+import { AgentMark, Icon, type IconName } from '../ui/icons';
+import { baseName } from '../ui/kit';
+import { groups, titleOf } from './Inbox';
+
+export const paletteOpen = signal(false);
+
+interface Entry { key: string; title: string; sub: string; to: Route; icon: IconName | null; executor: string }
+
+function entries(query: string): Entry[] {
+  const places: Entry[] = ([
+    [t.newSession, { name: 'new' }, 'plus'],
+    [t.sessions, { name: 'inbox' }, 'inbox'],
+    [t.history, { name: 'history', machine: '', agent: '', project: '', id: '' }, 'history'],
+    [t.files, { name: 'files', machine: '', path: '', session: '' }, 'folder'],
+    [t.settings, { name: 'settings' }, 'settings'],
+  ] as [string, Route, IconName][]).map(([title, to, icon]) => ({ key: title, title, sub: '', to, icon, executor: '' }));
+  const sessions = groups.value.flatMap((group) => group.rows)
+    .filter(({ session }) => !query || matches(session, query))
+    .map(({ room, session }) => ({
+      key: session.id, title: titleOf(session), sub: baseName(session.project_path), executor: session.executor, icon: null,
+      to: { name: 'session', machine: room.machine.id, id: session.id } as Route,
+    }));
+  const named = places.filter((place) => place.title.toLowerCase().includes(query.toLowerCase()));
+  return (query ? [...sessions, ...named] : [...named, ...sessions]).slice(0, 40);
+}
+
+export function Palette() {
+  const [query, setQuery] = useState('');
+  const [at, setAt] = useState(0);
+  const dialog = useRef<HTMLDialogElement>(null);
+  const list = useRef<HTMLUListElement>(null);
+  useEffect(() => {
+    dialog.current?.showModal();
+  }, []);
+  useEffect(() => list.current?.children[at]?.scrollIntoView({ block: 'nearest' }), [at]);
+  const found = entries(query.trim());
+  const close = (): void => {
+    dialog.current?.close();
+    paletteOpen.value = false;
+  };
+  const pick = (entry: Entry | undefined): void => {
+    if (!entry) return;
+    close();
+    go(entry.to);
+  };
+  return (
+    <dialog class="palette" ref={dialog} aria-label={t.palette} onCancel={close} onClick={(event) => event.target === dialog.current && close()}>
+      <div class="searchbar">
+        <Icon name="search" size={18} />
+        <input
+          autofocus
+          role="combobox"
+          aria-expanded="true"
+          aria-controls="palette-list"
+          aria-activedescendant={found[at] ? `p-${at}` : undefined}
+          aria-label={t.palette}
+          placeholder={t.palette}
+          value={query}
+          onInput={(event) => {
+            setQuery(event.currentTarget.value);
+            setAt(0);
+          }}
+          onKeyDown={(event) => {
+            if (event.key === 'ArrowDown') setAt(Math.min(found.length - 1, at + 1));
+            else if (event.key === 'ArrowUp') setAt(Math.max(0, at - 1));
+            else if (event.key === 'Enter') pick(found[at]);
+            else return;
+            event.preventDefault();
+          }}
+        />
+      </div>
+      <ul id="palette-list" ref={list} role="listbox" aria-label={t.palette}>
+        {found.map((entry, index) => (
+          <li key={entry.key} id={`p-${index}`} role="option" aria-selected={index === at} onClick={() => pick(entry)} onPointerMove={() => setAt(index)}>
+            {entry.icon ? <span class="mark"><Icon name={entry.icon} size={18} /></span> : <AgentMark executor={entry.executor} />}
+            <span class="clip">{entry.title}</span>
+            <span class="soft clip">{entry.sub}</span>
+          </li>
+        ))}
+      </ul>
+      {!found.length && <p class="soft pad">{t.paletteEmpty}</p>}
+    </dialog>
+  );
+}

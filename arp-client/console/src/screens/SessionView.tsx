@@ -1,0 +1,253 @@
+//! One session: what happened and happens, what is asked, and the next message.
+
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { clock, money, number, t } from '../i18n';
+import type { Item } from '../model/timeline';
+import type { Session } from '../net/types';
+import { call, seg } from '../net/api';
+import { ApprovalPanel } from '../approval/ApprovalPanel';
+import { OpenSession } from '../state/session';
+import { roomOf, type Room } from '../state/machines';
+import { back, go, hrefOf } from '../state/route';
+import { Checklist, estimateRow, Row } from '../timeline/rows';
+import { AgentMark, Icon } from '../ui/icons';
+import { attempt, baseName, Confirm, Connection, copy, Empty, Failed, Loading, Sheet } from '../ui/kit';
+import { VirtualList, type ListHandle } from '../ui/virtual';
+import { Composer } from './Composer';
+import { Header } from './Header';
+import { titleOf } from './Inbox';
+import { ModelPicker, ModePicker, modeName } from './Pickers';
+
+type Open = '' | 'menu' | 'details' | 'plan' | 'mode' | 'model' | 'rename' | 'stop' | 'delete';
+/** A row of the list: an item, or the mark at its beginning. */
+type ListItem = Item | { kind: 'start'; key: string };
+
+export function statusWord(session: Session): string {
+  const words = {
+    starting: t.st_starting, running: t.st_running, waiting: t.st_waiting, idle: t.st_idle, parked: t.st_parked,
+    completed: t.st_completed, failed: t.st_failed, cancelled: t.st_cancelled,
+  };
+  return words[session.status] ?? session.status;
+}
+
+function Details({ session, room }: { session: Session; room: Room }) {
+  const usage = session.usage;
+  const rows: [string, string | null | undefined][] = [
+    [t.agent, room.info.value?.agents.find((agent) => agent.executor === session.executor)?.name ?? session.executor],
+    [t.directory, session.project_path],
+    [t.model, session.model],
+    [t.mode, session.permission_mode && modeName(session.permission_mode)],
+    [t.tokensIn, usage?.input_tokens != null ? number(usage.input_tokens) : null],
+    [t.tokensCached, usage?.cached_input_tokens ? number(usage.cached_input_tokens) : null],
+    [t.tokensOut, usage?.output_tokens != null ? number(usage.output_tokens) : null],
+    [t.cost, usage?.cost_usd != null ? money(usage.cost_usd) : null],
+    [t.started, clock(Date.parse(session.created_at))],
+    [t.updated, clock(Date.parse(session.updated_at))],
+    [t.agentId, session.agent_session_id],
+  ];
+  return (
+    <dl class="details">
+      {rows.filter(([, value]) => value).map(([name, value]) => (
+        <div key={name}><dt>{name}</dt><dd>{value}</dd></div>
+      ))}
+    </dl>
+  );
+}
+
+function Menu({ open, session, room, show }: { open: OpenSession; session: Session; room: Room; show(next: Open): void }) {
+  const agent = room.info.value?.agents.find((one) => one.executor === session.executor);
+  const live = ['starting', 'running', 'waiting', 'idle'].includes(session.status);
+  return (
+    <Sheet title={titleOf(session)} onClose={() => show('')}>
+      <ul class="rows">
+        <li><button type="button" onClick={() => show('details')}><Icon name="read" size={19} />{t.details}</button></li>
+        <li><button type="button" onClick={() => show('rename')}><Icon name="edit" size={19} />{t.rename}</button></li>
+        {open.timeline.value.plan.length > 0 && <li><button type="button" onClick={() => show('plan')}><Icon name="plan" size={19} />{t.plan}</button></li>}
+        {room.info.value?.fs_enabled && <li><a href={hrefOf({ name: 'files', machine: room.machine.id, path: '', session: session.id })}><Icon name="folder" size={19} />{t.files}</a></li>}
+        {agent?.capabilities.fork && (
+          <li><button type="button" onClick={() => void attempt(async () => {
+            const answer = await call<{ session: Session }>(room.machine, 'POST', `api/sessions/${seg(session.id)}/fork`, {});
+            room.put(answer.session);
+            show('');
+            go({ name: 'session', machine: room.machine.id, id: answer.session.id });
+          })}><Icon name="fork" size={19} />{t.fork}</button></li>
+        )}
+        {live && <li><button type="button" class="bad" onClick={() => show('stop')}><Icon name="stop" size={19} />{t.stop}</button></li>}
+        <li><button type="button" class="bad" onClick={() => show('delete')}><Icon name="trash" size={19} />{t.deleteSession}</button></li>
+      </ul>
+    </Sheet>
+  );
+}
+
+function Rename({ open, session, onClose }: { open: OpenSession; session: Session; onClose(): void }) {
+  const [title, setTitle] = useState(session.title ?? '');
+  return (
+    <Sheet title={t.rename} onClose={onClose}>
+      <form
+        class="inline"
+        onSubmit={(event) => {
+          event.preventDefault();
+          void attempt(() => open.change({ title: title.trim() })).then((well) => well && onClose());
+        }}
+      >
+        <input class="field" aria-label={t.title} value={title} onInput={(event) => setTitle(event.currentTarget.value)} />
+        <button type="submit" class="button primary" disabled={!title.trim()}>{t.save}</button>
+      </form>
+    </Sheet>
+  );
+}
+
+/** What the last finished text said, for those who hear the page. */
+function Announcer({ open }: { open: OpenSession }) {
+  open.version.value;
+  const last = open.timeline.value.items[open.timeline.value.items.length - 1];
+  const said = last?.kind === 'turn' ? (last.status === 'completed' ? t.turnDone : last.status === 'interrupted' ? t.interrupted : t.turnFailed) : '';
+  return <p class="hide" role="status" aria-live="polite">{said}</p>;
+}
+
+function Timeline({ open, label }: { open: OpenSession; label: string }) {
+  const version = open.version.value;
+  const items = open.timeline.value.items;
+  const atStart = open.firstSeq.value <= 1;
+  const [away, setAway] = useState(false);
+  const handle = useRef<ListHandle>({ toEnd: () => undefined });
+  const seenCount = useRef(0);
+  if (!away) seenCount.current = items.length;
+  const list = useMemo<readonly ListItem[]>(() => [{ kind: 'start', key: 'start' } as const, ...items], [items, version]);
+  return (
+    <div class="timeline">
+      <VirtualList<ListItem>
+        items={list}
+        handle={handle}
+        label={label}
+        estimate={(item) => (item.kind === 'start' ? 44 : estimateRow(item))}
+        onNearTop={() => void open.loadOlder()}
+        onEnd={(ended) => setAway(!ended)}
+        render={(item) => (item.kind === 'start' ? <p class="beginning">{atStart ? t.beginning : t.loadOlder}</p> : <div class={`col k-${item.kind}`}><Row item={item} /></div>)}
+      />
+      {away && (
+        <button type="button" class="to-end" onClick={() => handle.current.toEnd()}>
+          <Icon name="end" size={17} /> {items.length > seenCount.current ? t.newBelow : t.toEnd}
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** A question that came over MCP from an agent that was not started here: there is no session to show. */
+function Loose({ room, id }: { room: Room; id: string }) {
+  const approval = room.approvals.value.find((one) => one.id === id);
+  useEffect(() => {
+    if (room.ready.value && !approval) back();
+  }, [approval, room.ready.value]);
+  if (!approval) return <Loading />;
+  return (
+    <div class="screen session">
+      <Header title={approval.session_title || approval.tool_name} sub={approval.project_path} />
+      <div class="fill" />
+      <ApprovalPanel room={room} approvals={[approval]} />
+    </div>
+  );
+}
+
+export function SessionView({ machine, id }: { machine: string; id: string }) {
+  const room = roomOf(machine);
+  if (!room) return null;
+  if (id.startsWith('~')) return <Loose room={room} id={id.slice(1)} />;
+  return <Live key={`${room.machine.id} ${id}`} room={room} id={id} />;
+}
+
+function Live({ room, id }: { room: Room; id: string }) {
+  const open = useMemo(() => new OpenSession(room, id), []);
+  const [sheet, show] = useState<Open>('');
+  const [later, setLater] = useState(false);
+  useEffect(() => {
+    void open.open();
+    return () => open.close();
+  }, []);
+  const session = open.session;
+  useEffect(() => {
+    if (session && document.visibilityState === 'visible') open.look();
+  }, [session?.last_seq]);
+  // A new question brings the panel back.
+  const asked = session?.approvals.map((approval) => approval.id).join(' ') ?? '';
+  useEffect(() => setLater(false), [asked]);
+
+  const failure = open.failure.value;
+  if (!session) {
+    return (
+      <div class="screen session">
+        <Header title={t.sessions} />
+        {failure ? (
+          failure.status === 404 ? (
+            <Empty icon="inbox" title={t.tr_gone}><button type="button" class="button" onClick={() => back()}>{t.back}</button></Empty>
+          ) : <Failed error={failure} onRetry={() => void open.loadFirst()} />
+        ) : <Loading />}
+      </div>
+    );
+  }
+
+  const agent = room.info.value?.agents.find((one) => one.executor === session.executor);
+  const approvals = session.approvals.map((approval) => ({ ...approval, executor: approval.executor ?? session.executor }));
+  const asks = approvals.length > 0 && !later;
+  const change = (fields: Parameters<OpenSession['change']>[0]): void => void attempt(() => open.change(fields)).then((well) => well && show(''));
+  return (
+    <div class="screen session">
+      <Header
+        title={titleOf(session)}
+        sub={<><AgentMark executor={session.executor} size={13} /><span>{baseName(session.project_path)}</span><span class={`state ${session.status}`}>{statusWord(session)}</span></>}
+      >
+        <PlanChip open={open} onClick={() => show('plan')} />
+        <button type="button" class="ghost round" aria-label={t.more} aria-haspopup="dialog" onClick={() => show('menu')}><Icon name="more" /></button>
+      </Header>
+      <Connection link={open.link} />
+      {open.loading.value === 'first' ? <Loading /> : failure ? <Failed error={failure} onRetry={() => void open.loadFirst()} /> : <Timeline open={open} label={titleOf(session)} />}
+      <Announcer open={open} />
+      {asks ? (
+        <ApprovalPanel room={room} approvals={approvals} onLater={() => setLater(true)} />
+      ) : (
+        <>
+          {approvals.length > 0 && (
+            <button type="button" class="waiting-bar" onClick={() => setLater(false)}>
+              <Icon name="shield" size={17} /><span class="clip">{t.approvals(approvals.length)}: {approvals[0]?.title}</span><b>{t.review}</b>
+            </button>
+          )}
+          <Composer
+            open={open}
+            session={session}
+            {...(agent?.capabilities.set_permission_mode ? { onMode: () => show('mode') } : {})}
+            {...(agent?.capabilities.set_model ? { onModel: () => show('model') } : {})}
+          />
+        </>
+      )}
+      {sheet === 'menu' && <Menu open={open} session={session} room={room} show={show} />}
+      {sheet === 'details' && (
+        <Sheet title={t.details} onClose={() => show('')}>
+          <Details session={session} room={room} />
+          {session.agent_session_id && <button type="button" class="button wide" onClick={() => void copy(session.agent_session_id ?? '')}>{t.copy}: {t.agentId}</button>}
+        </Sheet>
+      )}
+      {sheet === 'plan' && <Sheet title={t.plan} onClose={() => show('')}><Checklist entries={open.timeline.value.plan} /></Sheet>}
+      {sheet === 'rename' && <Rename open={open} session={session} onClose={() => show('')} />}
+      {sheet === 'mode' && <ModePicker modes={agent?.permission_modes ?? []} value={session.permission_mode ?? 'default'} onClose={() => show('')} onPick={(mode) => change({ permission_mode: mode })} />}
+      {sheet === 'model' && <ModelPicker models={agent?.models ?? []} value={session.model ?? ''} onClose={() => show('')} onPick={(model) => change({ model })} />}
+      {sheet === 'stop' && <Confirm title={t.stop} text={t.stopText} action={t.stop} onNo={() => show('')} onYes={async () => {
+        await open.cancel();
+        show('');
+      }} />}
+      {sheet === 'delete' && <Confirm title={t.deleteSession} text={t.deleteText} action={t.del} onNo={() => show('')} onYes={async () => {
+        await open.remove();
+        show('');
+        back();
+      }} />}
+    </div>
+  );
+}
+
+function PlanChip({ open, onClick }: { open: OpenSession; onClick(): void }) {
+  open.version.value;
+  const { plan } = open.timeline.value;
+  if (!plan.length) return null;
+  const done = plan.filter((entry) => entry.status === 'completed').length;
+  return <button type="button" class="chip" title={t.planOf(done, plan.length)} onClick={onClick}><Icon name="plan" size={15} /><span class="hide">{t.plan}: </span>{number(done)}/{number(plan.length)}</button>;
+}

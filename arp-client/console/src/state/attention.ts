@@ -1,0 +1,50 @@
+//! Calls for the user when the page is not looked at: title, badge of the installed app, notification.
+
+import { effect } from '@preact/signals';
+import { t } from '../i18n';
+import { notify } from '../model/prefs';
+import { hrefOf } from './route';
+import { rooms, waiting } from './machines';
+
+/** Approvals that were told of already, and the notice of each. */
+const told = new Map<string, Notification | null>();
+
+/** Starts watching. */
+export function watchAttention(): void {
+  effect(() => {
+    const count = waiting.value;
+    document.title = count ? t.noticeTitle(count) : 'arp';
+    const app = navigator as Navigator & { setAppBadge?: (n: number) => Promise<void>; clearAppBadge?: () => Promise<void> };
+    // Not every browser allows it; that is no fault.
+    void (count ? app.setAppBadge?.(count) : app.clearAppBadge?.())?.catch(() => undefined);
+  });
+  effect(() => {
+    const waits = rooms.value.flatMap((room) => room.approvals.value.map((approval) => ({ room, approval })));
+    const ids = new Set(waits.map(({ approval }) => approval.id));
+    for (const [id, notice] of told) {
+      if (ids.has(id)) continue;
+      notice?.close();
+      told.delete(id);
+    }
+    for (const { room, approval } of waits) {
+      if (told.has(approval.id)) continue;
+      told.set(approval.id, null);
+      if (document.visibilityState === 'visible' || notify.peek() !== 'on') continue;
+      if (!('Notification' in globalThis) || Notification.permission !== 'granted') continue;
+      const href = hrefOf({ name: 'session', machine: room.machine.id, id: approval.session_id ?? `~${approval.id}` });
+      const text = { body: `${approval.session_title ?? ''}\n${approval.title}`.trim(), tag: approval.id, icon: './icon-192.png' };
+      try {
+        const notice = new Notification(t.notifTitle, text);
+        notice.onclick = (): void => {
+          focus();
+          location.hash = href;
+          notice.close();
+        };
+        told.set(approval.id, notice);
+      } catch {
+        // Android shows notices only through the service worker.
+        void navigator.serviceWorker?.ready.then((worker) => worker.showNotification(t.notifTitle, { ...text, data: href })).catch(() => undefined);
+      }
+    }
+  });
+}

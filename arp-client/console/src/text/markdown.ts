@@ -1,0 +1,118 @@
+//! Markdown of an agent to safe HTML. Everything an agent prints is hostile until it went through here.
+//!
+//! Two walls: marked is told to show raw HTML as text and to drop links that are not http(s) or mailto; then
+//! DOMPurify lets only a short list of tags and attributes through. Images are not loaded (they would tell a
+//! third party who reads when): they become links.
+
+import DOMPurify from 'dompurify';
+import { Marked, type Token, type TokensList } from 'marked';
+import { t } from '../i18n';
+import { highlight } from './highlight';
+
+declare const safe: unique symbol;
+/** HTML that may be put into the page (a TrustedHTML where the browser has them). Only `clean` makes it. */
+export interface SafeHtml { readonly [safe]: true; toString(): string }
+
+const escape = (text: string): string =>
+  text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
+
+/** Is this an address that may be followed? */
+export function safeLink(href: string): boolean {
+  // Control characters and spaces would let `java\nscript:` pass a browser's parser.
+  return /^(https?:\/\/|mailto:)/i.test(href) && !/[\u0000-\u001f\u007f]/.test(href);
+}
+
+const link = (href: string, inner: string, title?: string | null): string =>
+  safeLink(href)
+    ? `<a href="${escape(href)}" target="_blank" rel="noopener noreferrer"${title ? ` title="${escape(title)}"` : ''}>${inner}</a>`
+    : inner;
+
+const marked = new Marked({
+  gfm: true,
+  breaks: false,
+  async: false,
+  renderer: {
+    html: ({ text }) => escape(text),
+    link({ href, title, tokens }) {
+      return link(href, this.parser.parseInline(tokens), title);
+    },
+    image: ({ href, title, text }) => link(href, escape(text || href), title),
+    code: ({ text, lang }) => {
+      const name = (lang ?? '').split(/\s/)[0] ?? '';
+      return (
+        `<div class="code"><div class="code-bar"><span>${escape(name)}</span>` +
+        `<button type="button" class="copy">${escape(t.copy)}</button></div>` +
+        `<pre tabindex="0"><code>${highlight(text, name)}</code></pre></div>`
+      );
+    },
+    table(token) {
+      const cell = (cells: typeof token.header, tag: string): string =>
+        cells.map(({ tokens, align }) => `<${tag}${align ? ` align="${align}"` : ''}>${this.parser.parseInline(tokens)}</${tag}>`).join('');
+      const rows = token.rows.map((row) => `<tr>${cell(row, 'td')}</tr>`).join('');
+      return `<div class="table" tabindex="0"><table><thead><tr>${cell(token.header, 'th')}</tr></thead><tbody>${rows}</tbody></table></div>`;
+    },
+    checkbox: ({ checked }) => `<span class="box${checked ? ' on' : ''}"></span> `,
+  },
+});
+
+const RULES = {
+  ALLOWED_TAGS: [
+    'p', 'br', 'hr', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'ul', 'ol', 'li', 'blockquote', 'pre', 'code', 'em', 'strong', 'del', 'a',
+    'table', 'thead', 'tbody', 'tr', 'th', 'td', 'div', 'span', 'button',
+  ],
+  ALLOWED_ATTR: ['href', 'target', 'rel', 'title', 'class', 'align', 'start', 'type', 'tabindex'],
+  ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)/i,
+  // The values of other attributes are checked as if they were addresses.
+  ADD_URI_SAFE_ATTR: ['target', 'rel', 'align', 'start', 'type', 'tabindex'],
+  ALLOW_DATA_ATTR: false,
+  ALLOW_ARIA_ATTR: false,
+};
+
+/** Cleans HTML that the console itself put together from an agent's text. */
+export function clean(html: string): SafeHtml {
+  return DOMPurify.sanitize(html, { ...RULES, RETURN_TRUSTED_TYPE: true }) as unknown as SafeHtml;
+}
+
+/** One block of a text: a stable key and its safe HTML. */
+export interface Block { raw: string; html: SafeHtml }
+
+/** Blocks that were drawn before, by their source; the oldest go first. */
+const known = new Map<string, SafeHtml>();
+const KEEP = 3000;
+
+/**
+ * Cuts a text into blocks of safe HTML. A text that streams is cut the same way each time but for its last
+ * block, so only that one is drawn again.
+ */
+export function blocks(text: string): Block[] {
+  let tokens: TokensList;
+  try {
+    tokens = marked.lexer(text);
+  } catch {
+    return [{ raw: text, html: clean(`<p>${escape(text)}</p>`) }];
+  }
+  const made: Block[] = [];
+  for (const token of tokens) {
+    if (token.type === 'space' || token.type === 'def') continue;
+    made.push({ raw: token.raw, html: blockHtml(token) });
+  }
+  return made;
+}
+
+function blockHtml(token: Token): SafeHtml {
+  // Links of reference style depend on the rest of the text: these are not remembered.
+  const plain = !/\[[^\]]*\]/.test(token.raw);
+  const old = plain ? known.get(token.raw) : undefined;
+  if (old) return old;
+  let html: SafeHtml;
+  try {
+    html = clean(marked.parser([token]));
+  } catch {
+    html = clean(`<p>${escape(token.raw)}</p>`);
+  }
+  if (plain && token.raw.length < 20_000) {
+    if (known.size >= KEEP) known.delete(known.keys().next().value as string);
+    known.set(token.raw, html);
+  }
+  return html;
+}

@@ -1,0 +1,62 @@
+//! Opens the console in a real Chromium at a phone's or a desk's size.
+
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
+
+export const SIZES = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } } as const;
+export type Size = keyof typeof SIZES;
+export interface Look { size: Size; theme?: 'light' | 'dark'; lang?: 'en' | 'zh'; scale?: number }
+
+/** The browser that the tests drive: `CHROMIUM`, or Debian's. */
+export async function openBrowser(): Promise<Browser> {
+  const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+  if (!existsSync(executablePath)) throw new Error(`no browser at ${executablePath}: apt-get install chromium, or set CHROMIUM`);
+  return chromium.launch({
+    executablePath,
+    env: { ...process.env, FONTCONFIG_FILE: join(import.meta.dirname, '../fonts.conf') } as Record<string, string>,
+    args: ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  });
+}
+
+/** What went wrong inside a page: errors of scripts and violations of the policy. */
+export const faults = new WeakMap<Page, string[]>();
+
+/** A fresh device. */
+export async function device(browser: Browser, { size, theme = 'light', lang = 'en', scale = 1 }: Look): Promise<BrowserContext> {
+  const context = await browser.newContext({
+    viewport: SIZES[size],
+    colorScheme: theme,
+    locale: lang === 'zh' ? 'zh-CN' : 'en-GB',
+    timezoneId: 'Europe/Berlin',
+    deviceScaleFactor: scale,
+    ...(size === 'phone' ? { hasTouch: true, isMobile: true } : {}),
+  });
+  context.on('page', (page) => {
+    const list: string[] = [];
+    faults.set(page, list);
+    page.on('pageerror', (error) => list.push(String(error)));
+    page.on('console', (message) => {
+      if (message.type() === 'error' && /Content Security|Refused|TrustedHTML|Uncaught/i.test(message.text())) list.push(message.text());
+    });
+  });
+  return context;
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+interface Violation { id: string; impact: string; nodes: { target: string[]; failureSummary: string }[] }
+
+/** What axe finds that is serious or worse, as lines to read. */
+export async function seriousFaults(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  const found = await page.evaluate(async () => {
+    const { axe: run } = globalThis as unknown as { axe: { run(): Promise<{ violations: Violation[] }> } };
+    return (await run.run()).violations;
+  });
+  return found
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .flatMap(({ id, nodes }) => nodes.slice(0, 4).map((node) => `${id}: ${node.target.join(' ')} ${node.failureSummary.split('\n')[1] ?? ''}`));
+}

@@ -1,0 +1,141 @@
+//! What all sessions share: configuration, database, agents, the bus.
+
+use crate::defaults;
+use crate::error::SessionError;
+use crate::hostlink::HostProgram;
+use crate::session::BusEvent;
+use crate::store::Store;
+use arp_agents::agent::Agent;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// How sessions are run.
+#[derive(Debug, Clone)]
+pub struct SessionsConfig {
+    /// Where sessions are kept. Only its owner may enter it.
+    pub data_dir: PathBuf,
+    /// What to run as session host.
+    pub host: HostProgram,
+    /// May sessions run that ask nothing?
+    pub allow_bypass: bool,
+    /// Agents that may be alive at once.
+    pub max_live: usize,
+    /// An approval that nobody answers is denied after this; `None` waits for ever.
+    pub approval_timeout: Option<Duration>,
+    /// A session idle for this long is parked; `None` never is.
+    pub park_after: Option<Duration>,
+    /// Records of ended sessions are kept this long.
+    pub keep_for: Duration,
+    /// Logs of ended sessions may take this many bytes.
+    pub keep_bytes: u64,
+}
+
+impl SessionsConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, host: HostProgram) -> Self {
+        Self {
+            data_dir,
+            host,
+            allow_bypass: false,
+            max_live: defaults::MAX_LIVE,
+            approval_timeout: Some(defaults::APPROVAL_TIMEOUT),
+            park_after: Some(defaults::PARK_AFTER),
+            keep_for: defaults::KEEP_FOR,
+            keep_bytes: defaults::KEEP_BYTES,
+        }
+    }
+
+    pub(crate) fn session_dir(&self, id: &str) -> PathBuf {
+        self.data_dir.join("sessions").join(id)
+    }
+}
+
+/// An agent and where its binary is.
+#[derive(Clone)]
+pub struct FoundAgent {
+    /// The agent.
+    pub agent: Arc<dyn Agent>,
+    /// Its binary.
+    pub program: PathBuf,
+}
+
+/// An agent that is being looked for: its binary may have to be asked for its version.
+pub type Finding<'a> = Pin<Box<dyn Future<Output = Result<FoundAgent, SessionError>> + Send + 'a>>;
+
+/// Where agents come from.
+pub trait AgentSource: Send + Sync {
+    /// The agent of this name (any case). Fails with [`SessionError::UnknownAgent`],
+    /// [`SessionError::AgentNotFound`] or [`SessionError::AgentTooOld`].
+    fn find<'a>(&'a self, executor: &'a str) -> Finding<'a>;
+
+    /// An agent for the replay of a log, where no binary is needed.
+    fn known(&self, executor: &str) -> Option<Arc<dyn Agent>>;
+
+    /// The executor for requests that name none.
+    fn default_executor(&self) -> Option<String>;
+}
+
+/// A session of an agent's own history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastSession {
+    /// The agent's id.
+    pub id: String,
+    /// Where it worked.
+    pub project_path: PathBuf,
+    /// Its first prompt.
+    pub first_message: Option<String>,
+}
+
+/// The agents' own histories, as far as sessions need them. Blocking calls.
+pub trait PastSessions: Send + Sync {
+    /// The session of this id.
+    fn find(&self, executor: &str, id: &str) -> Option<PastSession>;
+
+    /// The newest session of a directory.
+    fn newest(&self, executor: &str, project_path: &Path) -> Option<PastSession>;
+
+    /// Removes a session with all that belongs to it.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    fn delete(&self, executor: &str, id: &str) -> Result<(), String>;
+}
+
+/// No history.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoPast;
+
+impl PastSessions for NoPast {
+    fn find(&self, _executor: &str, _id: &str) -> Option<PastSession> {
+        None
+    }
+
+    fn newest(&self, _executor: &str, _project_path: &Path) -> Option<PastSession> {
+        None
+    }
+
+    fn delete(&self, _executor: &str, _id: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What all actors share.
+pub(crate) struct Core {
+    pub(crate) config: SessionsConfig,
+    pub(crate) store: Store,
+    pub(crate) agents: Arc<dyn AgentSource>,
+    pub(crate) past: Arc<dyn PastSessions>,
+    pub(crate) bus: broadcast::Sender<BusEvent>,
+}
+
+impl Core {
+    /// Tells whoever listens.
+    pub(crate) fn tell(&self, event: BusEvent) {
+        // Nobody listens: fine.
+        let _ = self.bus.send(event);
+    }
+}

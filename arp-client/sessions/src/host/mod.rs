@@ -1,0 +1,235 @@
+//! The session host: a small process (`arpc session-host`) that owns one agent process.
+//!
+//! It writes everything that goes to and comes from the agent into the session's raw log, passes input on,
+//! and ends the agent with all its tools. It knows nothing of what the lines mean. `arpc` may crash, restart
+//! or update itself meanwhile: the host goes on, and is found again by the files in the session's directory:
+//!
+//! - `raw.log`, `raw.idx`: the log ([`crate::log`]); the host is its only writer while it lives
+//! - `host.lock`: locked as long as the host lives
+//! - `host.where`: where its socket is ([`crate::ipc`])
+//! - `host.json`: [`HostInfo`]
+//! - `host.err`: what the host itself had to complain about
+
+mod agent;
+mod run;
+
+pub use run::host_main;
+
+use crate::procs::Process;
+use arp_agents::driver::Exit;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// What a host is to start; given on its standard input, because the environment may hold secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostSpec {
+    /// The session's directory.
+    pub dir: PathBuf,
+    /// Our id of the session.
+    pub session_id: String,
+    /// The how-manieth process of the session this is, from 0.
+    pub run: u32,
+    /// The executable.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Environment variables to set.
+    pub env: Vec<(String, String)>,
+    /// Environment variables to take away.
+    pub env_remove: Vec<String>,
+    /// Working directory.
+    pub cwd: PathBuf,
+}
+
+/// The host's one line on standard output.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartReply {
+    /// The agent runs.
+    Started,
+    /// It could not be started; why.
+    Failed(String),
+}
+
+/// Who is who, in `host.json`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct HostInfo {
+    /// The how-manieth process of the session this is.
+    pub run: u32,
+    /// The agent's process.
+    pub agent_pid: u32,
+    /// When that started ([`Process::started`]).
+    pub agent_started: u64,
+}
+
+impl HostInfo {
+    /// The agent's process.
+    #[must_use]
+    pub fn agent(&self) -> Process {
+        Process {
+            pid: self.agent_pid,
+            started: self.agent_started,
+        }
+    }
+}
+
+/// A note of `arpc` in the raw log, written with (before) the input that it explains, or by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mark", rename_all = "snake_case")]
+pub enum Mark {
+    /// The input is the queued message of this id.
+    Message {
+        /// Our id of the message.
+        id: String,
+    },
+    /// The input denies this approval because nobody answered in time.
+    TimedOut {
+        /// The driver's id of the approval.
+        approval: String,
+    },
+    /// The process is going to be ended, for this reason.
+    Stop {
+        /// Why.
+        why: StopReason,
+        /// In words, for [`StopReason::Failed`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
+}
+
+/// Why a process is ended on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Somebody cancelled the session.
+    Cancelled,
+    /// It was idle for long, or `arpc` stops: it can go on later.
+    Parked,
+    /// It cannot go on.
+    Failed,
+}
+
+/// First record of a process in the raw log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunStart {
+    /// The how-manieth process of the session this is.
+    pub run: u32,
+    /// Its number.
+    pub pid: u32,
+}
+
+/// Last record of a process in the raw log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunEnd {
+    /// How it ended.
+    pub exit: Exit,
+    /// Why the host ended it, where it did so by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// From `arpc` to a host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum ToHost {
+    /// Write these to the agent, the mark before them into the log.
+    Input {
+        /// What the input is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<Mark>,
+        /// Lines, without newlines.
+        lines: Vec<String>,
+    },
+    /// End the agent: close its input, then SIGTERM, then SIGKILL, to all its processes.
+    Stop {
+        /// How long it may take after its input was closed.
+        close_ms: u64,
+        /// How long after SIGTERM.
+        term_ms: u64,
+    },
+    /// End processes that the agent's tools left behind and that started in the last so many milliseconds.
+    EndTools {
+        /// How long ago the turn began.
+        since_ms: u64,
+    },
+}
+
+/// From a host to `arpc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum FromHost {
+    /// The log reaches to here now.
+    Tail {
+        /// Newest record.
+        seq: u64,
+        /// Did the process end? Then this is the last frame.
+        ended: bool,
+    },
+}
+
+/// The files of a session's directory.
+#[derive(Debug, Clone)]
+pub struct SessionDir(PathBuf);
+
+impl SessionDir {
+    /// The directory.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self(dir)
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The raw log.
+    #[must_use]
+    pub fn raw_log(&self) -> PathBuf {
+        self.0.join("raw.log")
+    }
+
+    /// The event log.
+    #[must_use]
+    pub fn event_log(&self) -> PathBuf {
+        self.0.join("events.log")
+    }
+
+    /// Where the host's socket is found.
+    #[must_use]
+    pub fn host_socket(&self) -> PathBuf {
+        self.0.join("host")
+    }
+
+    /// Locked as long as a host lives.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("host.lock")
+    }
+
+    /// The host's [`HostInfo`].
+    #[must_use]
+    pub fn info(&self) -> PathBuf {
+        self.0.join("host.json")
+    }
+
+    /// What the host complains about.
+    #[must_use]
+    pub fn host_errors(&self) -> PathBuf {
+        self.0.join("host.err")
+    }
+
+    /// Bytes that the session takes on disk.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let Ok(entries) = std::fs::read_dir(&self.0) else {
+            return 0;
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.metadata().ok())
+            .map(|meta| meta.len())
+            .sum()
+    }
+}

@@ -1,0 +1,471 @@
+//! The host's one loop.
+
+use super::agent::{Agent, Chunk, Next};
+use super::{FromHost, HostInfo, HostSpec, Mark, RunEnd, RunStart, SessionDir, StartReply, ToHost};
+use crate::clock;
+use crate::defaults::{DRAIN, DRAIN_WITH_TOOLS, HOST_LINGER, HOST_ORPHAN, MAX_LINE, MAX_LOG_BYTES};
+use crate::ipc::{self, Frames, Listener};
+use crate::log::{Kind, LogError, LogWriter};
+use arp_agents::driver::Exit;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Flush at the latest when this much waits.
+const FLUSH_AT: usize = 1024 * 1024;
+
+/// Runs a session host to its end: what `arpc session-host` does. Reads a [`HostSpec`] from standard input,
+/// answers with a [`StartReply`] on standard output. Call it before any runtime or thread is made.
+#[must_use]
+pub fn host_main() -> ExitCode {
+    let outcome = start_and_run();
+    if let Err(error) = &outcome {
+        reply(&StartReply::Failed(error.to_string()));
+        // Standard error is `host.err` of the session.
+        eprintln!("{error}");
+    }
+    if outcome.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn start_and_run() -> io::Result<()> {
+    let mut spec = String::new();
+    io::stdin().take(64 * 1024 * 1024).read_to_string(&mut spec)?;
+    let spec: HostSpec = serde_json::from_str(&spec)?;
+    // Out of arpc's terminal session and group: its signals are not ours.
+    #[cfg(unix)]
+    if let Err(error) = rustix::process::setsid() {
+        tracing::debug!(%error, "already leader of a session");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(spec))
+}
+
+fn reply(reply: &StartReply) {
+    if let Ok(line) = serde_json::to_string(reply) {
+        let mut out = io::stdout();
+        // arpc may have died meanwhile; the session lives on for its successor.
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}
+
+async fn run(spec: HostSpec) -> io::Result<()> {
+    let dir = SessionDir::new(spec.dir.clone());
+    let _lock = lock(&dir)?;
+    let log = LogWriter::open(&dir.raw_log(), false).map_err(io::Error::other)?;
+    let listener = Listener::bind(&dir.host_socket())?;
+    let agent = Agent::start(&spec).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot start {}: {error}", spec.program.display()),
+        )
+    })?;
+    let info = HostInfo {
+        run: spec.run,
+        agent_pid: agent.process.pid,
+        agent_started: agent.process.started,
+    };
+    ipc::write_private(&dir.info(), serde_json::to_string(&info)?.as_bytes())?;
+
+    let lines = log.end().line;
+    let (tail, _) = watch::channel(FromHost::Tail {
+        seq: log.end().seq,
+        ended: false,
+    });
+    let mut host = Host {
+        log,
+        lines,
+        out: Splitter::default(),
+        err: Splitter::default(),
+        tail,
+        reason: None,
+    };
+    host.write(
+        Kind::RunStart,
+        &serde_json::to_vec(&RunStart {
+            run: spec.run,
+            pid: agent.process.pid,
+        })?,
+    )?;
+    host.flush()?;
+    reply(&StartReply::Started);
+    host.serve(agent, listener).await
+}
+
+/// The lock that tells others that the host lives.
+fn lock(dir: &SessionDir) -> io::Result<File> {
+    let file = File::create(dir.lock())?;
+    file.try_lock()
+        .map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "another host runs this session"))?;
+    Ok(file)
+}
+
+struct Host {
+    log: LogWriter,
+    /// Lines of standard output so far, over all runs.
+    lines: u64,
+    out: Splitter,
+    err: Splitter,
+    tail: watch::Sender<FromHost>,
+    /// Why the host ended the agent by itself.
+    reason: Option<String>,
+}
+
+/// How far the end of the agent has come.
+enum Stage {
+    Running,
+    /// Its input is closed; SIGTERM is due then.
+    Closed {
+        term_at: Instant,
+        term: Duration,
+    },
+    /// SIGTERM was sent; SIGKILL is due then.
+    Terminated {
+        kill_at: Instant,
+    },
+}
+
+impl Host {
+    async fn serve(mut self, mut agent: Agent, listener: Listener) -> io::Result<()> {
+        let (commands, mut received) = mpsc::channel::<ToHost>(64);
+        let (connected, mut connections) = watch::channel(0_usize);
+        let acceptor = tokio::spawn(accept(listener, commands, self.tail.subscribe(), connected));
+        let mut stage = Stage::Running;
+        let mut lonely_since = Instant::now();
+        let exit = loop {
+            let due = match &stage {
+                Stage::Running if *connections.borrow() == 0 => lonely_since + HOST_ORPHAN,
+                Stage::Running => Instant::now() + Duration::from_secs(3600),
+                Stage::Closed { term_at, .. } => *term_at,
+                Stage::Terminated { kill_at } => *kill_at,
+            };
+            tokio::select! {
+                biased;
+                Some(command) = received.recv() => self.obey(command, &mut agent, &mut stage)?,
+                next = agent.next() => match next {
+                    Next::Output(chunk) => self.take(chunk, &mut agent)?,
+                    Next::Ended(exit) => break exit,
+                },
+                changed = connections.changed() => {
+                    if changed.is_ok() {
+                        lonely_since = Instant::now();
+                    }
+                }
+                () = tokio::time::sleep_until(due) => self.advance(&mut agent, &mut stage, &connections).await,
+            }
+            if self.log.end().offset > MAX_LOG_BYTES && self.reason.is_none() {
+                self.reason = Some("the session printed more than its log may hold, and was ended".into());
+                stage = Stage::Terminated {
+                    kill_at: Instant::now(),
+                };
+            }
+        };
+        self.finish(agent, exit).await?;
+        self.linger(&mut connections).await;
+        acceptor.abort();
+        Ok(())
+    }
+
+    /// A time limit has passed.
+    async fn advance(&mut self, agent: &mut Agent, stage: &mut Stage, connections: &watch::Receiver<usize>) {
+        match stage {
+            Stage::Running if *connections.borrow() == 0 => {
+                self.reason = Some("arpc did not come back, so the agent was ended".into());
+                agent.input = None;
+                *stage = Stage::Terminated {
+                    kill_at: Instant::now() + crate::defaults::CLOSE_GRACE,
+                };
+            }
+            Stage::Running => {}
+            Stage::Closed { term, .. } => {
+                agent.end_gently();
+                *stage = Stage::Terminated {
+                    kill_at: Instant::now() + *term,
+                };
+            }
+            Stage::Terminated { .. } => {
+                agent.end_by_force().await;
+                *stage = Stage::Terminated {
+                    kill_at: Instant::now() + Duration::from_secs(1),
+                };
+            }
+        }
+    }
+
+    fn obey(&mut self, command: ToHost, agent: &mut Agent, stage: &mut Stage) -> io::Result<()> {
+        match command {
+            ToHost::Input { mark, lines } => self.input(mark.as_ref(), &lines, agent)?,
+            ToHost::Stop { close_ms, term_ms } => {
+                agent.input = None;
+                if matches!(stage, Stage::Running) {
+                    let now = Instant::now();
+                    *stage = Stage::Closed {
+                        term_at: now + Duration::from_millis(close_ms),
+                        term: Duration::from_millis(term_ms),
+                    };
+                }
+            }
+            ToHost::EndTools { since_ms } => agent.end_tools(Duration::from_millis(since_ms)),
+        }
+        Ok(())
+    }
+
+    fn input(&mut self, mark: Option<&Mark>, lines: &[String], agent: &mut Agent) -> io::Result<()> {
+        if let Some(mark) = mark {
+            self.write(Kind::Mark, &serde_json::to_vec(mark)?)?;
+        }
+        for line in lines {
+            self.write(Kind::In, line.as_bytes())?;
+        }
+        // First the log, then the agent: what it was told can always be read.
+        self.flush()?;
+        for line in lines {
+            let mut bytes = Vec::with_capacity(line.len() + 1);
+            bytes.extend_from_slice(line.as_bytes());
+            bytes.push(b'\n');
+            if let Some(input) = &agent.input
+                && let Err(mpsc::error::TrySendError::Full(_)) = input.try_send(bytes)
+            {
+                self.reason = Some("the agent does not read its input, and was ended".into());
+                agent.input = None;
+                agent.end_gently();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a chunk, and all that came meanwhile, and flushes once.
+    fn take(&mut self, chunk: Chunk, agent: &mut Agent) -> io::Result<()> {
+        let mut next = Some(chunk);
+        while let Some(chunk) = next {
+            self.chunk(&chunk)?;
+            next = if self.log.pending() < FLUSH_AT {
+                agent.output.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        self.flush()
+    }
+
+    fn chunk(&mut self, chunk: &Chunk) -> io::Result<()> {
+        let (kind, bytes, ends): (Kind, &[u8], bool) = match chunk {
+            Chunk::Out(bytes) => (Kind::Out, bytes, false),
+            Chunk::Err(bytes) => (Kind::Err, bytes, false),
+            Chunk::OutEnd => (Kind::Out, &[], true),
+            Chunk::ErrEnd => (Kind::Err, &[], true),
+        };
+        let mut splitter = std::mem::take(if kind == Kind::Out {
+            &mut self.out
+        } else {
+            &mut self.err
+        });
+        let written = splitter.feed(bytes, ends, |line| {
+            if kind == Kind::Out {
+                self.lines += 1;
+            }
+            self.write(kind, line)
+        });
+        *(if kind == Kind::Out {
+            &mut self.out
+        } else {
+            &mut self.err
+        }) = splitter;
+        written
+    }
+
+    /// The agent is gone: its last words, its tools, the record of its end.
+    async fn finish(&mut self, mut agent: Agent, exit: Exit) -> io::Result<()> {
+        agent.input = None;
+        // A tool that survived may print for ever: then first end it. After that all is read to its end.
+        self.drain(&mut agent, Instant::now() + DRAIN_WITH_TOOLS).await?;
+        if agent.anyone_left() {
+            agent.end_gently();
+            let patience = Instant::now() + crate::defaults::TERM_GRACE;
+            while agent.anyone_left() && Instant::now() < patience {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            agent.end_by_force().await;
+        }
+        self.drain(&mut agent, Instant::now() + Duration::from_secs(600))
+            .await?;
+        for end in [Chunk::OutEnd, Chunk::ErrEnd] {
+            self.chunk(&end)?;
+        }
+        let end = RunEnd {
+            exit,
+            reason: self.reason.take(),
+        };
+        self.write(Kind::RunEnd, &serde_json::to_vec(&end)?)?;
+        self.flush()?;
+        self.tail.send_replace(FromHost::Tail {
+            seq: self.log.end().seq,
+            ended: true,
+        });
+        Ok(())
+    }
+
+    async fn drain(&mut self, agent: &mut Agent, until: Instant) -> io::Result<()> {
+        while let Ok(Some(chunk)) = tokio::time::timeout(DRAIN, agent.output.recv()).await {
+            self.take(chunk, agent)?;
+            if Instant::now() > until {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives arpc time to read the last frame.
+    async fn linger(&self, connections: &mut watch::Receiver<usize>) {
+        let gone = connections.wait_for(|count| *count == 0);
+        let _ = tokio::time::timeout(HOST_LINGER, gone).await;
+    }
+
+    fn write(&mut self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+        self.log
+            .append(kind, self.lines, true, clock::now_ms(), payload)
+            .map_err(disk_error)?;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.log.flush().map_err(disk_error)?;
+        self.tail.send_replace(FromHost::Tail {
+            seq: self.log.end().seq,
+            ended: false,
+        });
+        Ok(())
+    }
+}
+
+fn disk_error(error: LogError) -> io::Error {
+    io::Error::other(error)
+}
+
+/// Takes connections of arpc: commands in, the tail out.
+async fn accept(
+    listener: Listener,
+    commands: mpsc::Sender<ToHost>,
+    tail: watch::Receiver<FromHost>,
+    connected: watch::Sender<usize>,
+) {
+    let mut serving = tokio::task::JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                while serving.try_join_next().is_some() {}
+                let (commands, tail, connected) = (commands.clone(), tail.clone(), connected.clone());
+                connected.send_modify(|count| *count += 1);
+                serving.spawn(async move {
+                    // A broken connection is arpc's business: it comes again.
+                    let _ = serve_connection(Frames::new(stream), commands, tail).await;
+                    connected.send_modify(|count| *count -= 1);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(
+    mut frames: Frames,
+    commands: mpsc::Sender<ToHost>,
+    mut tail: watch::Receiver<FromHost>,
+) -> io::Result<()> {
+    tail.mark_changed();
+    loop {
+        tokio::select! {
+            changed = tail.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                let now = *tail.borrow_and_update();
+                frames.send(&now).await?;
+            }
+            command = frames.receive() => {
+                let Some(command) = command? else { return Ok(()) };
+                if commands.send(command).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Cuts a stream of bytes into lines.
+#[derive(Default)]
+struct Splitter {
+    rest: Vec<u8>,
+}
+
+impl Splitter {
+    fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        ends: bool,
+        mut line: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        while let Some(at) = memchr::memchr(b'\n', bytes) {
+            let (head, tail) = bytes.split_at(at);
+            bytes = &tail[1..];
+            if self.rest.is_empty() {
+                line(strip(head))?;
+            } else {
+                self.rest.extend_from_slice(head);
+                line(strip(&self.rest))?;
+                self.rest.clear();
+                self.rest.shrink_to(64 * 1024);
+            }
+        }
+        self.rest.extend_from_slice(bytes);
+        if self.rest.len() >= MAX_LINE || (ends && !self.rest.is_empty()) {
+            line(&self.rest)?;
+            self.rest = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+/// Takes off the carriage return that Windows programs print.
+fn strip(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(chunks: &[&str]) -> Vec<String> {
+        let mut splitter = Splitter::default();
+        let mut lines = Vec::new();
+        let mut add = |line: &[u8]| {
+            lines.push(String::from_utf8_lossy(line).into_owned());
+            Ok(())
+        };
+        for chunk in chunks {
+            splitter.feed(chunk.as_bytes(), false, &mut add).unwrap();
+        }
+        splitter.feed(b"", true, &mut add).unwrap();
+        lines
+    }
+
+    #[test]
+    fn lines_are_whole_wherever_the_chunks_are_cut() {
+        let text = "one\r\ntwo\n\nthree";
+        for cut in 0..text.len() {
+            let (a, b) = text.split_at(cut);
+            assert_eq!(lines(&[a, b]), ["one", "two", "", "three"], "cut at {cut}");
+        }
+    }
+}

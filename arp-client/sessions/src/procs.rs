@@ -1,0 +1,242 @@
+//! The processes below a process: finding and ending them.
+//!
+//! A group kill is not enough: agents run their tools in sessions and groups of their own. On Linux the tree
+//! is read from `/proc`, and processes that left the tree are found by the session's mark in their
+//! environment; elsewhere on Unix by `ps`; on Windows ending a process is all there is.
+
+use std::collections::{HashMap, HashSet};
+
+/// Environment variable with the session's id that every process of a session inherits.
+pub const SESSION_MARK: &str = "ARP_SESSION_ID";
+
+/// A process, told apart from a later one with the same number by its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in the system's own unit; 0 where that is not known.
+    pub started: u64,
+}
+
+/// What to tell a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Please end (SIGTERM).
+    Gently,
+    /// End (SIGKILL).
+    ByForce,
+}
+
+/// The process of this number, if there is one.
+#[must_use]
+pub fn process(pid: u32) -> Option<Process> {
+    imp::process(pid)
+}
+
+/// Is it still this process, and alive (not a zombie)?
+#[must_use]
+pub fn alive(process: Process) -> bool {
+    imp::process(process.pid).is_some_and(|now| now.started == process.started)
+}
+
+/// All processes below this one, without itself.
+#[must_use]
+pub fn descendants(pid: u32) -> Vec<Process> {
+    let mut children: HashMap<u32, Vec<Process>> = HashMap::new();
+    for (process, parent) in imp::table() {
+        children.entry(parent).or_default().push(process);
+    }
+    let mut found = Vec::new();
+    let mut seen = HashSet::from([pid]);
+    let mut open = vec![pid];
+    while let Some(parent) = open.pop() {
+        for child in children.get(&parent).into_iter().flatten() {
+            if seen.insert(child.pid) {
+                found.push(*child);
+                open.push(child.pid);
+            }
+        }
+    }
+    found
+}
+
+/// All processes that carry this session's [`SESSION_MARK`], wherever they are in the tree.
+#[must_use]
+pub fn marked(session_id: &str) -> Vec<Process> {
+    imp::marked(session_id)
+}
+
+/// Does this process run in another terminal session (setsid) than that one?
+#[must_use]
+pub fn in_other_session(process: Process, than: u32) -> bool {
+    imp::in_other_session(process.pid, than)
+}
+
+/// How long it has run, where that can be known.
+#[must_use]
+pub fn age(process: Process) -> Option<std::time::Duration> {
+    imp::age(process)
+}
+
+/// Tells a process to end. One that is gone is ended.
+pub fn end(process: Process, how: Ending) {
+    if alive(process) {
+        imp::signal(process.pid, how);
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod imp {
+    use super::{Process, SESSION_MARK};
+
+    pub(super) fn process(pid: u32) -> Option<Process> {
+        read(pid).map(|(process, _)| process)
+    }
+
+    pub(super) fn table() -> Vec<(Process, u32)> {
+        pids().filter_map(read).collect()
+    }
+
+    pub(super) fn marked(session_id: &str) -> Vec<Process> {
+        let mark = format!("{SESSION_MARK}={session_id}");
+        pids()
+            .filter(|pid| {
+                // Other users' processes cannot be read, and are not ours.
+                std::fs::read(format!("/proc/{pid}/environ"))
+                    .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|var| var == mark.as_bytes()))
+            })
+            .filter_map(process)
+            .collect()
+    }
+
+    pub(super) fn in_other_session(pid: u32, than: u32) -> bool {
+        let session = |pid: u32| {
+            i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+                .and_then(|pid| rustix::process::getsid(Some(pid)).ok())
+        };
+        matches!((session(pid), session(than)), (Some(one), Some(other)) if one != other)
+    }
+
+    pub(super) fn age(process: Process) -> Option<std::time::Duration> {
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+        let ticks = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
+        let started = f64::from(u32::try_from(process.started / u64::from(ticks)).ok()?);
+        Some(std::time::Duration::from_secs_f64((uptime - started).max(0.0)))
+    }
+
+    pub(super) use super::unix_signal as signal;
+
+    fn pids() -> impl Iterator<Item = u32> {
+        std::fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    }
+
+    /// A process that is not a zombie, and its parent.
+    fn read(pid: u32) -> Option<(Process, u32)> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in brackets may hold anything, brackets and spaces too: count from its last bracket.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let state = *fields.first()?;
+        if state == "Z" || state == "X" {
+            return None;
+        }
+        let parent = fields.get(1)?.parse().ok()?;
+        let started = fields.get(19)?.parse().ok()?;
+        Some((Process { pid, started }, parent))
+    }
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+mod imp {
+    use super::Process;
+
+    pub(super) fn process(pid: u32) -> Option<Process> {
+        let number = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+        rustix::process::test_kill_process(number)
+            .ok()
+            .map(|()| Process { pid, started: 0 })
+    }
+
+    pub(super) fn table() -> Vec<(Process, u32)> {
+        let Ok(output) = std::process::Command::new("ps")
+            .args(["-axo", "pid=,ppid="])
+            .output()
+        else {
+            return Vec::new();
+        };
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| {
+                let mut numbers = line.split_ascii_whitespace();
+                let pid = numbers.next()?.parse().ok()?;
+                Some((Process { pid, started: 0 }, numbers.next()?.parse().ok()?))
+            })
+            .collect()
+    }
+
+    pub(super) fn marked(_session_id: &str) -> Vec<Process> {
+        Vec::new()
+    }
+
+    pub(super) fn in_other_session(_pid: u32, _than: u32) -> bool {
+        false
+    }
+
+    pub(super) fn age(_process: Process) -> Option<std::time::Duration> {
+        None
+    }
+
+    pub(super) use super::unix_signal as signal;
+}
+
+#[cfg(unix)]
+fn unix_signal(pid: u32, how: Ending) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let signal = match how {
+        Ending::Gently => Signal::TERM,
+        Ending::ByForce => Signal::KILL,
+    };
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended since we looked: then there is nothing to do.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+#[cfg(not(unix))]
+mod imp {
+    use super::{Ending, Process};
+
+    pub(super) fn process(_pid: u32) -> Option<Process> {
+        None
+    }
+
+    pub(super) fn table() -> Vec<(Process, u32)> {
+        Vec::new()
+    }
+
+    pub(super) fn marked(_session_id: &str) -> Vec<Process> {
+        Vec::new()
+    }
+
+    pub(super) fn in_other_session(_pid: u32, _than: u32) -> bool {
+        false
+    }
+
+    pub(super) fn age(_process: Process) -> Option<std::time::Duration> {
+        None
+    }
+
+    pub(super) fn signal(pid: u32, how: Ending) {
+        let mut command = std::process::Command::new("taskkill");
+        command.args(["/T", "/PID", &pid.to_string()]);
+        if how == Ending::ByForce {
+            command.arg("/F");
+        }
+        let _ = command.output();
+    }
+}

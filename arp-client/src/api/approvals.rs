@@ -1,0 +1,48 @@
+//! `/api/approvals…`: what waits for a decision.
+
+use super::error::ApiError;
+use super::request::Call;
+use super::wishes::DecisionBody;
+use super::{Answer, State, ok};
+use arp_sessions::error::SessionError;
+use arp_sessions::model::Resolution;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub(super) fn list(state: &Arc<State>, call: &Call) -> Answer {
+    let session = call.query.get("session_id").filter(|id| !id.is_empty());
+    ok(&json!({"type": "approvals", "approvals": state.sessions.approvals(session)}))
+}
+
+pub(super) fn get(state: &Arc<State>, call: &Call) -> Answer {
+    let id = call.param("approval_id");
+    match state
+        .sessions
+        .approvals(None)
+        .into_iter()
+        .find(|view| view.approval.id == id)
+    {
+        Some(approval) => ok(&json!({"type": "approval", "approval": approval})),
+        None => Err(ApiError::from(SessionError::ApprovalNotFound(id.to_owned()))),
+    }
+}
+
+pub(super) async fn decide(state: &Arc<State>, mut call: Call) -> Answer {
+    let body: DecisionBody = call.json().await?;
+    let resolution = state
+        .sessions
+        .decide(call.param("approval_id"), body.understood()?)
+        .await?;
+    ok(&resolved_json(&resolution))
+}
+
+/// The answer to a decision.
+pub(super) fn resolved_json(resolution: &Resolution) -> Value {
+    json!({
+        "type": "approval_resolved",
+        "id": resolution.id,
+        "session_id": resolution.session_id,
+        "outcome": resolution.outcome,
+        "message": resolution.message,
+    })
+}

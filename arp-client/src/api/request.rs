@@ -1,0 +1,233 @@
+//! What clients send: path, query and body, in snake_case or camelCase.
+
+use super::error::ApiError;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode, request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Largest body of a request.
+pub(crate) const MAX_BODY: usize = 8 * 1024 * 1024;
+/// A body has to arrive within this.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request on its way to its handler.
+pub(crate) struct Call {
+    pub(crate) head: request::Parts,
+    /// Path parameters, decoded.
+    pub(crate) params: Vec<(&'static str, String)>,
+    pub(crate) query: Query,
+    pub(crate) body: Incoming,
+}
+
+impl Call {
+    /// A path parameter that the route has.
+    pub(crate) fn param(&self, name: &str) -> &str {
+        self.params
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// The body as this type. No body is an empty object.
+    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        let value = self.json_object().await?;
+        serde_json::from_value(Value::Object(value))
+            .map_err(|error| ApiError::bad_request(format!("the request's JSON does not fit: {error}")))
+    }
+
+    /// The body as an object with its names in snake_case.
+    async fn json_object(&mut self) -> Result<Map<String, Value>, ApiError> {
+        let kind = self
+            .head
+            .headers
+            .get(CONTENT_TYPE)
+            .map(|value| value.as_bytes().to_ascii_lowercase());
+        let json = kind.as_ref().is_some_and(|kind| {
+            let end = kind.iter().position(|byte| *byte == b';').unwrap_or(kind.len());
+            kind[..end].trim_ascii() == b"application/json"
+        });
+        if !json && (kind.is_some() || !self.body.is_end_stream()) {
+            return Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "json_required",
+                "send the body as JSON, with the header Content-Type: application/json",
+            ));
+        }
+        let bytes = self.bytes().await?;
+        if bytes.is_empty() {
+            return Ok(Map::new());
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(object)) => snake_object(object),
+            Ok(_) => Err(ApiError::bad_request("the request's JSON must be an object")),
+            Err(error) => Err(ApiError::bad_request(format!(
+                "the request's body is not JSON: {error}"
+            ))),
+        }
+    }
+
+    async fn bytes(&mut self) -> Result<Bytes, ApiError> {
+        let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(&mut self.body, MAX_BODY).collect()).await;
+        match read {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                format!("the body has more than {MAX_BODY} bytes"),
+            )),
+            Ok(Err(_)) => Err(ApiError::bad_request("the body ended early")),
+            Err(_) => Err(ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "bad_request",
+                "the body did not arrive in time",
+            )),
+        }
+    }
+
+    /// Does the client want a stream of events?
+    pub(crate) fn accepts_sse(&self) -> bool {
+        self.head
+            .headers
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.to_ascii_lowercase().contains("text/event-stream"))
+    }
+
+    /// A header as text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head.headers, name)
+    }
+}
+
+/// A header as text.
+pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The query of a request, its names in snake_case.
+#[derive(Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(query: Option<&str>) -> Self {
+        let pairs = query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty());
+        Self(
+            pairs
+                .map(|pair| {
+                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (snake_case(&decode(name)), decode(value))
+                })
+                .collect(),
+        )
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A value of a type, if it is given and not empty.
+    pub(crate) fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
+        match self.get(name).filter(|value| !value.is_empty()) {
+            None => Ok(None),
+            Some(value) => value
+                .parse()
+                .map(Some)
+                .map_err(|_| ApiError::bad_query(format!("\"{name}\" cannot be {}", short(value)))),
+        }
+    }
+
+    /// A number within limits: above the limit counts as the limit.
+    pub(crate) fn limit(&self, name: &str, default: usize, most: usize) -> Result<usize, ApiError> {
+        Ok(self
+            .parsed::<u64>(name)?
+            .map_or(default, |value| usize::try_from(value).unwrap_or(most).min(most)))
+    }
+
+    /// A switch: `true`, `1`, or given without a value.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
+            Some(value) => Err(ApiError::bad_query(format!(
+                "\"{name}\" is true or false, not {}",
+                short(value)
+            ))),
+        }
+    }
+}
+
+fn short(value: &str) -> String {
+    format!("\"{}\"", value.chars().take(50).collect::<String>())
+}
+
+/// Decodes `%41` and `+`.
+fn decode(text: &str) -> String {
+    let text = text.replace('+', " ");
+    percent_decode_str(&text).decode_utf8_lossy().into_owned()
+}
+
+/// `projectPath` as `project_path`.
+pub(crate) fn snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    for character in name.chars() {
+        if character.is_ascii_uppercase() {
+            if !snake.is_empty() {
+                snake.push('_');
+            }
+            snake.push(character.to_ascii_lowercase());
+        } else {
+            snake.push(character);
+        }
+    }
+    snake
+}
+
+/// The same object with its own names (not those of values in it) in snake_case. Nulls count as not given.
+pub(crate) fn snake_object(object: Map<String, Value>) -> Result<Map<String, Value>, ApiError> {
+    let mut snake = Map::new();
+    for (name, value) in object.into_iter().filter(|(_, value)| !value.is_null()) {
+        let name = snake_case(&name);
+        if snake.insert(name.clone(), value).is_some() {
+            return Err(ApiError::bad_request(format!("\"{name}\" is given twice")));
+        }
+    }
+    Ok(snake)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_be_in_camel_case() {
+        assert_eq!(snake_case("projectPath"), "project_path");
+        assert_eq!(snake_case("project_path"), "project_path");
+        assert_eq!(
+            Query::parse(Some("projectPath=%2Fa+b&x")).get("project_path"),
+            Some("/a b")
+        );
+    }
+
+    #[test]
+    fn switches_and_numbers_are_checked() {
+        let query = Query::parse(Some("a=1&b=maybe&c&d=-3&e=9999999999999999999999"));
+        assert!(query.flag("a").unwrap() && query.flag("c").unwrap() && !query.flag("z").unwrap());
+        assert!(query.flag("b").is_err());
+        assert!(query.limit("d", 1, 10).is_err() && query.limit("e", 1, 10).is_err());
+        assert_eq!(query.limit("a", 5, 10).unwrap(), 1);
+    }
+}

@@ -1,0 +1,386 @@
+//! WebSockets: a session's feed out, messages, interrupts and decisions in.
+
+use super::approvals::resolved_json;
+use super::body::{self, Body};
+use super::error::ApiError;
+use super::events::Named;
+use super::feed::{self, Item, Until};
+use super::guard::wants_upgrade;
+use super::request::Call;
+use super::sessions::accepted_json;
+use super::wishes::{self, ChangeBody, DecisionBody, InterruptBody, MessageBody, frame_as};
+use super::{Answer, State, sse};
+use arp_sessions::clock::rfc3339;
+use arp_sessions::read::Sequence;
+use futures_util::{SinkExt, StreamExt};
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{Request, Response, StatusCode};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use serde_json::{Map, Value, json};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
+
+/// Largest frame of a client.
+const MAX_FRAME: usize = 8 * 1024 * 1024;
+/// After the end of its session a socket stays open this long for a message that resumes it.
+const STAY: Duration = Duration::from_secs(60);
+/// Answers that wait for a slow reader.
+const REPLIES: usize = 16;
+
+pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Answers 101, and runs the socket.
+pub(super) fn upgrade<F>(call: Call, run: impl FnOnce(Socket) -> F + Send + 'static) -> Answer
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let key = call
+        .head
+        .headers
+        .get(SEC_WEBSOCKET_KEY)
+        .filter(|_| wants_upgrade(&call.head));
+    let Some(key) = key else {
+        return Err(ApiError::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "upgrade_required",
+            "this path is a WebSocket; connect with a WebSocket client",
+        ));
+    };
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    let upgraded = hyper::upgrade::on(Request::from_parts(call.head, call.body));
+    tokio::spawn(async move {
+        match upgraded.await {
+            Ok(upgraded) => {
+                let config = WebSocketConfig::default()
+                    .max_message_size(Some(MAX_FRAME))
+                    .max_frame_size(Some(MAX_FRAME));
+                let socket =
+                    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config))
+                        .await;
+                run(socket).await;
+            }
+            Err(error) => tracing::debug!(%error, "a WebSocket did not come about"),
+        }
+    });
+    let mut response: Response<Body> = Response::new(body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+/// `GET /api/sessions/{id}/ws`.
+pub(super) fn session(state: &Arc<State>, call: Call) -> Answer {
+    let view = state.sessions.get(call.param("id"))?;
+    let sequence = match call.query.get("format") {
+        // Over a WebSocket events are what is meant.
+        None | Some("") => Sequence::Events,
+        Some(_) => wishes::sequence(&call)?,
+    };
+    let wish = wishes::stream(&call, sequence, &view, 1, Until::Removed)?;
+    let wish = feed::Wish {
+        until: Until::Removed,
+        ..wish
+    };
+    let items = feed::start(state.sessions.follow(&view.id)?, wish);
+    let state = Arc::clone(state);
+    let id = view.id.clone();
+    upgrade(call, move |socket| {
+        Conversation { state, id, sequence }.run(socket, items)
+    })
+}
+
+struct Conversation {
+    state: Arc<State>,
+    id: String,
+    sequence: Sequence,
+}
+
+/// Why a conversation ends.
+enum Over {
+    /// The other side is gone.
+    Gone,
+    /// We close it.
+    Close,
+}
+
+impl From<WsError> for Over {
+    fn from(_: WsError) -> Self {
+        Self::Gone
+    }
+}
+
+impl Conversation {
+    async fn run(self, mut socket: Socket, mut items: mpsc::Receiver<Item>) {
+        let (replies, mut answered) = mpsc::channel::<Value>(REPLIES);
+        // Requests of one client are carried out one after the other, and do not hold up its feed.
+        let (requests, asked) = mpsc::channel::<Map<String, Value>>(REPLIES);
+        let conversation = Arc::new(self);
+        let worker = tokio::spawn(Arc::clone(&conversation).work(asked, replies));
+        let mut leave_at = None;
+        let mut ping = tokio::time::interval(sse::PING_EVERY);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ping.tick().await;
+        loop {
+            let leave = async {
+                match leave_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let step = tokio::select! {
+                item = items.recv() => match item {
+                    Some(item) => conversation.item(&mut socket, item, &mut leave_at).await,
+                    None => Err(Over::Close),
+                },
+                Some(reply) = answered.recv() => send(&mut socket, &reply).await,
+                message = socket.next() => conversation.message(&mut socket, message, &requests).await,
+                _ = ping.tick() => socket.send(Message::Ping(bytes::Bytes::new())).await.map_err(Over::from),
+                () = leave => Err(Over::Close),
+                () = conversation.state.stop.cancelled() => Err(Over::Close),
+            };
+            match step {
+                Ok(()) => {}
+                Err(Over::Gone) => break,
+                Err(Over::Close) => {
+                    close(&mut socket).await;
+                    break;
+                }
+            }
+        }
+        worker.abort();
+    }
+
+    async fn item(
+        &self,
+        socket: &mut Socket,
+        item: Item,
+        leave_at: &mut Option<tokio::time::Instant>,
+    ) -> Result<(), Over> {
+        match item {
+            Item::Session(view) => {
+                if view.status.is_live() {
+                    *leave_at = None;
+                }
+                send(socket, &json!({"type": "session", "session": view})).await
+            }
+            Item::Entries(entries) => {
+                for entry in entries {
+                    let text = match self.sequence {
+                        Sequence::Events => {
+                            format!("{{\"type\":\"event\",\"event\":{}}}", entry.event_json())
+                        }
+                        Sequence::Lines => {
+                            let at = rfc3339(entry.time_ms);
+                            json!({"type": "line", "line": entry.number, "at": at, "data": entry.text})
+                                .to_string()
+                        }
+                    };
+                    socket.feed(Message::Text(text.into())).await?;
+                }
+                Ok(socket.flush().await?)
+            }
+            Item::Approval(event) => {
+                let event: Value = serde_json::from_str(&event).unwrap_or_default();
+                let frame = if event["type"] == "approval" {
+                    json!({"type": "approval", "approval": event})
+                } else {
+                    event
+                };
+                send(socket, &frame).await
+            }
+            Item::CaughtUp(seq) => send(socket, &json!({"type": "caught_up", "seq": seq})).await,
+            Item::Completion(completion) => {
+                *leave_at = Some(tokio::time::Instant::now() + STAY);
+                send(socket, &completion).await
+            }
+            Item::Removed => {
+                send(socket, &json!({"type": "removed"})).await?;
+                Err(Over::Close)
+            }
+            Item::Failed(error) => {
+                tracing::error!(%error, "a feed ends early");
+                Err(Over::Close)
+            }
+        }
+    }
+
+    async fn message(
+        &self,
+        socket: &mut Socket,
+        message: Option<Result<Message, WsError>>,
+        requests: &mpsc::Sender<Map<String, Value>>,
+    ) -> Result<(), Over> {
+        let text = match message {
+            None | Some(Err(_)) | Some(Ok(Message::Close(_))) => return Err(Over::Gone),
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Binary(_))) => {
+                return send(socket, &bad_frame(None, "frames are JSON in text, not binary")).await;
+            }
+            Some(Ok(_)) => return Ok(()),
+        };
+        let Ok(Value::Object(frame)) = serde_json::from_str(&text) else {
+            return send(
+                socket,
+                &bad_frame(None, "a frame is a JSON object with a \"type\""),
+            )
+            .await;
+        };
+        if frame.get("type").and_then(Value::as_str) == Some("ping") {
+            return send(socket, &json!({"type": "pong"})).await;
+        }
+        let id = frame.get("id").cloned();
+        match requests.try_send(frame) {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let why = "too many requests at once; wait for the replies";
+                send(
+                    socket,
+                    &refusal(
+                        id,
+                        &ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", why),
+                    ),
+                )
+                .await
+            }
+        }
+    }
+
+    async fn work(
+        self: Arc<Self>,
+        mut asked: mpsc::Receiver<Map<String, Value>>,
+        replies: mpsc::Sender<Value>,
+    ) {
+        while let Some(mut frame) = asked.recv().await {
+            let id = frame.remove("id");
+            let reply = match self.carry_out(frame).await {
+                Ok(result) => with_id(json!({"type": "reply", "ok": true, "result": result}), id),
+                Err(error) => refusal(id, &error),
+            };
+            if replies.send(reply).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn carry_out(&self, mut frame: Map<String, Value>) -> Result<Value, ApiError> {
+        let (sessions, id) = (&self.state.sessions, &self.id);
+        let kind = frame.remove("type");
+        match kind.as_ref().and_then(Value::as_str).unwrap_or_default() {
+            "message" => {
+                let body: MessageBody = frame_as(frame)?;
+                let interrupt = body.interrupt;
+                let (text, client_id) = body.parts()?;
+                let accepted = sessions.message(id, text, client_id, interrupt).await?;
+                Ok(accepted_json(id, &accepted))
+            }
+            "unqueue" => {
+                let message = frame.get("message_id").or_else(|| frame.get("messageId"));
+                let message = message.and_then(Value::as_str).unwrap_or_default();
+                sessions.unqueue(id, message).await?;
+                Ok(json!({"type": "message_removed", "session_id": id, "message_id": message}))
+            }
+            "interrupt" => {
+                let body: InterruptBody = frame_as(frame)?;
+                let was_running = sessions.interrupt(id, body.clear_queue).await?;
+                Ok(json!({"type": "session_interrupted", "session_id": id, "was_running": was_running}))
+            }
+            "decide" => {
+                let approval = frame.remove("approval_id").or_else(|| frame.remove("approvalId"));
+                let body: DecisionBody = frame_as(frame)?;
+                let approval = approval.as_ref().and_then(Value::as_str).unwrap_or_default();
+                Ok(resolved_json(
+                    &sessions.decide(approval, body.understood()?).await?,
+                ))
+            }
+            "set" => {
+                let body: ChangeBody = frame_as(frame)?;
+                let session = sessions.set(id, body.understood()?).await?;
+                Ok(json!({"type": "session", "session_id": id, "session": session}))
+            }
+            "cancel" => {
+                let session = sessions.cancel(id).await?;
+                Ok(json!({"type": "session_cancelled", "session_id": id, "session": session}))
+            }
+            other => Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "bad_frame",
+                format!("there is no frame of type {other:?}; docs/api.md lists them"),
+            )),
+        }
+    }
+}
+
+/// `GET /api/events/ws`: events out, nothing but pings in.
+pub(super) async fn inbox(mut socket: Socket, mut events: mpsc::Receiver<Named>, stop: CancellationToken) {
+    let mut ping = tokio::time::interval(sse::PING_EVERY);
+    ping.tick().await;
+    loop {
+        let step = tokio::select! {
+            event = events.recv() => match event {
+                Some((_, event)) => send(&mut socket, &event).await,
+                None => Err(Over::Close),
+            },
+            message = socket.next() => match message {
+                None | Some(Err(_)) | Some(Ok(Message::Close(_))) => Err(Over::Gone),
+                Some(Ok(Message::Text(text))) => match serde_json::from_str::<Value>(&text) {
+                    Ok(frame) if frame["type"] == "ping" => send(&mut socket, &json!({"type": "pong"})).await,
+                    _ => send(&mut socket, &bad_frame(None, "this socket takes only pings")).await,
+                },
+                Some(Ok(_)) => Ok(()),
+            },
+            _ = ping.tick() => socket.send(Message::Ping(bytes::Bytes::new())).await.map_err(Over::from),
+            () = stop.cancelled() => Err(Over::Close),
+        };
+        match step {
+            Ok(()) => {}
+            Err(Over::Gone) => return,
+            Err(Over::Close) => return close(&mut socket).await,
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, frame: &Value) -> Result<(), Over> {
+    Ok(socket
+        .send(Message::Text(Utf8Bytes::from(frame.to_string())))
+        .await?)
+}
+
+async fn close(socket: &mut Socket) {
+    let frame = CloseFrame {
+        code: CloseCode::Normal,
+        reason: Utf8Bytes::from_static(""),
+    };
+    // The other side may be gone already.
+    let _ = tokio::time::timeout(Duration::from_secs(2), socket.close(Some(frame))).await;
+}
+
+fn with_id(mut frame: Value, id: Option<Value>) -> Value {
+    if let Some(id) = id {
+        frame["id"] = id;
+    }
+    frame
+}
+
+fn refusal(id: Option<Value>, error: &ApiError) -> Value {
+    let frame = json!({
+        "type": "reply", "ok": false, "status": error.status.as_u16(), "code": error.code, "message": error.message,
+    });
+    with_id(frame, id)
+}
+
+fn bad_frame(id: Option<Value>, why: &str) -> Value {
+    refusal(id, &ApiError::new(StatusCode::BAD_REQUEST, "bad_frame", why))
+}

@@ -1,0 +1,79 @@
+//! Subcommands: what `arpc` does besides running as a daemon. Those that need the daemon talk to it over its
+//! local socket, which only this user can open.
+
+mod client;
+mod mcp;
+mod render;
+mod sessions;
+
+use clap::Subcommand;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What `arpc` does besides running as a daemon.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List, start, follow and answer the sessions of the running arpc.
+    Sessions {
+        /// What to do.
+        #[command(subcommand)]
+        action: sessions::Action,
+    },
+    /// Serve MCP on standard input and output for an agent (needs a running arpc with --enable-mcp).
+    Mcp(mcp::Options),
+    /// Own one agent process (started by arpc itself).
+    #[command(hide = true)]
+    SessionHost,
+}
+
+impl Command {
+    /// Carries it out. Call it before any runtime or thread is made. `data_dir` is that of the daemon.
+    #[must_use]
+    pub fn run(self, data_dir: &Path) -> ExitCode {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let done = match self {
+            Self::SessionHost => return arp_sessions::host::host_main(),
+            Self::Sessions { action } => runtime()
+                .map_err(Failure::from)
+                .and_then(|runtime| runtime.block_on(sessions::run(action, data_dir))),
+            Self::Mcp(options) => runtime()
+                .map_err(Failure::from)
+                .and_then(|runtime| runtime.block_on(mcp::run(&options, data_dir))),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure(why)) => {
+                eprintln!("arpc: {why}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Why a subcommand failed, in words.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) String);
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<hyper::Error> for Failure {
+    fn from(error: hyper::Error) -> Self {
+        Self(format!("arpc broke off: {error}"))
+    }
+}
+
+impl From<http::Error> for Failure {
+    fn from(error: http::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self(format!("arpc answered what cannot be read: {error}"))
+    }
+}

@@ -1,0 +1,210 @@
+//! A machine that runs commands is protected: token, host, origin, content type, edge key, limits.
+
+mod support;
+
+use reqwest::{Method, StatusCode, header};
+use serde_json::json;
+use support::{Edge, TOKEN, answer};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_the_token_is_taken_and_nothing_passes_without() {
+    let edge = Edge::start().await;
+    let get = |path: &str| edge.client.get(edge.url(path));
+    for path in [
+        "/api/info",
+        "/",
+        "/proxy/80/",
+        "/api/sessions?token=wrong",
+        "/t/wrong/api/info",
+    ] {
+        let (status, refused) = answer(get(path)).await;
+        assert_eq!(
+            (status, &refused["code"]),
+            (StatusCode::UNAUTHORIZED, &json!("token_required")),
+            "{path}"
+        );
+    }
+    assert_eq!(
+        answer(get(&format!("/api/health?token={TOKEN}"))).await.0,
+        StatusCode::OK
+    );
+    assert_eq!(
+        answer(get(&format!("/t/{TOKEN}/api/health"))).await.0,
+        StatusCode::OK
+    );
+    assert_eq!(
+        answer(get("/api/health").header("x-arp-token", TOKEN)).await.0,
+        StatusCode::OK
+    );
+    let cookie = format!("other=1; arp_token={TOKEN}");
+    assert_eq!(
+        answer(get("/api/health").header("cookie", cookie)).await.0,
+        StatusCode::OK
+    );
+    let page = get(&format!("/?token={TOKEN}"))
+        .header("accept", "text/html")
+        .send()
+        .await
+        .unwrap();
+    assert!(
+        page.headers()["set-cookie"]
+            .to_str()
+            .unwrap()
+            .contains("HttpOnly; SameSite=Lax")
+    );
+    assert_eq!(
+        page.headers()["content-type"].to_str().unwrap().split(';').next(),
+        Some("text/html")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_host_name_is_refused() {
+    let edge = Edge::start().await;
+    let (status, refused) = answer(
+        edge.request(Method::GET, "/api/info")
+            .header("host", "evil.example"),
+    )
+    .await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::FORBIDDEN, &json!("host_not_allowed"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_sites_change_nothing_and_are_told_nothing() {
+    let edge = Edge::start_with(&["--allowed-origins=https://good.example"]).await;
+    let body = json!({"prompt": "say x", "project_path": edge.project()});
+    let post = |origin: &str| {
+        edge.request(Method::POST, "/api/sessions")
+            .json(&body)
+            .header("origin", origin)
+    };
+    let (status, refused) = answer(post("https://evil.example")).await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::FORBIDDEN, &json!("origin_not_allowed"))
+    );
+    assert_eq!(answer(post("null")).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(answer(post("https://good.example")).await.0, StatusCode::CREATED);
+    assert_eq!(answer(post(&edge.base)).await.0, StatusCode::CREATED);
+
+    let get = |origin: &str| {
+        edge.request(Method::GET, "/api/info")
+            .header("origin", origin)
+            .send()
+    };
+    let evil = get("https://evil.example").await.unwrap();
+    assert!(!evil.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+    let good = get("https://good.example").await.unwrap();
+    assert_eq!(
+        good.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN],
+        "https://good.example"
+    );
+    let preflight = edge
+        .client
+        .request(Method::OPTIONS, edge.url("/api/sessions"))
+        .header("origin", "https://good.example")
+        .header("access-control-request-method", "POST")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(preflight.status(), StatusCode::NO_CONTENT);
+    assert!(
+        preflight.headers()[header::ACCESS_CONTROL_ALLOW_METHODS]
+            .to_str()
+            .unwrap()
+            .contains("POST")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_json_changes_anything() {
+    let edge = Edge::start().await;
+    let body = format!(r#"{{"prompt":"say x","project_path":{:?}}}"#, edge.project());
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+    ] {
+        let post = edge
+            .request(Method::POST, "/api/sessions")
+            .header("content-type", kind)
+            .body(body.clone());
+        let (status, refused) = answer(post).await;
+        assert_eq!(
+            (status, &refused["code"]),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, &json!("json_required"))
+        );
+    }
+    let (status, _) = answer(edge.request(Method::POST, "/api/sessions").body(body)).await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(edge.get("/api/sessions").await.1["total"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_beyond_the_limit_is_refused() {
+    let edge = Edge::start().await;
+    let body = json!({"prompt": "x".repeat(9 * 1024 * 1024)});
+    let (status, refused) = edge.post("/api/sessions", body).await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::PAYLOAD_TOO_LARGE, &json!("body_too_large"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_edge_key_is_asked_for_where_there_is_one() {
+    const KEY: &str = "a-key-of-some-length";
+    let edge = Edge::start_with(&["--edge-key", KEY]).await;
+    let (status, refused) = edge.get("/api/sessions").await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::UNAUTHORIZED, &json!("edge_key_required"))
+    );
+    assert_eq!(edge.get("/api/health").await.0, StatusCode::OK);
+    assert_eq!(
+        edge.post("/api/login", json!({"edge_key": "wrong"})).await.0,
+        StatusCode::UNAUTHORIZED
+    );
+    let bearer = edge.request(Method::GET, "/api/sessions").bearer_auth(KEY);
+    assert_eq!(answer(bearer).await.0, StatusCode::OK);
+    let login = edge
+        .request(Method::POST, "/api/login")
+        .json(&json!({"edgeKey": KEY}))
+        .send()
+        .await
+        .unwrap();
+    let cookie = login.headers()["set-cookie"]
+        .to_str()
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let with_cookie = edge
+        .request(Method::GET, "/api/sessions")
+        .header("cookie", cookie);
+    assert_eq!(answer(with_cookie).await.0, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_paths_and_methods_say_so() {
+    let edge = Edge::start().await;
+    assert_eq!(edge.get("/api/nothing").await.1["code"], "not_found");
+    assert_eq!(
+        edge.get("/api/sessions/none").await.1["code"],
+        "session_not_found"
+    );
+    let put = edge.request(Method::PUT, "/api/sessions").send().await.unwrap();
+    assert_eq!(put.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(put.headers()["allow"], "GET, HEAD, POST, OPTIONS");
+    let head = edge.request(Method::HEAD, "/api/health").send().await.unwrap();
+    assert_eq!(
+        (head.status(), head.text().await.unwrap().len()),
+        (StatusCode::OK, 0)
+    );
+    assert_eq!(edge.get("/api/fs").await.1["code"], "fs_disabled");
+    assert_eq!(edge.get("/proxy/1/").await.1["code"], "port_not_allowed");
+}

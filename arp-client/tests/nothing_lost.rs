@@ -1,0 +1,235 @@
+//! Nothing is lost, whatever is cut or killed.
+
+mod support;
+
+use serde_json::json;
+use std::time::{Duration, Instant};
+use support::{Edge, Sse, SseReader, alive};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_cut_a_hundred_times_gives_the_same_sequence_as_an_uncut_one() {
+    let edge = Edge::start().await;
+    let id = edge.session("ticks 1500 1").await;
+    let path = format!("/api/sessions/{id}?until=turn");
+    let uncut = tokio::spawn({
+        let mut reader = SseReader::open(&edge, &path, None).await;
+        async move { reader.rest().await }
+    });
+
+    // Cut after so many bytes of the body, wherever that is: in the middle of a line, of an id, of an event.
+    let mut seen: Vec<Sse> = Vec::new();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut cuts = 0;
+    loop {
+        let last = seen.iter().rev().find_map(|event| event.id);
+        let mut reader = SseReader::open(&edge, &path, last).await;
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let most = usize::try_from(random % 6000).unwrap();
+        while cuts >= 100 || reader.read < most {
+            let Some(event) = reader.next().await else { break };
+            if event.name.is_none() {
+                seen.push(event);
+            }
+        }
+        if seen.last().is_some_and(|event| event.id.is_none()) {
+            break;
+        }
+        cuts += 1;
+    }
+
+    let uncut = uncut.await.unwrap();
+    assert!(cuts >= 100, "only {cuts} cuts");
+    assert_eq!(seen.len(), uncut.len());
+    assert!(seen == uncut, "the sequences differ");
+    let ids: Vec<u64> = seen.iter().filter_map(|event| event.id).collect();
+    assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>());
+    assert_eq!(seen.last().unwrap().json()["type"], "completion");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_arpc_finds_its_sessions_running_and_its_approvals_waiting() {
+    let mut edge = Edge::start().await;
+    let running = edge.session("ticks 400 5").await;
+    let asking = edge.session("ask touch x").await;
+    let asked = edge.until_asked(&asking).await;
+    edge.say(&asking, "say after").await;
+    edge.until(&running, "some ticks", |view| {
+        view["total_lines"].as_u64() > Some(20)
+    })
+    .await;
+
+    edge.kill_and_restart();
+
+    let again = edge.until_asked(&asking).await;
+    assert_eq!(again, asked, "the same approval waits");
+    assert_eq!(edge.view(&asking).await["queue"][0]["text"], "say after");
+    edge.post(
+        &format!("/api/approvals/{}", asked["id"].as_str().unwrap()),
+        json!({"decision": "deny", "message": "no"}),
+    )
+    .await;
+    let view = edge.until_status(&asking, "idle").await;
+    assert_eq!(
+        (view["turns"].as_u64(), &view["activity"]),
+        (Some(2), &json!("after"))
+    );
+
+    edge.until_status(&running, "idle").await;
+    for id in [&running, &asking] {
+        let events = edge.events(id).await;
+        let seqs: Vec<u64> = events
+            .iter()
+            .map(|event| event["seq"].as_u64().unwrap())
+            .collect();
+        assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    }
+    let ticks: Vec<String> = edge
+        .events(&running)
+        .await
+        .iter()
+        .filter(|event| event["type"] == "text")
+        .map(|event| event["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        ticks,
+        (0..400).map(|tick| format!("tick {tick}")).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_kills_in_one_turn_lose_and_repeat_nothing() {
+    let mut edge = Edge::start().await;
+    let id = edge.session("ticks 2000 2").await;
+    for kill in 1..=20 {
+        edge.until(&id, "progress", |view| {
+            view["total_lines"].as_u64() > Some(kill * 20)
+        })
+        .await;
+        edge.kill_and_restart();
+    }
+    edge.until_status(&id, "idle").await;
+    let events = edge.events(&id).await;
+    let seqs: Vec<u64> = events
+        .iter()
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    let ticks = events.iter().filter(|event| event["type"] == "text").count();
+    assert_eq!(ticks, 2000);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| event["type"] == "user_message")
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_host_leaves_a_failed_session_with_all_that_was_printed_and_no_process() {
+    let edge = Edge::start().await;
+    let file = edge.root.path().join("orphan");
+    let id = edge.session(&format!("orphan {}", file.display())).await;
+    let idle = edge.until_status(&id, "idle").await;
+    edge.say(&id, "hold").await;
+    let lines = idle["total_lines"].as_u64();
+    let before = edge
+        .until(&id, "the second turn", |view| {
+            view["total_lines"].as_u64() > lines
+        })
+        .await;
+    let orphan = edge.until_file(&file).await;
+    assert!(alive(&orphan));
+
+    kill_host_of(&edge, &id);
+
+    let failed = edge.until_status(&id, "failed").await;
+    assert!(
+        failed["error"]
+            .as_str()
+            .unwrap()
+            .contains("host process was killed"),
+        "{failed}"
+    );
+    assert!(failed["total_lines"].as_u64() >= before["total_lines"].as_u64());
+    assert!(!alive(&orphan), "a tool of the killed session lives on");
+    let events = edge.events(&id).await;
+    assert_eq!(events.last().unwrap()["type"], "status");
+
+    // And it can go on.
+    edge.say(&id, "say back").await;
+    let view = edge.until_status(&id, "idle").await;
+    assert_eq!(view["activity"], "back");
+}
+
+/// SIGKILL for the process above the agent.
+fn kill_host_of(edge: &Edge, id: &str) {
+    let info = edge.root.path().join("data/sessions").join(id).join("host.json");
+    let info: serde_json::Value = serde_json::from_slice(&std::fs::read(info).unwrap()).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", info["agent_pid"])).unwrap();
+    let parent = status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:"))
+        .unwrap()
+        .trim()
+        .to_owned();
+    std::process::Command::new("kill")
+        .args(["-9", &parent])
+        .status()
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_megabytes_and_a_reader_that_stops_leave_the_memory_flat() {
+    const LINES: u64 = 20_000;
+    let edge = Edge::start().await;
+    let id = edge.session("say hi").await;
+    edge.until_status(&id, "idle").await;
+    // A reader that takes one event and then nothing more.
+    let mut stalled = SseReader::open(&edge, &format!("/api/sessions/{id}?format=events"), None).await;
+    stalled.next().await.unwrap();
+    let before = edge.memory();
+
+    let started = Instant::now();
+    edge.say(&id, &format!("burst {LINES} 10000")).await;
+    let mut most = before;
+    loop {
+        most = most.max(edge.memory());
+        let view = edge.view(&id).await;
+        if view["status"] == "idle" && view["turns"] == 2 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "{view:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let took = started.elapsed();
+    let grown = most.saturating_sub(before) / (1024 * 1024);
+    println!(
+        "200 MB in {took:?}; memory {} MiB before, at most {} MiB",
+        before >> 20,
+        most >> 20
+    );
+    assert!(grown < 48, "memory grew by {grown} MiB");
+
+    // The reader that stopped gets everything once it reads on.
+    let mut texts = 0;
+    loop {
+        let event = stalled.next().await.expect("the stream goes on");
+        if event.id.is_some() && event.data.contains("\"type\":\"text\"") {
+            texts += 1;
+        }
+        if event.data.contains("\"turn_end\"") && texts > 1 {
+            break;
+        }
+    }
+    assert_eq!(texts, LINES + 1);
+    // A page from the middle comes at once.
+    let started = Instant::now();
+    let (_, page) = edge
+        .get(&format!("/api/sessions/{id}?from_line=15000&limit=3"))
+        .await;
+    assert_eq!(page["lines"][0]["line"], 15_000);
+    println!("a page from the middle took {:?}", started.elapsed());
+}

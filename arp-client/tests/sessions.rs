@@ -1,0 +1,407 @@
+//! What a session does over its life: started, asked, interrupted, parked, resumed, ended.
+
+mod support;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use support::{Edge, SseReader, answer};
+
+async fn decide(edge: &Edge, approval: &Value, decision: Value) -> (StatusCode, Value) {
+    edge.post(
+        &format!("/api/approvals/{}", approval["id"].as_str().unwrap()),
+        decision,
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_started_session_streams_its_lines_and_completes_with_the_turn() {
+    let edge = Edge::start().await;
+    let body = json!({"prompt": "burst 5 10", "projectPath": edge.project(), "stream": true});
+    let response = edge
+        .request(Method::POST, "/api/sessions")
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::CREATED);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let id = response.headers()["x-session-id"].to_str().unwrap().to_owned();
+    let all = SseReader::of(response).rest().await;
+    let lines = &all[..all.len() - 1];
+    assert_eq!(
+        lines.iter().map(|line| line.id.unwrap()).collect::<Vec<_>>(),
+        (1..=8).collect::<Vec<_>>()
+    );
+    let end = all.last().unwrap().json();
+    assert_eq!(
+        (&end["type"], &end["success"], &end["total_lines"]),
+        (&json!("completion"), &json!(true), &json!(8))
+    );
+    assert_eq!(edge.view(&id).await["status"], "idle");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_client_id_starts_and_says_a_thing_once() {
+    let edge = Edge::start().await;
+    let body = json!({"prompt": "say one", "project_path": edge.project(), "client_id": "a"});
+    let (first, one) = edge.post("/api/sessions", body.clone()).await;
+    let (second, two) = edge.post("/api/sessions", body).await;
+    assert_eq!((first, second), (StatusCode::CREATED, StatusCode::OK));
+    assert_eq!(one["session_id"], two["session_id"]);
+    let id = one["session_id"].as_str().unwrap();
+    let path = format!("/api/sessions/{id}/messages");
+    let message = json!({"text": "say two", "clientId": "b"});
+    let (status, accepted) = edge.post(&path, message.clone()).await;
+    assert_eq!(
+        (status, &accepted["duplicate"]),
+        (StatusCode::ACCEPTED, &json!(false))
+    );
+    let (status, accepted) = edge.post(&path, message).await;
+    assert_eq!((status, &accepted["duplicate"]), (StatusCode::OK, &json!(true)));
+    let (status, refused) = edge.post(&path, json!({"text": "other", "client_id": "b"})).await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::CONFLICT, &json!("client_id_reused"))
+    );
+    let view = edge.until_status(id, "idle").await;
+    assert_eq!(view["turns"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follow_ups_wait_for_their_turn_and_can_be_taken_back() {
+    let edge = Edge::start().await;
+    let id = edge.session("hold").await;
+    edge.until(&id, "a turn", |view| view["total_lines"].as_u64() > Some(1))
+        .await;
+    let first = edge.say(&id, "say first").await;
+    let second = edge.say(&id, "say second").await;
+    assert_eq!(first["message"]["status"], "queued");
+    let path = format!(
+        "/api/sessions/{id}/messages/{}",
+        second["message"]["id"].as_str().unwrap()
+    );
+    assert_eq!(edge.delete(&path).await.0, StatusCode::OK);
+    assert_eq!(edge.delete(&path).await.0, StatusCode::NOT_FOUND);
+    let (status, interrupted) = edge
+        .post(&format!("/api/sessions/{id}/interrupt"), json!({}))
+        .await;
+    assert_eq!(
+        (status, &interrupted["was_running"]),
+        (StatusCode::ACCEPTED, &json!(true))
+    );
+    let view = edge.until_status(&id, "idle").await;
+    assert_eq!((&view["turns"], &view["activity"]), (&json!(2), &json!("first")));
+    let ends: Vec<Value> = edge
+        .events(&id)
+        .await
+        .into_iter()
+        .filter(|event| event["type"] == "turn_end")
+        .collect();
+    assert_eq!(
+        (&ends[0]["status"], &ends[1]["status"]),
+        (&json!("interrupted"), &json!("completed"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approvals_are_allowed_changed_and_denied_once() {
+    let edge = Edge::start().await;
+    let id = edge.session("ask touch a").await;
+    let asked = edge.until_asked(&id).await;
+    assert_eq!(
+        (&asked["title"], &asked["tool_name"]),
+        (&json!("touch a"), &json!("Bash"))
+    );
+    let (_, listed) = edge.get("/api/approvals").await;
+    assert_eq!(listed["approvals"], json!([asked]));
+    let (status, resolved) = decide(
+        &edge,
+        &asked,
+        json!({"decision": "allow", "updatedInput": {"command": "ls"}}),
+    )
+    .await;
+    assert_eq!(
+        (status, &resolved["outcome"]),
+        (StatusCode::OK, &json!("allowed"))
+    );
+    let view = edge.until_status(&id, "idle").await;
+    assert!(
+        view["activity"].as_str().unwrap().contains(r#""command":"ls""#),
+        "{view}"
+    );
+    let (status, late) = decide(&edge, &asked, json!({"decision": "deny"})).await;
+    assert_eq!(
+        (status, &late["code"]),
+        (StatusCode::CONFLICT, &json!("approval_resolved"))
+    );
+
+    edge.say(&id, "ask rm -rf /").await;
+    let asked = edge.until_asked(&id).await;
+    decide(&edge, &asked, json!({"decision": "deny", "message": "never"})).await;
+    let view = edge.until_status(&id, "idle").await;
+    assert!(view["activity"].as_str().unwrap().contains("never"), "{view}");
+    let (status, _) = edge
+        .post("/api/approvals/nonsense", json!({"decision": "allow"}))
+        .await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_makes_an_approval_void() {
+    let edge = Edge::start().await;
+    let id = edge.session("ask touch a").await;
+    edge.until_asked(&id).await;
+    edge.post(&format!("/api/sessions/{id}/interrupt"), json!({}))
+        .await;
+    edge.until_status(&id, "idle").await;
+    let events = edge.events(&id).await;
+    let resolved = events
+        .iter()
+        .find(|event| event["type"] == "approval_resolved")
+        .unwrap();
+    assert_eq!(resolved["outcome"], "void");
+    assert_eq!(edge.get("/api/approvals").await.1["approvals"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_nobody_answers_is_denied_and_the_stream_says_so_even_after_a_restart() {
+    let mut edge = Edge::start_with(&["--approval-timeout=2"]).await;
+    let id = edge.session("ask touch a").await;
+    edge.until_asked(&id).await;
+    edge.kill_and_restart();
+    edge.until_status(&id, "idle").await;
+    let events = edge.events(&id).await;
+    let resolved = events
+        .iter()
+        .find(|event| event["type"] == "approval_resolved")
+        .unwrap();
+    assert_eq!(resolved["outcome"], "timed_out");
+    assert_eq!(edge.view(&id).await["last_turn"], "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn skipping_permissions_needs_the_owner() {
+    let edge = Edge::start().await;
+    for mode in [
+        json!({"permission_mode": "bypassPermissions"}),
+        json!({"approvalMode": "yolo"}),
+    ] {
+        let mut body = json!({"prompt": "say x", "project_path": edge.project()});
+        body.as_object_mut()
+            .unwrap()
+            .extend(mode.as_object().unwrap().clone());
+        let (status, refused) = edge.post("/api/sessions", body).await;
+        assert_eq!(
+            (status, &refused["code"]),
+            (StatusCode::FORBIDDEN, &json!("bypass_not_allowed"))
+        );
+    }
+    let id = edge.session("say x").await;
+    let patch = edge.request(Method::PATCH, &format!("/api/sessions/{id}"));
+    let (status, _) = answer(patch.json(&json!({"permissionMode": "bypassPermissions"}))).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let patch = edge.request(Method::PATCH, &format!("/api/sessions/{id}"));
+    let (status, changed) = answer(patch.json(&json!({"permissionMode": "acceptEdits", "title": "T"}))).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        (
+            &changed["session"]["permission_mode"],
+            &changed["session"]["title"]
+        ),
+        (&json!("acceptEdits"), &json!("T"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_ends_every_process_and_a_message_resumes() {
+    let edge = Edge::start().await;
+    let file = edge.root.path().join("orphan");
+    let id = edge.session(&format!("orphan {}", file.display())).await;
+    edge.until_status(&id, "idle").await;
+    let orphan = edge.until_file(&file).await;
+    assert!(support::alive(&orphan));
+    let (status, cancelled) = edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    assert_eq!(
+        (status, &cancelled["session"]["status"]),
+        (StatusCode::OK, &json!("cancelled"))
+    );
+    assert!(!support::alive(&orphan), "a tool lives on");
+    edge.say(&id, "say again").await;
+    let view = edge.until_status(&id, "idle").await;
+    assert_eq!(
+        (&view["turns"], &view["activity"], &view["id"]),
+        (&json!(2), &json!("again"), &json!(id))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_arpc_leaves_no_process_and_its_sessions_can_go_on() {
+    let mut edge = Edge::start().await;
+    let file = edge.root.path().join("orphan");
+    let id = edge.session(&format!("orphan {}", file.display())).await;
+    edge.until_status(&id, "idle").await;
+    let orphan = edge.until_file(&file).await;
+    edge.say(&id, "hold").await;
+    edge.until(&id, "the turn", |view| view["status"] == "running")
+        .await;
+    edge.terminate();
+    assert!(!support::alive(&orphan), "a tool lives on");
+    edge.restart();
+    assert_eq!(edge.view(&id).await["status"], "parked");
+    edge.say(&id, "say back").await;
+    assert_eq!(edge.until_status(&id, "idle").await["activity"], "back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_is_parked_and_comes_back_with_the_next_message() {
+    let edge = Edge::start_with(&["--park-after=1"]).await;
+    let id = edge.session("say one").await;
+    let parked = edge.until_status(&id, "parked").await;
+    assert_eq!(
+        (&parked["parked"], &parked["exit_code"]),
+        (&json!(true), &json!(0))
+    );
+    edge.say(&id, "say two").await;
+    assert_eq!(
+        edge.until(&id, "the answer", |view| view["activity"] == "two")
+            .await["turns"],
+        2
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_sessions_are_refused_but_an_idle_one_makes_room() {
+    let edge = Edge::start_with(&["--max-live=2"]).await;
+    let busy = edge.session("hold").await;
+    let idle = edge.session("say x").await;
+    edge.until_status(&idle, "idle").await;
+    let third = edge.session("hold").await;
+    assert_eq!(edge.view(&idle).await["status"], "parked");
+    let (status, refused) = edge
+        .post(
+            "/api/sessions",
+            json!({"prompt": "say x", "project_path": edge.project()}),
+        )
+        .await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_sessions"))
+    );
+    for id in [busy, third] {
+        edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_cancels_what_runs_and_deletes_what_does_not() {
+    let edge = Edge::start().await;
+    let id = edge.session("hold").await;
+    edge.until(&id, "the turn", |view| view["status"] == "running")
+        .await;
+    let path = format!("/api/sessions/{id}");
+    assert_eq!(edge.delete(&path).await.1["type"], "session_cancelled");
+    assert_eq!(edge.delete(&path).await.1["type"], "session_deleted");
+    assert_eq!(edge.delete(&path).await.0, StatusCode::NOT_FOUND);
+    assert!(!edge.root.path().join("data/sessions").join(&id).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_dies_is_told_with_its_last_words() {
+    let edge = Edge::start().await;
+    let id = edge.session("exit 3").await;
+    let view = edge
+        .until(&id, "the failure", |view| view["status"] == "failed")
+        .await;
+    assert_eq!(view["exit_code"], 3);
+    assert!(view["error"].as_str().unwrap().contains("told to exit"), "{view}");
+    let mut reader = SseReader::open(&edge, &format!("/api/sessions/{id}"), None).await;
+    let end = reader.rest().await.pop().unwrap().json();
+    assert_eq!((&end["success"], &end["exit_code"]), (&json!(false), &json!(3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_wish_is_a_400_that_says_what_is_wrong() {
+    let edge = Edge::start().await;
+    for (body, code) in [
+        (json!({}), "bad_request"),
+        (json!({"prompt": "  "}), "bad_request"),
+        (json!({"prompt": 3}), "bad_request"),
+        (json!({"prompt": "x", "executor": "nobody"}), "unknown_agent"),
+        (
+            json!({"prompt": "x", "project_path": "/does/not/exist"}),
+            "project_path_not_found",
+        ),
+        (
+            json!({"prompt": "x", "permission_mode": "sometimes"}),
+            "bad_request",
+        ),
+        (json!({"prompt": "x", "fork": true}), "bad_request"),
+        (
+            json!({"prompt": "x", "executor": "codex", "allowed_tools": ["Bash"]}),
+            "unsupported",
+        ),
+    ] {
+        let (status, refused) = edge.post("/api/sessions", body.clone()).await;
+        // An agent that is not installed here says so first.
+        let missing = refused["code"] == "agent_not_found";
+        assert!(
+            missing || (status == StatusCode::BAD_REQUEST && refused["code"] == code),
+            "{body}: {status} {refused}"
+        );
+        assert!(refused["message"].as_str().unwrap().len() > 10);
+    }
+    assert_eq!(edge.get("/api/sessions").await.1["total"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_newest_first_in_pages() {
+    let edge = Edge::start().await;
+    let mut ids = Vec::new();
+    for prompt in ["say a", "say b", "say c"] {
+        let id = edge.session(prompt).await;
+        edge.until_status(&id, "idle").await;
+        ids.insert(0, id);
+    }
+    let (_, page) = edge.get("/api/sessions?limit=2&status=live").await;
+    let listed: Vec<&str> = page["sessions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|session| session["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (listed, &page["total"]),
+        (vec![ids[0].as_str(), &ids[1]], &json!(3))
+    );
+    let (_, page) = edge.get("/sessions?offset=2").await;
+    assert_eq!(page["sessions"][0]["id"], json!(ids[2]));
+    assert_eq!(edge.get("/api/sessions?q=say%20b").await.1["total"], 1);
+    assert_eq!(edge.get("/api/sessions?executor=codex").await.1["total"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_inbox_hears_of_sessions_and_approvals() {
+    let edge = Edge::start().await;
+    let mut inbox = SseReader::open(&edge, "/api/events", None).await;
+    let snapshot = inbox.next().await.unwrap();
+    assert_eq!(snapshot.name.as_deref(), Some("snapshot"));
+    let id = edge.session("ask touch a").await;
+    let approval = loop {
+        let event = inbox.next().await.unwrap();
+        if event.name.as_deref() == Some("approval") {
+            break event.json()["approval"].clone();
+        }
+    };
+    assert_eq!(approval["session_id"], json!(id));
+    decide(&edge, &approval, json!({"decision": "allow"})).await;
+    loop {
+        let event = inbox.next().await.unwrap();
+        if event.name.as_deref() == Some("approval_resolved") {
+            assert_eq!(event.json()["id"], approval["id"]);
+            break;
+        }
+    }
+    let mut late = SseReader::open(&edge, "/api/events", None).await;
+    assert_eq!(late.next().await.unwrap().json()["sessions"][0]["id"], json!(id));
+}

@@ -1,0 +1,372 @@
+//! What black-box tests of command mode share: a running edge that can be killed and started again, its API,
+//! and readers of its streams.
+
+#![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test")]
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The token of the edge under test.
+pub(crate) const TOKEN: &str = "test-token";
+/// Whatever is waited for has to come within this.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory for one test, and an edge that runs in it.
+pub(crate) struct Edge {
+    pub(crate) root: TempDir,
+    pub(crate) base: String,
+    pub(crate) client: Client,
+    arguments: Vec<String>,
+    environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    child: Child,
+}
+
+/// Where cargo puts the examples.
+fn example(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_arpc"))
+        .with_file_name("examples")
+        .join(name);
+    assert!(
+        path.exists(),
+        "{} is missing; `cargo test` builds it",
+        path.display()
+    );
+    path
+}
+
+impl Edge {
+    /// Starts an edge whose Claude is the scripted one.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with further arguments.
+    pub(crate) async fn start_with(arguments: &[&str]) -> Self {
+        let claude = format!("--agent-path=claude={}", example("scripted_claude").display());
+        let mut all = vec![claude];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        Self::launch(all, Vec::new()).await
+    }
+
+    /// Starts an edge with these arguments and this environment.
+    pub(crate) async fn launch(
+        arguments: Vec<String>,
+        environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    ) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("project")).unwrap();
+        std::fs::create_dir(root.path().join("home")).unwrap();
+        let (child, base) = spawn(root.path(), &arguments, &environment);
+        let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        Self {
+            root,
+            base,
+            client,
+            arguments,
+            environment,
+            child,
+        }
+    }
+
+    /// SIGKILL for the edge, and a new one in its place.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let (child, base) = spawn(self.root.path(), &self.arguments, &self.environment);
+        self.child = child;
+        self.base = base;
+    }
+
+    /// A new edge after the end of the last.
+    pub(crate) fn restart(&mut self) {
+        let (child, base) = spawn(self.root.path(), &self.arguments, &self.environment);
+        self.child = child;
+        self.base = base;
+    }
+
+    /// The content of a file that is about to appear.
+    pub(crate) async fn until_file(&self, path: &Path) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let content = std::fs::read_to_string(path).unwrap_or_default();
+            if content.ends_with('\n') {
+                return content.trim().to_owned();
+            }
+            assert!(Instant::now() < until, "{} did not appear", path.display());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn terminate(&mut self) {
+        Command::new("kill").arg(self.pid().to_string()).status().unwrap();
+        let until = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "the edge does not stop");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn project(&self) -> PathBuf {
+        self.root.path().join("project")
+    }
+
+    /// Resident memory of the edge, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client
+            .request(method, self.url(path))
+            .header("x-arp-token", TOKEN)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {
+        answer(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        answer(self.request(Method::POST, path).json(&body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> (StatusCode, Value) {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
+    /// Starts a session and gives its id.
+    pub(crate) async fn session(&self, prompt: &str) -> String {
+        let body = json!({"executor": "claude", "prompt": prompt, "project_path": self.project()});
+        let (status, started) = self.post("/api/sessions", body).await;
+        assert_eq!(status, StatusCode::CREATED, "{started}");
+        started["session_id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn say(&self, id: &str, text: &str) -> Value {
+        let (status, accepted) = self
+            .post(&format!("/api/sessions/{id}/messages"), json!({"text": text}))
+            .await;
+        assert!(status.is_success(), "{accepted}");
+        accepted
+    }
+
+    pub(crate) async fn view(&self, id: &str) -> Value {
+        let (status, answer) = self.get(&format!("/api/sessions/{id}?lines=none")).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer["session"].clone()
+    }
+
+    /// Waits until the session object is like this.
+    pub(crate) async fn until(&self, id: &str, what: &str, like: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let view = self.view(id).await;
+            if like(&view) {
+                return view;
+            }
+            assert!(Instant::now() < until, "{what} did not come about: {view:#}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn until_status(&self, id: &str, status: &str) -> Value {
+        self.until(id, status, |view| {
+            view["status"] == status && view["queue"].as_array().unwrap().is_empty()
+        })
+        .await
+    }
+
+    /// Waits for an approval of the session.
+    pub(crate) async fn until_asked(&self, id: &str) -> Value {
+        let view = self
+            .until(id, "an approval", |view| view["pending_approvals"] != 0)
+            .await;
+        view["approvals"][0].clone()
+    }
+
+    /// All events of a session.
+    pub(crate) async fn events(&self, id: &str) -> Vec<Value> {
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let since = all.last().map_or(0, |event| event["seq"].as_u64().unwrap());
+            let (_, page) = self
+                .get(&format!("/api/sessions/{id}/events?since={since}&limit=2000"))
+                .await;
+            all.extend(page["events"].as_array().unwrap().iter().cloned());
+            if page["has_more"] == false {
+                return all;
+            }
+        }
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        // Politely, so that no agent is left behind.
+        let _ = Command::new("kill").arg(self.pid().to_string()).status();
+        let until = Instant::now() + Duration::from_secs(10);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(
+    root: &Path,
+    arguments: &[String],
+    environment: &[(std::ffi::OsString, std::ffi::OsString)],
+) -> (Child, String) {
+    let errors = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(root.join("edge.err"))
+        .unwrap();
+    let mut child = Command::new(example("command_mode"))
+        .args(["--listen", "127.0.0.1:0", "--client-id", TOKEN, "--data-dir"])
+        .arg(root.join("data"))
+        .args(arguments)
+        .env("HOME", root.join("home"))
+        .env("RUST_LOG", "info")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdout(Stdio::piped())
+        .stderr(errors)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let base = line.split("/?").next().unwrap_or_default().to_owned();
+    assert!(
+        base.starts_with("http://"),
+        "{}",
+        std::fs::read_to_string(root.join("edge.err")).unwrap()
+    );
+    (child, base)
+}
+
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// Is there a process of this number that is not a zombie?
+pub(crate) fn alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+/// One server-sent event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sse {
+    pub(crate) name: Option<String>,
+    pub(crate) id: Option<u64>,
+    pub(crate) data: String,
+}
+
+impl Sse {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {}", self.data))
+    }
+}
+
+/// A reader of server-sent events.
+pub(crate) struct SseReader {
+    response: reqwest::Response,
+    buffer: Vec<u8>,
+    /// Bytes read so far.
+    pub(crate) read: usize,
+}
+
+impl SseReader {
+    pub(crate) async fn open(edge: &Edge, path: &str, last: Option<u64>) -> Self {
+        let mut request = edge
+            .request(Method::GET, path)
+            .header("accept", "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last.to_string());
+        }
+        Self::of(request.send().await.unwrap())
+    }
+
+    pub(crate) fn of(response: reqwest::Response) -> Self {
+        assert!(response.status().is_success(), "{}", response.status());
+        Self {
+            response,
+            buffer: Vec::new(),
+            read: 0,
+        }
+    }
+
+    /// The next event; `None` at the end, or when the connection broke.
+    pub(crate) async fn next(&mut self) -> Option<Sse> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
+                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                let event = parse(&String::from_utf8(block).unwrap());
+                if event.is_some() {
+                    return event;
+                }
+                continue;
+            }
+            match tokio::time::timeout(PATIENCE, self.response.chunk())
+                .await
+                .expect("an event in time")
+            {
+                Ok(Some(chunk)) => {
+                    self.read += chunk.len();
+                    self.buffer.extend_from_slice(&chunk);
+                }
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Events without a name, to the end of the stream.
+    pub(crate) async fn rest(&mut self) -> Vec<Sse> {
+        let mut all = Vec::new();
+        while let Some(event) = self.next().await {
+            if event.name.is_none() {
+                all.push(event);
+            }
+        }
+        all
+    }
+}
+
+fn parse(block: &str) -> Option<Sse> {
+    let mut event = Sse {
+        name: None,
+        id: None,
+        data: String::new(),
+    };
+    let mut data = Vec::new();
+    for line in block.lines() {
+        match line.split_once(": ") {
+            Some(("event", name)) => event.name = Some(name.to_owned()),
+            Some(("id", id)) => event.id = Some(id.parse().unwrap()),
+            Some(("data", text)) => data.push(text),
+            _ => {}
+        }
+    }
+    event.data = data.join("\n");
+    (!data.is_empty()).then_some(event)
+}

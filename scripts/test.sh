@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Runs everything that CI runs. Installs what it needs with apt and npm where it may (as root, or with
+# CI=true), and says what is missing where it may not.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0} RUST_BACKTRACE=${RUST_BACKTRACE:-0}
+
+# The versions of the agents' programs that the tests were written against.
+AGENTS=(@anthropic-ai/claude-code@2.1.329 @openai/codex@0.169.0 @google/gemini-cli@0.61.0)
+
+say() { printf '\n== %s\n' "$*"; }
+
+need() { # program debian-package
+    command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+install_tools() {
+    missing=()
+    need curl curl
+    need nginx nginx
+    need chromium chromium
+    need cc gcc
+    if [ "${#missing[@]}" -gt 0 ]; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+            say "installing ${missing[*]}"
+            apt-get update -qq
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+        else
+            echo "missing programs; install them first: ${missing[*]}" >&2
+            exit 1
+        fi
+    fi
+    for tool in cargo node npm; do
+        command -v "$tool" >/dev/null 2>&1 || { echo "missing: $tool (Rust 1.89 or newer, Node 20 or newer)" >&2; exit 1; }
+    done
+}
+
+# The real agents, pinned, in a folder of the project's own.
+install_agents() {
+    export ARP_TEST_AGENTS="${ARP_TEST_AGENTS:-$PWD/.cache/agents/node_modules/.bin}"
+    local stamp=.cache/agents/installed
+    if [ ! -e "$ARP_TEST_AGENTS/claude" ] || { [ -e .cache/agents ] && [ "$(cat $stamp 2>/dev/null)" != "${AGENTS[*]}" ]; }; then
+        say "installing ${AGENTS[*]}"
+        mkdir -p .cache/agents
+        npm install --prefix .cache/agents --save-exact --no-audit --no-fund --loglevel=error "${AGENTS[@]}"
+        echo "${AGENTS[*]}" > $stamp
+    fi
+}
+
+install_tools
+install_agents
+[ ! -f tests/web/package.json ] || { say "installing the browser tests"; npm ci --prefix tests/web --no-audit --no-fund --loglevel=error; }
+
+say "format"
+cargo fmt --all --check
+
+say "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+say "build"
+cargo build --workspace --bins --locked
+
+if [ -f arp-client/console/package.json ]; then
+    say "console: types, unit tests, bundle as committed, size"
+    ./scripts/test-console.sh
+fi
+
+say "tests"
+ARP_TEST_BUILT=1 cargo test --workspace --locked --no-fail-fast
+
+say "all good"
