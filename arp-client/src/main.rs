@@ -3,20 +3,27 @@
 use anyhow::Context;
 use arp_common::logging;
 use arp_common::settings::{ConfigError, EXIT_USAGE};
-use arpc::banner;
 use arpc::config::{Cli, Config, Mode, Settings};
 use arpc::forward::Forward;
-use arpc::link::{Handler, Link};
+use arpc::link::{Dialer, Handler, Link};
+use arpc::tokens::{self, Names};
+use arpc::{banner, config, identity};
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match start(Cli::parse()) {
+    let mut cli = Cli::parse();
+    if let Some(command) = cli.command.take() {
+        let id = cli.settings.client_id.unwrap_or_else(identity::derived_client_id);
+        return command.run(&config::data_dir(cli.settings.data_dir), &id);
+    }
+    match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("arpc: {e:#}");
@@ -45,22 +52,51 @@ fn start(cli: Cli) -> anyhow::Result<()> {
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         banner::hello(&config);
+        if config.plaintext {
+            tracing::warn!("--plaintext: whoever is on the way to the relay can read and change everything");
+        }
+        let dialer = Dialer::new(&config)?;
+        let names = Names::load(
+            &config.data_dir,
+            &config.client_id,
+            config.tokens.clone(),
+            config.id_token,
+        )?;
+        let names = Arc::new(names);
         let handler = match &config.mode {
-            Mode::Tcp { host, port } => Handler::Tcp(Forward::new(host, *port)),
+            Mode::Tcp { host, port } => {
+                Handler::Tcp(Forward::new(host, *port).with_gate(config.gate.clone()))
+            }
             Mode::Command => anyhow::bail!("command mode is not part of this build"),
         };
         let mut first = true;
-        let link = Link::new(config.clone(), Arc::new(handler));
-        link.run(stop, |public| {
-            if std::mem::take(&mut first) {
-                banner::registered(&config, public, !cli.no_qr);
-            } else {
-                tracing::info!("registered again with the relay");
-            }
-        })
-        .await?;
-        Ok(())
+        let link = Link::new(config.clone(), dialer, names.clone(), Arc::new(handler));
+        let side = stop.child_token();
+        let local = tokio::spawn(local(config.clone(), names.clone(), side.clone()));
+        let served = link
+            .run(stop, |public| {
+                if std::mem::take(&mut first) {
+                    banner::registered(&config, &names, public, !cli.no_qr);
+                } else {
+                    tracing::info!("registered again with the relay");
+                }
+            })
+            .await;
+        side.cancel();
+        let _ = local.await;
+        Ok(served?)
     })
+}
+
+/// What runs beside the link: tokens expire, and can be changed by `arpc tokens`.
+async fn local(config: Arc<Config>, names: Arc<Names>, stop: CancellationToken) {
+    let socket = tokens::local::serve(&config.data_dir, &config.client_id, names.clone(), stop.clone());
+    let socket = async {
+        if let Err(e) = socket.await {
+            tracing::warn!("`arpc tokens` will not work: {e}");
+        }
+    };
+    tokio::join!(socket, names.expire(stop));
 }
 
 /// Logs to the terminal and to a daily file; where no file can be had, says so and goes on.

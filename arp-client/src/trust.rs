@@ -129,10 +129,15 @@ impl KnownRelays {
             None => (bare(address), None),
         };
         let meant = |line: &str| {
-            parse(line).is_some_and(|l| l.host.eq_ignore_ascii_case(&host) && port.is_none_or(|p| p == l.port))
+            parse(line)
+                .is_some_and(|l| l.host.eq_ignore_ascii_case(&host) && port.is_none_or(|p| p == l.port))
         };
         let text = self.text()?;
-        let kept: String = text.lines().filter(|l| !meant(l)).map(|l| format!("{l}\n")).collect();
+        let kept: String = text
+            .lines()
+            .filter(|l| !meant(l))
+            .map(|l| format!("{l}\n"))
+            .collect();
         let gone = text.lines().filter(|l| meant(l)).count();
         if gone > 0 {
             private::replace(&self.path, kept.as_bytes())?;
@@ -158,7 +163,10 @@ mod tests {
         assert_eq!(known.find("RELAY", 2).unwrap(), Some(key(2)));
         assert_eq!(known.find("other", 1).unwrap(), None);
         assert_eq!(known.forget("relay:2").unwrap(), 1);
-        assert_eq!((known.find("relay", 1).unwrap(), known.find("relay", 2).unwrap()), (Some(key(1)), None));
+        assert_eq!(
+            (known.find("relay", 1).unwrap(), known.find("relay", 2).unwrap()),
+            (Some(key(1)), None)
+        );
         assert_eq!(known.forget("relay").unwrap(), 1);
         assert_eq!(known.forget("relay").unwrap(), 0);
         assert_eq!(known.forget("[::1]:1").unwrap(), 1);
@@ -178,7 +186,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
         std::fs::write(&path, "nothing").unwrap();
-        assert!(authorities(path.to_str().unwrap()).unwrap_err().contains("no certificate"));
+        assert!(
+            authorities(path.to_str().unwrap())
+                .unwrap_err()
+                .contains("no certificate")
+        );
         assert!(authorities("/does/not/exist").is_err());
     }
 }

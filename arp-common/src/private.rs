@@ -30,7 +30,20 @@ pub fn create(path: &Path, content: &[u8]) -> io::Result<bool> {
     match linked {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(e) => Err(named(e, path)),
+        // File systems without links (some network and container mounts).
+        Err(_) => create_in_place(path, content).map_err(|e| named(e, path)),
+    }
+}
+
+fn create_in_place(path: &Path, content: &[u8]) -> io::Result<bool> {
+    match options().write(true).create_new(true).open(path) {
+        Ok(mut file) => {
+            file.write_all(content)?;
+            file.sync_all()?;
+            Ok(true)
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::Link;
 use super::tunnel;
 use crate::config::{Mode, Public};
-use crate::tokens::Change;
 use crate::defaults as d;
+use crate::tokens::Change;
 use arp_common::defaults::{HANDSHAKE, HEARTBEAT, HEARTBEATS_MISSED};
 use arp_common::protocol::{
     self, Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, VERSION, write_frame,
@@ -59,7 +59,7 @@ pub enum LinkError {
     )]
     Untrusted(String, String),
     /// The pins cannot be read or written.
-    #[error("cannot use the file of known relays {}: {1}", .0.display())]
+    #[error("cannot use the file of known relays {path}: {error}", path = .0.display(), error = .1)]
     Pins(PathBuf, io::Error),
     /// It closed before it answered.
     #[error("the relay at {0} closed the connection: {1}; is that port the control port of arps?")]
