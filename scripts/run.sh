@@ -36,11 +36,11 @@ if [ -z "$port" ]; then
     until [ -s "$work/demo" ]; do kill -0 "$!" 2>/dev/null || exit 1; sleep 0.1; done
     port=$(cat "$work/demo")
 fi
-"$bin/arps" --bind 127.0.0.1 --allow-plaintext > "$work/relay" &
+"$bin/arps" --bind 127.0.0.1 --data-dir "$work/arps" > "$work/relay" &
 pids+=($!)
 until [ -s "$work/relay" ]; do kill -0 "$!" 2>/dev/null || exit 1; sleep 0.1; done
 cat "$work/relay"
-"$bin/arpc" --local-port "$port" --client-id "${ARPC_CLIENT_ID:-demo}" --plaintext &
+"$bin/arpc" --local-port "$port" --client-id "${ARPC_CLIENT_ID:-demo}" --data-dir "$work/arpc" &
 pids+=($!)
 echo "Ctrl-C ends all."
 # The first of them to end ends all.
