@@ -2,7 +2,12 @@
 //! and readers of its streams.
 
 #![allow(dead_code, reason = "each test file uses its own part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is a test"
+)]
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
