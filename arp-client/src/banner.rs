@@ -8,7 +8,7 @@ use std::io::{IsTerminal, Write};
 pub fn hello(config: &Config) {
     let mode = match &config.mode {
         Mode::Tcp { host, port } => format!("TCP, local service {host}:{port}"),
-        Mode::Command => "command, the AI agents of this machine".to_owned(),
+        Mode::Command(_) => "command, the AI agents of this machine".to_owned(),
     };
     say(&format!("arpc {}", env!("CARGO_PKG_VERSION")));
     say(&format!("Client id:  {}", config.client_id.as_str()));

@@ -1,11 +1,15 @@
 //! Flags, environment and file, merged and validated whole.
 
+use crate::command::CommandConfig;
+use crate::command_settings;
 use crate::defaults as d;
 use crate::identity;
+use arp_agents::acp::AcpConfig;
 use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
 use arp_common::settings::ConfigError;
 use clap::Parser;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +27,9 @@ pub struct Cli {
     /// Do not draw the QR code of the public URL.
     #[arg(long)]
     pub no_qr: bool,
+    /// What to do besides running as the edge agent.
+    #[command(subcommand)]
+    pub command: Option<crate::cli::Command>,
     /// The settings.
     #[command(flatten)]
     pub settings: Settings,
@@ -57,6 +64,48 @@ arp_common::settings! {
     /// Path of the claude program, if it is not found by itself.
     #[arg(long, value_name = "FILE", env = "ARPC_COMMAND_PATH")]
     command_path: PathBuf,
+    /// Path of another agent's program, as EXECUTOR=FILE (codex=/opt/codex); may be given several times.
+    #[arg(long, value_name = "EXECUTOR=FILE", env = "ARPC_AGENT_PATH", value_delimiter = ',')]
+    agent_path: Vec<String>,
+    /// Further agents that speak ACP, by executor name (only in the file: [acp.NAME] command, args, env).
+    #[arg(skip)]
+    acp: BTreeMap<String, AcpConfig>,
+    /// Executor for requests that name none [default: the first agent found].
+    #[arg(long, value_name = "NAME", env = "ARPC_DEFAULT_EXECUTOR")]
+    default_executor: String,
+    /// Let sessions run that ask nothing before they act (bypassPermissions, yolo, danger-full-access).
+    #[arg(long, env = "ARPC_ALLOW_BYPASS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_bypass: bool,
+    /// Agents that may run at a time.
+    #[arg(long, value_name = "N", env = "ARPC_MAX_SESSIONS")]
+    max_sessions: usize,
+    /// Seconds after which an approval that nobody answers is denied; 0 for never.
+    #[arg(long, value_name = "SECS", env = "ARPC_APPROVAL_TIMEOUT")]
+    approval_timeout: u64,
+    /// Seconds after which an idle session's process is ended (the next message resumes it); 0 for never.
+    #[arg(long, value_name = "SECS", env = "ARPC_PARK_AFTER")]
+    park_after: u64,
+    /// Also serve the API and console on this loopback address (127.0.0.1:9020).
+    #[arg(long, value_name = "IP:PORT", env = "ARPC_LISTEN")]
+    listen: std::net::SocketAddr,
+    /// Origin of another site whose pages may use the API; may be given several times.
+    #[arg(long, value_name = "ORIGIN", env = "ARPC_ALLOWED_ORIGIN", value_delimiter = ',')]
+    allowed_origin: Vec<String>,
+    /// Host name that requests may be for; any through the relay if none is given.
+    #[arg(long, value_name = "HOST", env = "ARPC_ALLOWED_HOST", value_delimiter = ',')]
+    allowed_host: Vec<String>,
+    /// A second secret that every request to the API needs; better given in the environment or the file.
+    #[arg(long, value_name = "SECRET", env = "ARPC_EDGE_KEY", hide_env_values = true)]
+    edge_key: String,
+    /// Local port that visitors may reach by /proxy/PORT/; may be given several times.
+    #[arg(long, value_name = "PORT", env = "ARPC_PROXY_PORTS", value_delimiter = ',')]
+    proxy_ports: Vec<u16>,
+    /// Directory that visitors may read with --enable-fs, besides those of the agents' projects.
+    #[arg(long, value_name = "DIR", env = "ARPC_FS_ROOT", value_delimiter = ',')]
+    fs_root: Vec<PathBuf>,
+    /// Where arpc keeps its data [default: the user's local data directory].
+    #[arg(long, value_name = "DIR", env = "ARPC_DATA_DIR", global = true)]
+    data_dir: PathBuf,
     /// Offer the MCP server (only with --command-mode).
     #[arg(long, env = "ARPC_ENABLE_MCP", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_mcp: bool,
@@ -89,7 +138,7 @@ pub struct Server {
 }
 
 /// What visitors reach.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Mode {
     /// A local TCP service.
     Tcp {
@@ -99,7 +148,7 @@ pub enum Mode {
         port: u16,
     },
     /// The AI agents of this machine.
-    Command,
+    Command(Box<CommandConfig>),
 }
 
 /// Settings that are whole and make sense.
@@ -141,7 +190,7 @@ impl Config {
                 Err(e) => faults.push(format!("--token {e}")),
             }
         }
-        let mode = mode_of(&s, &mut faults);
+        let mode = mode_of(&s, client_id.as_ref(), &tokens, &mut faults);
         if s.reconnect_interval == Some(0) {
             faults.push("--reconnect-interval must be at least 1 second".into());
         }
@@ -196,6 +245,14 @@ impl Config {
     }
 }
 
+/// Where arpc keeps what it must remember, unless it was told another place.
+pub fn default_data_dir() -> PathBuf {
+    directories::BaseDirs::new().map_or_else(
+        || PathBuf::from("arpc"),
+        |dirs| dirs.data_local_dir().join("arpc"),
+    )
+}
+
 /// What a relay says of its public side.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Public {
@@ -206,7 +263,7 @@ pub struct Public {
 }
 
 /// The rules of the two modes.
-fn mode_of(s: &Settings, faults: &mut Vec<String>) -> Option<Mode> {
+fn mode_of(s: &Settings, id: Option<&ClientId>, tokens: &[Token], faults: &mut Vec<String>) -> Option<Mode> {
     let command = s.command_mode.unwrap_or(false);
     if command {
         if s.local_port.is_some() || s.local_addr.is_some() {
@@ -216,17 +273,12 @@ fn mode_of(s: &Settings, faults: &mut Vec<String>) -> Option<Mode> {
             );
             return None;
         }
-        return Some(Mode::Command);
+        return Some(Mode::Command(Box::new(command_settings::read(
+            s, id?, tokens, faults,
+        )?)));
     }
-    for (name, given) in [
-        ("command-path", s.command_path.is_some()),
-        ("enable-mcp", s.enable_mcp == Some(true)),
-        ("mcp-port", s.mcp_port.is_some()),
-        ("enable-fs", s.enable_fs == Some(true)),
-    ] {
-        if given {
-            faults.push(format!("--{name} only goes with --command-mode"));
-        }
+    for name in command_settings::given(s) {
+        faults.push(format!("--{name} only goes with --command-mode"));
     }
     let host = unbracketed(s.local_addr.as_deref().unwrap_or("127.0.0.1"));
     match s.local_port {
@@ -268,13 +320,7 @@ mod tests {
                 proxy_port: 17002
             }
         );
-        assert_eq!(
-            c.mode,
-            Mode::Tcp {
-                host: "127.0.0.1".into(),
-                port: 3000
-            }
-        );
+        assert!(matches!(&c.mode, Mode::Tcp { host, port: 3000 } if host == "127.0.0.1"));
         assert!(c.auto_reconnect && !c.plaintext);
         assert_eq!(
             c.public_url(&Public::default(), "demo"),
@@ -301,7 +347,7 @@ mod tests {
     #[test]
     fn booleans_may_have_a_value() {
         let c = parse(&["--command-mode=true", "--auto-reconnect=false"]).unwrap();
-        assert_eq!((c.mode, c.auto_reconnect), (Mode::Command, false));
+        assert!(matches!(c.mode, Mode::Command(_)) && !c.auto_reconnect);
         assert!(parse(&["--command-mode=false"]).is_err());
     }
 

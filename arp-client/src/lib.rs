@@ -7,6 +7,7 @@ mod api;
 pub mod banner;
 pub mod cli;
 pub mod command;
+mod command_settings;
 pub mod config;
 pub mod console;
 pub mod defaults;

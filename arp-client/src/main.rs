@@ -3,8 +3,10 @@
 use anyhow::Context;
 use arp_common::logging;
 use arp_common::settings::{ConfigError, EXIT_USAGE};
+use arp_sessions::Leaving;
 use arpc::banner;
-use arpc::config::{Cli, Config, Mode, Settings};
+use arpc::command::CommandMode;
+use arpc::config::{Cli, Config, Mode, Settings, default_data_dir};
 use arpc::forward::Forward;
 use arpc::link::{Handler, Link};
 use clap::Parser;
@@ -17,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match start(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("arpc: {e:#}");
             if e.is::<ConfigError>() {
@@ -29,15 +31,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: Cli) -> anyhow::Result<()> {
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = match &cli.config {
         Some(path) => Settings::from_file(path)?,
         None => Settings::default(),
     };
-    let config = Arc::new(Config::new(cli.settings.or(file))?);
+    let settings = cli.settings.or(file);
+    if let Some(command) = cli.command {
+        let data_dir = settings.data_dir.clone().unwrap_or_else(default_data_dir);
+        return Ok(command.run(&data_dir));
+    }
+    let config = Arc::new(Config::new(settings)?);
     if cli.check_config {
         println!("arpc: the configuration is good");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let _guard = start_logging()?;
     arp_common::net::raise_file_limit();
@@ -45,21 +52,31 @@ fn start(cli: Cli) -> anyhow::Result<()> {
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         banner::hello(&config);
+        let mut command = None;
         let handler = match &config.mode {
             Mode::Tcp { host, port } => Handler::Tcp(Forward::new(host, *port)),
-            Mode::Command => anyhow::bail!("command mode is not part of this build"),
+            Mode::Command(settings) => {
+                let mode = CommandMode::start((**settings).clone()).await?;
+                command = Some(mode.clone());
+                Handler::Command(mode)
+            }
         };
         let mut first = true;
         let link = Link::new(config.clone(), Arc::new(handler));
-        link.run(stop, |public| {
-            if std::mem::take(&mut first) {
-                banner::registered(&config, public, !cli.no_qr);
-            } else {
-                tracing::info!("registered again with the relay");
-            }
-        })
-        .await?;
-        Ok(())
+        let ended = link
+            .run(stop, |public| {
+                if std::mem::take(&mut first) {
+                    banner::registered(&config, public, !cli.no_qr);
+                } else {
+                    tracing::info!("registered again with the relay");
+                }
+            })
+            .await;
+        if let Some(mode) = command {
+            mode.shutdown(Leaving::Park).await;
+        }
+        ended?;
+        Ok(ExitCode::SUCCESS)
     })
 }
 

@@ -1,5 +1,6 @@
 //! The frame: the inbox and, beside it (or over it on a phone), what was chosen.
 
+import { signal } from '@preact/signals';
 import type { FunctionComponent } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { t } from './i18n';
@@ -12,7 +13,12 @@ import { Palette, paletteOpen } from './screens/Palette';
 import { SessionView } from './screens/SessionView';
 import { Settings } from './screens/Settings';
 import { Icon, Sprite, type IconName } from './ui/icons';
-import { Empty, Failed, Loading, Toasts } from './ui/kit';
+import { Failed, Loading, Toasts } from './ui/kit';
+
+const query = matchMedia('(min-width: 900px)');
+/** Is there room beside the inbox? */
+const wide = signal(query.matches);
+query.addEventListener('change', () => (wide.value = query.matches));
 
 type FilesProps = { machine: string; path: string; session: string };
 let files: FunctionComponent<FilesProps> | undefined;
@@ -61,9 +67,9 @@ function Main() {
   const at = route.value;
   switch (at.name) {
     case 'inbox':
-      return <Empty icon="inbox" title={t.chooseSession}><p>{t.chooseSessionText}</p></Empty>;
+      return wide.value ? <NewSession key="beside" beside /> : null;
     case 'new':
-      return <NewSession />;
+      return <NewSession key="new" />;
     case 'session':
       return <SessionView machine={at.machine} id={at.id} />;
     case 'history':

@@ -36,8 +36,8 @@ render(<App />, document.getElementById('app') as HTMLElement);
 
 // Parts that are needed later come while nothing else is to be done.
 const idle = globalThis.requestIdleCallback ?? ((work: () => void) => setTimeout(work, 1500));
-idle(() => {
-  if (rooms.peek().some((room) => room.info.peek()?.fs_enabled)) void fetchFiles().catch(() => undefined);
+effect(() => {
+  if (rooms.value.some((room) => room.info.value?.fs_enabled)) idle(() => void fetchFiles().catch(() => undefined));
 });
 
 if ('serviceWorker' in navigator && isSecureContext && import.meta.env.PROD) {

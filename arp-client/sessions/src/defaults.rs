@@ -24,6 +24,8 @@ pub const TERM_GRACE: Duration = Duration::from_secs(2);
 pub const DRAIN: Duration = Duration::from_millis(300);
 /// A tool that survived and goes on printing is ended after this.
 pub const DRAIN_WITH_TOOLS: Duration = Duration::from_secs(3);
+/// How long a new host waits for the one before it to leave: longer than [`HOST_LINGER`].
+pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long an ended host waits for `arpc` to take notice before it leaves.
 pub const HOST_LINGER: Duration = Duration::from_secs(2);
 

@@ -114,7 +114,7 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
         agent: Some(concat!("arpc/", env!("CARGO_PKG_VERSION")).into()),
         mode: Some(match config.mode {
             Mode::Tcp { .. } => protocol::Mode::Tcp,
-            Mode::Command => protocol::Mode::Command,
+            Mode::Command(_) => protocol::Mode::Command,
         }),
         tokens: config.tokens.clone(),
         join_key: None,

@@ -1,12 +1,13 @@
 //! One tunnel: dialed when the relay asks for it, served from its first use on.
 
 use super::{Link, channel};
+use crate::command::{CommandMode, PeerInfo, Via};
 use crate::config::Config;
 use crate::defaults as d;
 use crate::forward::Forward;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
-use arp_common::transport::Stream;
+use arp_common::transport::{Prefixed, Stream};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 static DIALS: Semaphore = Semaphore::const_new(d::MAX_DIALS);
 
 /// What visitors reach through a tunnel.
-#[derive(Debug)]
 pub enum Handler {
     /// A local TCP service.
     Tcp(Forward),
+    /// The HTTP API and console of command mode.
+    Command(CommandMode),
 }
 
 /// Opens the tunnel that the relay asked for and serves it, in a task of its own.
@@ -65,6 +67,15 @@ async fn serve(config: &Config, handler: &Arc<Handler>, id: String, version: u32
     tracing::debug!(?kind, ?peer, "tunnel in use");
     match &**handler {
         Handler::Tcp(forward) => forward.serve(tunnel, head, kind).await,
+        // Only HTTP is spoken there: a raw connection ends.
+        Handler::Command(_) if kind == Some(TunnelKind::Tcp) => {}
+        Handler::Command(mode) => {
+            let peer = PeerInfo {
+                via: Via::Relay,
+                addr: peer,
+            };
+            mode.serve(Prefixed::new(head, tunnel), peer, idle.clone()).await;
+        }
     }
 }
 

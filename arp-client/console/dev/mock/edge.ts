@@ -97,6 +97,7 @@ export class MockSession {
     }
     for (const id of [...this.asked.keys()]) this.resolve(id, 'void', { decision: 'deny' });
     this.push({ type: 'turn_end', status, duration_ms: Date.now() - started, ...(message ? { message } : {}) });
+    if (this.object.ended_at) return this.changed({ turn: null });
     this.changed({ status: status === 'failed' ? 'failed' : 'idle', error: message ?? null, turn: null });
     const [next, ...queue] = this.object.queue;
     if (next) {

@@ -41,7 +41,9 @@ export class MockServer {
     });
     this.#server.on('upgrade', (request, socket, head) => {
       const found = this.#route(request);
-      if (this.noSockets || this.away || !found?.edge) return void socket.destroy();
+      const key = found?.edge?.edgeKey;
+      const locked = Boolean(key) && !(request.headers.cookie ?? '').includes(`arp_edge=${key}`);
+      if (this.noSockets || this.away || locked || !found?.edge) return void socket.destroy();
       this.#wss.handleUpgrade(request, socket, head, (web) => this.#socket(found.edge as MockEdge, found.url, web));
     });
   }
@@ -221,6 +223,10 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       return ok({ type: 'info', ...edge.info });
     case 'GET events':
       return sse(request, response, (send) => follow(edge, send as (frame: { type: string }) => void));
+    case 'GET sessions': {
+      const sessions = [...edge.sessions.values()].map((session) => session.object).slice(0, Number(query.get('limit') ?? 50));
+      return ok({ type: 'sessions', sessions, total: edge.sessions.size });
+    }
     case 'POST sessions': {
       const resumed = edge.past.find(({ session }) => session.id === body['resume']);
       const clientId = String(body['client_id'] ?? '');
@@ -312,15 +318,17 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
   throw new HttpError(404, 'not_found', `No ${route} here.`);
 }
 
+const seconds = (when: string | null): number | null => (when ? Math.floor(Date.parse(when) / 1000) : null);
+
 function history(edge: MockEdge, agent: string, method: string, parts: string[], query: URLSearchParams, ok: (answer: object) => void): void {
   const mine = edge.past.filter((past) => past.agent === agent);
   const paths = [...new Set(mine.map(({ session }) => session.project_path))];
-  const newest = (path: string): string | null => mine.filter(({ session }) => session.project_path === path).map(({ session }) => session.created_at ?? '').sort().pop() ?? null;
+  const newest = (path: string): string | null => mine.filter(({ session }) => session.project_path === path).map(({ session }) => String(session.created_at ?? '')).sort().pop() ?? null;
   if (parts[1] === 'projects' && parts[2] === 'working-directories') {
-    return ok({ type: 'working_directories', directories: paths.map((path) => ({ path, shortname: path.split('/').pop(), lastDate: newest(path), conversationCount: 1 })) });
+    return ok({ type: 'working_directories', directories: paths.map((path) => ({ path, shortname: path.split('/').pop(), lastDate: seconds(newest(path)), conversationCount: 1 })) });
   }
   if (parts[1] === 'projects') {
-    return ok({ type: 'projects', projects: paths.map((path) => ({ id: path.replaceAll('/', '-'), path, sessions: mine.filter(({ session }) => session.project_path === path).map(({ session }) => session.id), created_at: newest(path), most_recent_session: newest(path) })) });
+    return ok({ type: 'projects', projects: paths.map((path) => ({ id: path.replaceAll('/', '-'), path, sessions: mine.filter(({ session }) => session.project_path === path).map(({ session }) => session.id), created_at: seconds(newest(path)), most_recent_session: seconds(newest(path)) })) });
   }
   const wanted = query.get('project_path');
   if (parts[1] === 'sessions' && !parts[2]) {
@@ -334,12 +342,12 @@ function history(edge: MockEdge, agent: string, method: string, parts: string[],
     edge.past.splice(index, 1);
     return ok({ type: 'session_deleted', session_id: parts[2] });
   }
-  ok({ type: 'session_history', session_id: parts[2], events: past.events.map((event, at) => ({ seq: at + 1, at: past.session.created_at, ...event })), offset: 0, next_offset: null });
+  ok({ type: 'session_history', session_id: parts[2], events: past.events.map((event, at) => ({ seq: at + 1, at: String(past.session.created_at), ...event })), offset: 0, next_offset: null });
 }
 
 function files(edge: MockEdge, parts: string[], root: string, ok: (answer: object) => void): void {
   const path = root ? [root, ...parts].join('/') : `/${parts.join('/')}`;
-  if (path === '/') return ok({ type: 'directory', path: '', entries: [{ name: '/home/me/app', type: 'directory', size: null, mtime: null }] });
+  if (path === '/') return ok({ type: 'roots', roots: [{ path: '/home/me/app', name: 'app' }] });
   const content = edge.files.get(path);
   if (content !== undefined) return ok({ type: 'file', path, size: content.length, bytes: content.length, encoding: 'utf-8', truncated: false, content });
   const below = [...edge.files.keys()].filter((name) => name.startsWith(`${path}/`));
@@ -349,5 +357,5 @@ function files(edge: MockEdge, parts: string[], root: string, ok: (answer: objec
     const [first = '', ...rest] = name.slice(path.length + 1).split('/');
     names.set(first, rest.length > 0);
   }
-  ok({ type: 'directory', path, entries: [...names].map(([name, isDirectory]) => ({ name, type: isDirectory ? 'directory' : 'file', size: isDirectory ? null : edge.files.get(`${path}/${name}`)?.length, mtime: '2026-11-18T10:00:00.000Z' })) });
+  ok({ type: 'directory', path, entries: [...names].map(([name, isDirectory]) => ({ name, type: isDirectory ? 'directory' : 'file', size: isDirectory ? null : edge.files.get(`${path}/${name}`)?.length, mtime: 1_795_000_000 })) });
 }

@@ -1,6 +1,6 @@
 //! The question an agent waits with, where the thumb is: all of what would happen, then the ways to answer.
 
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { lang, second, span, t } from '../i18n';
 import type { WaitingApproval } from '../net/types';
 import { decide, type Decision } from '../state/approve';
@@ -109,7 +109,7 @@ function Ask({ room, approval, onDone }: { room: Room; approval: WaitingApproval
   const [reason, setReason] = useState('');
   const [edited, setEdited] = useState(() => (simple ? (command ?? '') : pretty(approval.input)));
   const area = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (mode !== 'ask') area.current?.focus();
   }, [mode]);
 

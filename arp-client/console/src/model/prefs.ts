@@ -40,6 +40,19 @@ export const drafts = stored<Record<string, string>>('arp.drafts', {}, isRecord)
 export const seen = stored<Seen>('arp.seen', { baseline: Date.now(), seqs: {} }, (value): value is Seen =>
   isRecord(value) && typeof (value as unknown as Seen).baseline === 'number' && isRecord((value as unknown as Seen).seqs));
 
+// Another tab of this device looked at something: what either has seen is seen.
+addEventListener('storage', (event) => {
+  if (event.key !== 'arp.seen' || !event.newValue) return;
+  try {
+    const other = JSON.parse(event.newValue) as Seen;
+    const mine = seen.peek();
+    const news = Object.entries(other.seqs).filter(([id, seq]) => seq > (mine.seqs[id] ?? -1));
+    if (news.length) seen.value = { baseline: Math.min(mine.baseline, other.baseline), seqs: { ...mine.seqs, ...Object.fromEntries(news) } };
+  } catch {
+    // Not ours to read.
+  }
+});
+
 /** The last choices made for a new session. */
 export interface LastChoice { executor?: string; path?: string; mode?: string; model?: string }
 export const lastChoice = stored<LastChoice>('arp.last', {}, isRecord as (value: unknown) => value is LastChoice);

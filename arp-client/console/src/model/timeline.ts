@@ -27,7 +27,8 @@ export interface ToolItem extends Base {
   endTime: number;
   children: Item[];
 }
-export interface PlanItem extends Base { kind: 'plan'; entries: PlanEntry[] }
+/** `old`: a later list of steps took its place. */
+export interface PlanItem extends Base { kind: 'plan'; entries: PlanEntry[]; old: boolean }
 export interface ErrorItem extends Base { kind: 'error'; message: string; retrying: boolean }
 export interface TurnItem extends Base { kind: 'turn'; status: 'completed' | 'interrupted' | 'failed'; message: string; durationMs: number | null }
 export interface DecisionItem extends Base { kind: 'decision'; approval: Approval; outcome: Outcome | null; message: string }
@@ -65,6 +66,7 @@ export class Timeline {
   #places = new Map<string, Place>();
   #tools = new Map<string, string>();
   #decisions = new Map<string, { key: string; approval: Approval }>();
+  #lastPlan = '';
   #open = new Set<string>();
   /** Lists made during this `apply`, which nobody has seen yet: they may be written to. */
   #fresh = new Set<Item[]>();
@@ -223,7 +225,10 @@ export class Timeline {
   #planned(entries: PlanEntry[], seq: number, time: number): void {
     this.plan = entries;
     const last = this.items[this.items.length - 1];
-    const item: PlanItem = { kind: 'plan', key: last?.kind === 'plan' ? last.key : `p${seq}`, seq, time, entries };
+    const item: PlanItem = { kind: 'plan', key: last?.kind === 'plan' ? last.key : `p${seq}`, seq, time, entries, old: false };
+    const before = this.#lastPlan ? this.#get(this.#lastPlan) : undefined;
+    if (before?.kind === 'plan' && before.key !== item.key) this.#replace(before.key, { ...before, old: true });
+    this.#lastPlan = item.key;
     this.#put(null, item);
     const now = entries.find((entry) => entry.status === 'in_progress');
     if (now) this.activity = now.content;

@@ -1,4 +1,4 @@
-//! The objects of the edge's HTTP API that the console reads. Types only; docs/api.md is the contract.
+//! The objects of the edge's HTTP API that the console reads; docs/api.md is the contract.
 
 import type { AgentEvent, Approval, Usage } from '../model/events';
 
@@ -88,20 +88,32 @@ export type WireEvent = AgentEvent & { seq: number; at?: string | null };
 
 export interface EventPage { events: WireEvent[]; first_seq: number; last_seq: number; has_more: boolean }
 
-export interface Project { id: string; path: string; sessions: string[]; created_at: string | null; most_recent_session: string | null }
-export interface WorkingDirectory { path: string; shortname: string; lastDate: string | null; conversationCount: number }
+/** When something was: Unix seconds as a number, or RFC 3339 as a string. */
+export type When = number | string | null | undefined;
+
+/** The same in milliseconds; 0 where it is not known. */
+export function timeOf(when: When): number {
+  if (typeof when === 'number') return when * 1000;
+  return when ? Date.parse(when) || 0 : 0;
+}
+
+export interface Project { id: string; path: string; sessions: string[]; created_at: When; most_recent_session: When }
+export interface WorkingDirectory { path: string; shortname: string; lastDate: When; conversationCount: number }
 export interface PastSession {
   id: string;
   project_id: string;
   project_path: string;
-  created_at: string | null;
+  created_at: When;
+  updated_at?: When;
+  title?: string | null;
   first_message: string | null;
-  message_timestamp: string | null;
+  message_timestamp: When;
   message_count: number | null;
   live_session_id?: string | null;
 }
 export interface HistoryPage { events: WireEvent[]; next_offset: number | null }
 
-export interface FsEntry { name: string; type: 'file' | 'directory' | 'symlink' | 'other'; size: number | null; mtime: string | null }
-export interface FsDirectory { type: 'directory'; path: string; entries: FsEntry[] }
+export interface FsEntry { name: string; type: 'file' | 'directory' | 'symlink' | 'other'; size: number | null; mtime: When }
+export interface FsRoots { type: 'roots'; roots: { path: string; name: string }[] }
+export interface FsDirectory { type: 'directory'; path: string; entries: FsEntry[]; total?: number; truncated?: boolean }
 export interface FsFile { type: 'file'; path: string; size: number; bytes: number; encoding: 'utf-8' | 'base64'; truncated: boolean; content: string }

@@ -3,7 +3,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import { ago, t } from '../i18n';
 import { call } from '../net/api';
-import type { FsDirectory, WorkingDirectory } from '../net/types';
+import { timeOf, type FsDirectory, type FsRoots, type WorkingDirectory } from '../net/types';
 import type { Room } from '../state/machines';
 import { Icon } from '../ui/icons';
 import { attempt, baseName, Loading, Sheet, tidyPath } from '../ui/kit';
@@ -22,7 +22,7 @@ export async function recentDirectories(room: Room): Promise<RecentDirectory[]> 
     agents.map(async ({ executor }) => {
       try {
         const { directories } = await call<{ directories: WorkingDirectory[] }>(room.machine, 'GET', `api/${executor}/projects/working-directories`);
-        for (const { path, lastDate } of directories) note(path, lastDate ? Date.parse(lastDate) : 0);
+        for (const { path, lastDate } of directories) note(path, timeOf(lastDate));
       } catch {
         // One agent's history that cannot be read leaves the others' directories.
       }
@@ -34,15 +34,26 @@ export async function recentDirectories(room: Room): Promise<RecentDirectory[]> 
 /** The path for `api/fs/…`: each part encoded, no leading slash. */
 export const fsPath = (path: string): string => path.split('/').filter(Boolean).map(encodeURIComponent).join('/');
 
+interface Folder { name: string; path: string }
+
+/** The directories of an answer. */
+function foldersOf(answer: FsDirectory | FsRoots, path: string): Folder[] {
+  if (answer.type === 'roots') return answer.roots.map((root) => ({ name: root.path, path: root.path }));
+  return answer.entries
+    .filter((entry) => entry.type === 'directory')
+    .map((entry) => ({ name: entry.name, path: `${path.replace(/\/$/, '')}/${entry.name}` }))
+    .sort((a, b) => a.name.localeCompare(b.name));
+}
+
 function Browser({ room, from, onPick }: { room: Room; from: string; onPick(path: string): void }) {
   const [path, setPath] = useState(from);
-  const [directory, setDirectory] = useState<FsDirectory | null>(null);
+  const [folders, setFolders] = useState<Folder[] | null>(null);
   useEffect(() => {
     let live = true;
-    setDirectory(null);
+    setFolders(null);
     void attempt(async () => {
-      const answer = await call<FsDirectory>(room.machine, 'GET', path ? `api/fs/${fsPath(path)}` : 'api/fs');
-      if (live) setDirectory(answer);
+      const answer = await call<FsDirectory | FsRoots>(room.machine, 'GET', path ? `api/fs/${fsPath(path)}` : 'api/fs');
+      if (live) setFolders(foldersOf(answer, path));
     }).then((well) => {
       if (live && !well && path) setPath('');
     });
@@ -50,16 +61,15 @@ function Browser({ room, from, onPick }: { room: Room; from: string; onPick(path
       live = false;
     };
   }, [path]);
-  const folders = directory?.entries.filter((entry) => entry.type === 'directory').sort((a, b) => a.name.localeCompare(b.name)) ?? [];
   const parent = path.replace(/\/[^/]*$/, '');
   return (
     <div class="browser">
       <p class="path">{path || t.roots}</p>
       <ul class="rows">
         {path && <li><button type="button" onClick={() => setPath(parent)}><Icon name="up" size={18} />{t.upDir}</button></li>}
-        {directory ? folders.map((entry) => (
-          <li key={entry.name}>
-            <button type="button" onClick={() => setPath(entry.name.startsWith('/') ? entry.name : `${path}/${entry.name}`)}>
+        {folders ? folders.map((entry) => (
+          <li key={entry.path}>
+            <button type="button" onClick={() => setPath(entry.path)}>
               <Icon name="folder" size={18} /><span class="clip">{entry.name}</span>
             </button>
           </li>

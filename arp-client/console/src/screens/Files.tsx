@@ -3,14 +3,14 @@
 import { useState } from 'preact/hooks';
 import { ago, bytes, number, t } from '../i18n';
 import { call, seg } from '../net/api';
-import type { FsDirectory, FsFile } from '../net/types';
+import { timeOf, type FsDirectory, type FsFile, type FsRoots } from '../net/types';
 import { go, hrefOf } from '../state/route';
 import { roomOf, type Room } from '../state/machines';
 import { clean } from '../text/markdown';
 import { Html } from '../text/Markdown';
 import { highlight } from '../text/highlight';
 import { Icon } from '../ui/icons';
-import { baseName, copy, Empty, Failed, Loading } from '../ui/kit';
+import { baseName, copy, Empty, Failed, Loading, tidyPath } from '../ui/kit';
 import { fsPath } from './DirectoryPicker';
 import { Header } from './Header';
 import { useLoad } from './History';
@@ -41,7 +41,7 @@ function Directory({ room, directory, path, session }: { room: Room; directory: 
   const entries = directory.entries
     .filter((entry) => entry.name.toLowerCase().includes(filter.toLowerCase()))
     .sort((a, b) => order[a.type] - order[b.type] || a.name.localeCompare(b.name, undefined, { numeric: true }));
-  const child = (name: string): string => (name.startsWith('/') || !path ? name : `${path.replace(/\/$/, '')}/${name}`);
+  const child = (name: string): string => (path ? `${path.replace(/\/$/, '')}/${name}` : name);
   if (!directory.entries.length) return <Empty icon="folder" title={t.emptyDir} />;
   return (
     <>
@@ -52,12 +52,30 @@ function Directory({ room, directory, path, session }: { room: Room; directory: 
             <a href={hrefOf({ name: 'files', machine: room.machine.id, path: child(entry.name), session })}>
               <Icon name={entry.type === 'directory' ? 'folder' : 'read'} size={19} />
               <span class="two"><span class="clip">{entry.name}</span></span>
-              <span class="aside">{entry.mtime && <time>{ago(Date.parse(entry.mtime))}</time>}{entry.type === 'file' && entry.size !== null && <span>{bytes(entry.size)}</span>}</span>
+              <span class="aside">{entry.mtime && <time>{ago(timeOf(entry.mtime))}</time>}{entry.type === 'file' && entry.size !== null && <span>{bytes(entry.size)}</span>}</span>
             </a>
           </li>
         ))}
       </ul>
     </>
+  );
+}
+
+/** Where browsing may begin. */
+function Roots({ room, roots }: { room: Room; roots: FsRoots }) {
+  if (!roots.roots.length) return <Empty icon="folder" title={t.nothingHere} />;
+  return (
+    <ul class="rows cards">
+      {roots.roots.map(({ path, name }) => (
+        <li key={path}>
+          <a href={hrefOf({ name: 'files', machine: room.machine.id, path, session: '' })}>
+            <Icon name="folder" size={20} />
+            <span class="two"><b class="clip">{name || baseName(path)}</b><span class="clip soft">{tidyPath(path, room.info.value?.home_dir)}</span></span>
+            <Icon name="right" size={15} />
+          </a>
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -81,7 +99,7 @@ export default function Files({ machine, path, session }: { machine: string; pat
 
 function Place({ room, path, session }: { room: Room; path: string; session: string }) {
   const prefix = session ? `api/sessions/${seg(session)}/fs` : 'api/fs';
-  const { value, error, again } = useLoad(() => call<FsDirectory | FsFile>(room.machine, 'GET', path ? `${prefix}/${fsPath(path)}` : prefix), [room, path, session]);
+  const { value, error, again } = useLoad(() => call<FsRoots | FsDirectory | FsFile>(room.machine, 'GET', path ? `${prefix}/${fsPath(path)}` : prefix), [room, path, session]);
   const parent = parentOf(path);
   return (
     <div class="screen">
@@ -90,7 +108,7 @@ function Place({ room, path, session }: { room: Room; path: string; session: str
         {value?.type === 'file' && value.encoding === 'utf-8' && <button type="button" class="chip" onClick={() => void copy(value.content)}>{t.copy}</button>}
       </Header>
       <div class={value?.type === 'file' ? 'scroll page full' : 'scroll page'}>
-        {error ? <Failed error={error} onRetry={again} /> : !value ? <Loading /> : value.type === 'directory' ? <Directory room={room} directory={value} path={path} session={session} /> : <FileView file={value} />}
+        {error ? <Failed error={error} onRetry={again} /> : !value ? <Loading /> : value.type === 'roots' ? <Roots room={room} roots={value} /> : value.type === 'directory' ? <Directory room={room} directory={value} path={path} session={session} /> : <FileView file={value} />}
         {value?.type === 'directory' && <p class="soft small pad">{number(value.entries.length)}</p>}
       </div>
     </div>

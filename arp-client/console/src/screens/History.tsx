@@ -2,10 +2,10 @@
 
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { ago, t } from '../i18n';
-import { call, seg } from '../net/api';
+import { ApiError, call, seg } from '../net/api';
 import { Timeline } from '../model/timeline';
 import type { Entry } from '../model/events';
-import type { HistoryPage, PastSession, Project, Session } from '../net/types';
+import { timeOf, type HistoryPage, type PastSession, type Project, type Session } from '../net/types';
 import { entryOf } from '../state/session';
 import { back, go, hrefOf } from '../state/route';
 import { nameOf, roomOf, rooms, type Room } from '../state/machines';
@@ -38,10 +38,11 @@ export function useLoad<T>(load: () => Promise<T>, on: readonly unknown[]): { va
 /** Projects, newest first. */
 function Projects({ room, agent }: { room: Room; agent: string }) {
   const { value, error, again } = useLoad(() => call<{ projects: Project[] }>(room.machine, 'GET', `api/${agent}/projects`), [room, agent]);
+  if (error instanceof ApiError && error.code === 'no_history') return <Empty icon="history" title={t.historyEmpty} />;
   if (error) return <Failed error={error} onRetry={again} />;
   if (!value) return <Loading />;
   if (!value.projects.length) return <Empty icon="history" title={t.historyEmpty} />;
-  const time = (project: Project): number => (project.most_recent_session ? Date.parse(project.most_recent_session) || 0 : 0);
+  const time = (project: Project): number => timeOf(project.most_recent_session) || timeOf(project.created_at);
   return (
     <ul class="rows cards">
       {[...value.projects].sort((a, b) => time(b) - time(a)).map((project) => (
@@ -73,8 +74,8 @@ function Sessions({ room, agent, project }: { room: Room; agent: string; project
           <li key={session.id}>
             <a href={hrefOf({ name: 'history', machine: room.machine.id, agent, project, id: session.id })}>
               <span class="two">
-                <b class="clip2">{session.first_message || t.untitled}</b>
-                <span class="soft">{ago(Date.parse(session.message_timestamp ?? session.created_at ?? ''))}{session.message_count ? ` · ${t.messagesN(session.message_count)}` : ''}</span>
+                <b class="clip2">{session.title || session.first_message || t.untitled}</b>
+                <span class="soft">{ago(timeOf(session.updated_at ?? session.message_timestamp ?? session.created_at))}{session.message_count ? ` · ${t.messagesN(session.message_count)}` : ''}</span>
               </span>
               {session.live_session_id && <span class="tag run">{t.live}</span>}
               <Icon name="right" size={15} />
@@ -130,6 +131,7 @@ function Reader({ room, agent, project, id }: { room: Room; agent: string; proje
     return timeline.items;
   }, [entries]);
 
+  const gone = Boolean(error) && !entries.length;
   const go_on = (fork: boolean): void => {
     setStarting(true);
     void attempt(async () => {
@@ -146,18 +148,19 @@ function Reader({ room, agent, project, id }: { room: Room; agent: string; proje
   return (
     <div class="screen session">
       <Header
-        title={past?.first_message || t.history}
+        title={past?.title || past?.first_message || t.history}
         sub={<><AgentMark executor={agent} size={13} /><span>{t.readOnly}</span></>}
         fallback={{ name: 'history', machine: room.machine.id, agent, project, id: '' }}
       >
-        <button type="button" class="ghost round" aria-label={t.deleteSession} onClick={() => setRemoving(true)}><Icon name="trash" /></button>
+        {!gone && <button type="button" class="ghost round" aria-label={t.deleteSession} onClick={() => setRemoving(true)}><Icon name="trash" /></button>}
       </Header>
       {error && !entries.length ? <Failed error={error} onRetry={() => void load()} /> : !entries.length && busy ? <Loading /> : (
         <div class="timeline">
           <VirtualList items={items} estimate={estimateRow} label={t.history} render={(item) => <div class={`col k-${item.kind}`}><Row item={item} /></div>} />
         </div>
       )}
-      <div class="dock">
+      {!gone && <div class="dock">
+        {next !== null && !busy && entries.length > 0 && <div class="center"><button type="button" class="button" onClick={() => void load()}>{t.loadMore}</button></div>}
         {past?.live_session_id ? (
           <a class="button primary big" href={hrefOf({ name: 'session', machine: room.machine.id, id: past.live_session_id })}>{t.openLive}</a>
         ) : (
@@ -177,7 +180,7 @@ function Reader({ room, agent, project, id }: { room: Room; agent: string; proje
             </div>
           </form>
         )}
-      </div>
+      </div>}
       {removing && <Confirm title={t.deleteSession} text={t.deleteText} action={t.del} onNo={() => setRemoving(false)} onYes={async () => {
         await call(room.machine, 'DELETE', `api/${agent}/sessions/${seg(id)}`);
         setRemoving(false);

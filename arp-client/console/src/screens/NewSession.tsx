@@ -17,7 +17,8 @@ import { modeHint, modeName, ModePicker, ModelPicker } from './Pickers';
 /** The machine that was chosen last in this page. */
 const chosenRoom = signal('');
 
-export function NewSession() {
+/** `beside`: shown beside the inbox before anything was chosen; then it takes no focus from the keys. */
+export function NewSession({ beside = false }: { beside?: boolean }) {
   const room = rooms.value.find(({ machine }) => machine.id === chosenRoom.value) ?? rooms.value[0];
   const info = room?.info.value;
   const found = info?.agents.filter((agent) => agent.found && !agent.problem) ?? [];
@@ -36,7 +37,9 @@ export function NewSession() {
   /** The same until the session is there: a repeated tap starts nothing twice. */
   const clientId = useRef(newId());
 
-  useEffect(() => area.current?.focus(), [Boolean(info)]);
+  useEffect(() => {
+    if (!beside) area.current?.focus();
+  }, [Boolean(info)]);
   useEffect(() => {
     if (!room || !info) return;
     let live = true;
@@ -139,6 +142,11 @@ export function NewSession() {
             <button type="submit" class="button primary big" disabled={!text.trim() || busy}>{busy ? t.starting : t.start}</button>
             {missing.length > 0 && <p class="soft small">{t.notFoundAgents}: {missing.map((one) => one.name).join(', ')}</p>}
           </div>
+          {beside && (
+            <p class="hints">
+              {([['j', t.next], ['k', t.previous], ['Ctrl K', t.palette], ['n', t.newSession], ['/', t.search]] as const).map(([key, what]) => <span key={key}><kbd>{key}</kbd>{what}</span>)}
+            </p>
+          )}
         </form>
       )}
       {sheet === 'directory' && <DirectoryPicker room={room} value={directory} recent={recent} onClose={() => setSheet('')} onPick={(picked) => {

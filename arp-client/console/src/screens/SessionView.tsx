@@ -111,8 +111,9 @@ function Timeline({ open, label }: { open: OpenSession; label: string }) {
   const atStart = open.firstSeq.value <= 1;
   const [away, setAway] = useState(false);
   const handle = useRef<ListHandle>({ toEnd: () => undefined });
-  const seenCount = useRef(0);
-  if (!away) seenCount.current = items.length;
+  const { lastSeq } = open.timeline.value;
+  const seenSeq = useRef(0);
+  if (!away) seenSeq.current = lastSeq;
   const list = useMemo<readonly ListItem[]>(() => [{ kind: 'start', key: 'start' } as const, ...items], [items, version]);
   return (
     <div class="timeline">
@@ -123,11 +124,11 @@ function Timeline({ open, label }: { open: OpenSession; label: string }) {
         estimate={(item) => (item.kind === 'start' ? 44 : estimateRow(item))}
         onNearTop={() => void open.loadOlder()}
         onEnd={(ended) => setAway(!ended)}
-        render={(item) => (item.kind === 'start' ? <p class="beginning">{atStart ? t.beginning : t.loadOlder}</p> : <div class={`col k-${item.kind}`}><Row item={item} /></div>)}
+        render={(item) => (item.kind === 'start' ? <p class="beginning">{!atStart ? t.loadOlder : items.length > 60 ? t.beginning : ''}</p> : <div class={`col k-${item.kind}`}><Row item={item} /></div>)}
       />
       {away && (
         <button type="button" class="to-end" onClick={() => handle.current.toEnd()}>
-          <Icon name="end" size={17} /> {items.length > seenCount.current ? t.newBelow : t.toEnd}
+          <Icon name="end" size={17} /> {lastSeq > seenSeq.current ? t.newBelow : t.toEnd}
         </button>
       )}
     </div>
@@ -238,7 +239,8 @@ function Live({ room, id }: { room: Room; id: string }) {
       {sheet === 'delete' && <Confirm title={t.deleteSession} text={t.deleteText} action={t.del} onNo={() => show('')} onYes={async () => {
         await open.remove();
         show('');
-        back();
+        // Not a step back: that may be this session's own history, which is gone too.
+        go({ name: 'inbox' }, true);
       }} />}
     </div>
   );

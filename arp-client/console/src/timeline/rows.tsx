@@ -218,6 +218,7 @@ function draw(item: Item): ComponentChildren {
       return <Tool item={item} />;
     case 'plan': {
       const done = item.entries.filter((entry) => entry.status === 'completed').length;
+      if (item.old) return <Card id={item.key} icon="plan" tone="tool" title={t.plan} mono={false} meta={t.planOf(done, item.entries.length)}>{() => <Checklist entries={item.entries} />}</Card>;
       return (
         <div class="plan">
           <div class="plan-head"><b>{t.plan}</b><span class="soft">{t.planOf(done, item.entries.length)}</span></div>
@@ -269,7 +270,7 @@ export function estimateRow(item: Item): number {
     case 'user':
       return 58 + Math.ceil(item.text.length / 46) * 24;
     case 'plan':
-      return 60 + item.entries.length * 30;
+      return item.old ? 38 : 60 + item.entries.length * 30;
     case 'turn':
       return 46;
     case 'error':

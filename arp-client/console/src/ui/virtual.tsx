@@ -166,13 +166,13 @@ export function VirtualList<T extends { key: string }>({ items, estimate, render
 
   return (
     <div class="scroll list" ref={scroller} onScroll={remember} tabIndex={0} role="log" aria-live="off" aria-label={label}>
-      <div class="spacer" style={{ height: offsets[start] ?? 0 }} />
+      <div class="spacer" style={{ height: `${offsets[start] ?? 0}px` }} />
       {items.slice(start, end).map((item, index) => (
         <div class="row" key={item.key} data-key={item.key} ref={refOf(item.key)}>
           {render(item, start + index)}
         </div>
       ))}
-      <div class="spacer" style={{ height: Math.max(0, total - (offsets[end] ?? total)) }} />
+      <div class="spacer" style={{ height: `${Math.max(0, total - (offsets[end] ?? total))}px` }} />
     </div>
   );
 }

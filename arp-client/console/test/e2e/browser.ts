@@ -39,7 +39,7 @@ export async function device(browser: Browser, { size, theme = 'light', lang = '
     faults.set(page, list);
     page.on('pageerror', (error) => list.push(String(error)));
     page.on('console', (message) => {
-      if (message.type() === 'error' && /Content Security|Refused|TrustedHTML|Uncaught/i.test(message.text())) list.push(message.text());
+      if (message.type() === 'error' && /Content Security|Refused to|TrustedHTML|Uncaught/.test(message.text())) list.push(message.text());
     });
   });
   return context;

@@ -5,7 +5,6 @@ use crate::clock;
 use crate::error::SessionError;
 use crate::host::SessionDir;
 use crate::model::Status;
-use crate::session::Ask;
 use crate::store::Filter;
 use std::sync::Weak;
 use std::time::Duration;
@@ -47,7 +46,7 @@ impl Sessions {
             bytes += SessionDir::new(self.config().session_dir(&meta.id)).size();
             if meta.updated_ms < oldest || bytes > self.config().keep_bytes {
                 tracing::info!(session = meta.id, "forgets an old session");
-                self.call(&meta.id, Ask::Remove).await?;
+                self.forget(&meta.id).await?;
             }
         }
         Ok(())

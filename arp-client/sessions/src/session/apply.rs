@@ -43,7 +43,9 @@ impl Actor {
             Kind::In => self.sent(&text),
             Kind::Err => {
                 run.complain(&text);
-                self.emit(&OwnEvent::Stderr { text: &text });
+                self.emit(&OwnEvent::Stderr {
+                    text: &shortened(&text, 2000),
+                });
                 Vec::new()
             }
             Kind::Mark => {

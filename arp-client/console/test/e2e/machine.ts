@@ -1,0 +1,160 @@
+//! A real machine for the journey: arpc with the real CLIs on a loopback model API, in a home of its own.
+//! Needs built binaries; what is missing is said by name.
+
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const ROOT = join(import.meta.dirname, '../../../..');
+const TARGET = process.env['CARGO_TARGET_DIR'] ?? join(ROOT, 'target');
+
+/** A binary of this project, debug or release, or null. */
+export function binary(name: string): string | null {
+  return ['debug', 'release'].map((profile) => join(TARGET, profile, name)).find(existsSync) ?? null;
+}
+
+/** The directory that holds the real CLIs, or null. */
+export function agentsDir(): string | null {
+  const places = [process.env['ARP_TEST_AGENTS'], join(ROOT, '.cache/agents/node_modules/.bin'), ...(process.env['PATH'] ?? '').split(':')];
+  return places.find((dir) => dir && existsSync(join(dir, 'claude'))) ?? null;
+}
+
+/** Waits for a line of a process that matches. */
+function line(child: ChildProcess, wanted: RegExp, what: string): Promise<RegExpExecArray> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    const hear = (data: Buffer): void => {
+      text += data.toString();
+      const match = wanted.exec(text);
+      if (match) resolve(match);
+    };
+    child.stdout?.on('data', hear);
+    child.stderr?.on('data', hear);
+    child.on('exit', (code) => reject(new Error(`${what} ended (${code}) and said: ${text}`)));
+    setTimeout(() => reject(new Error(`${what} did not say ${wanted}, but: ${text}`)), 30_000).unref();
+  });
+}
+
+/** A port that nobody listens on right now. */
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+}
+
+export class RealMachine {
+  readonly home = mkdtempSync(join(tmpdir(), 'arp-console-'));
+  readonly project = join(this.home, 'project');
+  #children: ChildProcess[] = [];
+  #env: NodeJS.ProcessEnv = {};
+  #edge: ChildProcess | null = null;
+  #port = 0;
+  #ports: number[] = [];
+  base = '';
+  /** How it is reached, once it was started. */
+  way: '' | 'relay' | 'loopback' = '';
+
+  /** Starts the model API and arpc; `base` is then where the console is. */
+  async start(): Promise<void> {
+    const model = binary('arp-model-api');
+    const agents = agentsDir();
+    if (!model || !agents) throw new Error('cargo build -p arp-testkit --bin arp-model-api, and install the CLIs (ARP_TEST_AGENTS)');
+    const api = this.#spawn(model, [], process.env);
+    const [, address] = await line(api, /listening (\S+)/, 'arp-model-api');
+    const url = `http://${address}`;
+    mkdirSync(join(this.home, '.gemini'), { recursive: true });
+    mkdirSync(join(this.home, '.codex'), { recursive: true });
+    mkdirSync(this.project);
+    writeFileSync(join(this.project, 'README.md'), '# demo\n');
+    execFileSync('git', ['init', '-q'], { cwd: this.project });
+    writeFileSync(join(this.home, '.gemini/settings.json'), JSON.stringify({
+      security: { auth: { selectedType: 'gemini-api-key' } }, privacy: { usageStatisticsEnabled: false }, telemetry: { enabled: false },
+      general: { enableAutoUpdate: false, enableAutoUpdateNotification: false, maxAttempts: 2 },
+    }));
+    writeFileSync(join(this.home, '.codex/config.toml'), `model = "gpt-5.5"\nmodel_provider = "fake"\n\n[model_providers.fake]\nname = "fake"\nbase_url = "${url}/v1"\nenv_key = "FAKE_KEY"\nwire_api = "responses"\nsupports_websockets = false\n\n[analytics]\nenabled = false\n`);
+    this.#env = {
+      PATH: `${agents}:${process.env['PATH']}`, HOME: this.home, CODEX_HOME: join(this.home, '.codex'), XDG_DATA_HOME: join(this.home, 'data'),
+      ANTHROPIC_BASE_URL: url, GOOGLE_GEMINI_BASE_URL: url, ANTHROPIC_API_KEY: '-', FAKE_KEY: '-', GEMINI_API_KEY: '-',
+      DISABLE_AUTOUPDATER: '1', CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1', DISABLE_TELEMETRY: '1', DISABLE_ERROR_REPORTING: '1', IS_SANDBOX: '1',
+    };
+    await this.startEdge();
+  }
+
+  /**
+   * Starts arpc: behind a relay of its own where both daemons are built (`way` is then `relay`), else by itself
+   * on a loopback listener.
+   */
+  async startEdge(): Promise<void> {
+    if (this.way !== 'loopback' && (await this.#behindRelay())) return;
+    this.way = 'loopback';
+    const edge = binary('examples/command_mode');
+    if (!edge) throw new Error('cargo build -p arpc --example command_mode');
+    this.#port ||= await freePort();
+    this.base = `http://127.0.0.1:${this.#port}`;
+    this.#edge = this.#spawn(edge, ['--listen', `127.0.0.1:${this.#port}`, '--client-id', 'demo', '--data-dir', join(this.home, 'arpc')], this.#env);
+    await this.#up();
+  }
+
+  async #behindRelay(): Promise<boolean> {
+    const [relay, edge] = [binary('arps'), binary('arpc')];
+    if (!relay || !edge || process.env['ARP_CONSOLE_LOOPBACK']) return false;
+    if (!this.#ports.length) {
+      this.#ports = [await freePort(), await freePort(), await freePort()];
+      const [control, proxy, visitors] = this.#ports.map(String) as [string, string, string];
+      this.#spawn(relay, ['--bind', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--public-port', visitors, '--allow-plaintext'], this.#env);
+      this.base = `http://127.0.0.1:${visitors}`;
+    }
+    const [control, proxy] = this.#ports.map(String) as [string, string];
+    const child = this.#spawn(edge, ['--server-addr', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--client-id', 'demo', '--plaintext', '--command-mode', '--enable-fs', '--no-qr'], this.#env);
+    this.#edge = child;
+    const ended = new Promise<false>((resolve) => child.once('exit', () => resolve(false)));
+    const came = await Promise.race([this.#up().then(() => true), ended]);
+    if (came) this.way = 'relay';
+    else if (this.way === 'relay') throw new Error('arpc ended at once');
+    return came;
+  }
+
+  async #up(): Promise<void> {
+    for (let n = 0; n < 200; n++) {
+      const up = await fetch(`${this.base}/api/health?token=demo`).then((answer) => answer.ok, () => false);
+      if (up) return;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    throw new Error('arpc did not come up');
+  }
+
+  /** Ends arpc without warning; its sessions live on in their hosts. */
+  async killEdge(): Promise<void> {
+    const edge = this.#edge;
+    if (!edge || edge.exitCode !== null) return;
+    const gone = new Promise((resolve) => edge.once('exit', resolve));
+    edge.kill('SIGKILL');
+    await gone;
+  }
+
+  async stop(): Promise<void> {
+    const ended = this.#children.filter((child) => child.exitCode === null && child.signalCode === null).map((child) => {
+      const gone = new Promise((resolve) => child.once('exit', resolve));
+      child.kill('SIGTERM');
+      setTimeout(() => child.kill('SIGKILL'), 8_000).unref();
+      return gone;
+    });
+    await Promise.all(ended);
+    rmSync(this.home, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  }
+
+  #spawn(program: string, args: string[], env: NodeJS.ProcessEnv): ChildProcess {
+    const child = spawn(program, args, { env, cwd: this.home, stdio: ['ignore', 'pipe', 'pipe'] });
+    child.stdout?.resume();
+    child.stderr?.resume();
+    this.#children.push(child);
+    return child;
+  }
+}

@@ -1,0 +1,160 @@
+//! The same journey with nothing pretended but the model: the real arpc, the real Claude Code, a loopback model
+//! API. Skipped, loudly, where they are not built or installed; with CI=true that is a failure.
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { device, faults, openBrowser, seriousFaults } from './browser';
+import { agentsDir, binary, RealMachine } from './machine';
+
+const missing = [
+  binary('examples/command_mode') ? '' : 'cargo build -p arpc --example command_mode',
+  binary('arp-model-api') ? '' : 'cargo build -p arp-testkit --bin arp-model-api',
+  agentsDir() ? '' : 'npm install the CLIs and set ARP_TEST_AGENTS to their node_modules/.bin',
+].filter(Boolean);
+if (missing.length) {
+  if (process.env['CI'] === 'true') throw new Error(`the real journey needs: ${missing.join('; ')}`);
+  console.warn(`SKIPPED the real journey. It needs: ${missing.join('; ')}`);
+}
+
+describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => {
+  const machine = new RealMachine();
+  let browser: Browser;
+  let context: BrowserContext | undefined;
+  let page: Page;
+
+  beforeAll(async () => {
+    browser = await openBrowser();
+    await machine.start();
+    console.info(`the real machine is reached by ${machine.way}`);
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await machine.stop();
+  });
+  afterEach(async () => {
+    if (!context) return;
+    if (process.env['SHOT']) await page.screenshot({ path: process.env['SHOT'] });
+    expect(faults.get(page)).toEqual([]);
+    await context.close();
+    context = undefined;
+  });
+
+  const open = async (size: 'phone' | 'desk', lang: 'en' | 'zh' = 'en'): Promise<void> => {
+    context = await device(browser, { size, lang });
+    page = await context.newPage();
+    await page.goto(`${machine.base}/?token=demo`);
+    await page.locator('.new-pill').waitFor();
+  };
+  const begin = async (text: string): Promise<void> => {
+    await page.locator('.new-pill').click();
+    await page.locator('#new-prompt').fill(text);
+    await page.locator('.new-foot button').click();
+    await page.locator('.bubble').waitFor();
+  };
+  const reply = async (text: string): Promise<void> => {
+    const turns = await page.locator('.turn-end').count();
+    await page.locator('#reply').fill(text);
+    await page.locator('button.send').click();
+    await page.waitForFunction((n) => document.querySelectorAll('.turn-end').length >= n, turns);
+  };
+  const said = (text: string | RegExp): Promise<void> => page.locator('.md', { hasText: text }).last().waitFor();
+  const done = async (count: number): Promise<void> => page.waitForFunction((n) => document.querySelectorAll('.turn-end').length >= n, count, { timeout: 60_000 }).then(() => undefined);
+
+  test.each(['phone', 'desk'] as const)('%s: a session starts, streams, asks, is allowed and denied, and is stopped', async (size) => {
+    await open(size);
+    expect(page.url()).toBe(`${machine.base}/`);
+    await begin(`say hello from ${size}`);
+    await said(`hello from ${size}`);
+    await done(1);
+
+    await reply(`run tool: touch ${size}-allowed.txt`);
+    await page.locator('.approval .command', { hasText: `touch ${size}-allowed.txt` }).waitFor();
+    expect(await page.title()).toBe('(1) arp');
+    expect(await seriousFaults(page)).toEqual([]);
+    await page.locator('.decide .primary').click();
+    await done(2);
+    const session = await page.evaluate(() => location.hash.split('/').pop());
+    const where = await fetch(`${machine.base}/api/sessions/${session}?lines=none&token=demo`).then((answer) => answer.json()) as { session: { project_path: string } };
+    expect(existsSync(join(where.session.project_path, `${size}-allowed.txt`))).toBe(true);
+
+    await reply(`run tool: touch ${size}-denied.txt`);
+    await page.locator('.approval').waitFor();
+    await page.getByRole('button', { name: /^Deny/ }).click();
+    await page.locator('#deny-reason').fill('Not on my phone');
+    await page.locator('.decide .danger').click();
+    await done(3);
+    await page.locator('.card.denied, .card.failed').last().waitFor();
+    await said(/Not on my phone/);
+    expect(existsSync(join(where.session.project_path, `${size}-denied.txt`))).toBe(false);
+
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.getByRole('button', { name: 'Stop session' }).click();
+    await page.locator('dialog').getByRole('button', { name: 'Stop session' }).click();
+    await page.locator('.state.cancelled').waitFor();
+  });
+
+  test('phone: arpc is killed in the middle of a turn; the page says so, comes back and misses no word', async () => {
+    await open('phone');
+    await begin('slow 8');
+    await page.locator('.md.streaming').waitFor();
+    await machine.killEdge();
+    await page.locator('.main .line.down').waitFor();
+    await machine.startEdge();
+    await page.locator('.main .line.down').waitFor({ state: 'detached', timeout: 30_000 });
+    await done(1);
+    const session = await page.evaluate(() => location.hash.split('/').pop());
+    const { events } = await fetch(`${machine.base}/api/sessions/${session}/events?since=0&limit=2000&token=demo`).then((answer) => answer.json()) as { events: { seq: number; type: string; text?: string; delta?: boolean }[] };
+    expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index + 1));
+    const whole = events.filter(({ type, delta }) => type === 'text' && !delta).map(({ text }) => text).join(' ');
+    expect((await page.locator('.md').last().innerText()).split(/\s+/).join(' ').trim()).toBe(whole.split(/\s+/).join(' ').trim());
+  });
+
+  test('files are browsed and read, below a prefix, where they are served', async ({ skip }) => {
+    if (machine.way !== 'relay') skip();
+    context = await device(browser, { size: 'phone' });
+    page = await context.newPage();
+    await page.goto(`${machine.base}/t/demo/`);
+    await page.locator('.nav').getByRole('link', { name: 'Files' }).click();
+    await page.locator('.main .rows a').first().click();
+    await page.evaluate((path) => { location.hash = `#/files/?path=${encodeURIComponent(path)}`; }, `${machine.project}/README.md`);
+    await page.locator('.source', { hasText: '# demo' }).waitFor();
+    expect(page.url()).toContain('/t/demo/#/files/');
+  });
+
+  test('phone: what an agent prints cannot do anything', async () => {
+    await open('phone');
+    await begin('say <img src=x onerror="window.pwned=1"> [x](javascript:window.pwned=2) <script>window.pwned=3</script>');
+    await done(1);
+    expect(await page.locator('.md img, .md script, .md a[href^="javascript"]').count()).toBe(0);
+    expect(await page.evaluate(() => (globalThis as { pwned?: number }).pwned)).toBeUndefined();
+  });
+
+  test('desk: history is read, resumed and deleted, in Chinese', async () => {
+    await open('desk', 'zh');
+    await begin('say remember the lighthouse');
+    await said('remember the lighthouse');
+    await done(1);
+    await page.getByRole('button', { name: '更多' }).click();
+    await page.getByRole('button', { name: '停止会话' }).click();
+    await page.locator('dialog').getByRole('button', { name: '停止会话' }).click();
+    await page.locator('.state.cancelled').waitFor();
+
+    await page.locator('.nav').getByRole('link', { name: '历史' }).click();
+    await page.locator('.rows.cards a').first().click();
+    await page.locator('.main .rows a', { hasText: 'lighthouse' }).click();
+    await said('remember the lighthouse');
+    await page.locator('#resume-text').fill('say the light is on');
+    await page.getByRole('button', { name: '继续', exact: true }).click();
+    await said('the light is on');
+    await page.getByRole('button', { name: '更多' }).click();
+    await page.getByRole('button', { name: '删除会话' }).click();
+    await page.locator('dialog').getByRole('button', { name: '删除', exact: true }).click();
+    await page.locator('.screen.session').waitFor({ state: 'detached' });
+    await page.locator('.nav').getByRole('link', { name: '历史' }).click();
+    await page.locator('.rows.cards a').first().click();
+    await page.locator('.main .rows a').first().waitFor();
+    expect(await page.locator('.main .rows a', { hasText: 'lighthouse' }).count()).toBe(0);
+  });
+});
