@@ -134,6 +134,32 @@ async fn what_is_allowed_for_the_session_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn tools_that_are_allowed_at_the_start_are_not_asked_for() {
+    let stage = stage!();
+    let allowed_tools = vec!["Bash(touch:*)".to_owned(), "Bash(mkdir:*)".to_owned()];
+    let mut session = stage
+        .start(
+            &Claude::new(),
+            LaunchOptions {
+                allowed_tools,
+                ..stage.options()
+            },
+        )
+        .await;
+    assert_eq!(
+        session.turn("run tool: mkdir made").await.0,
+        TurnStatus::Completed
+    );
+    assert!(stage.home.project().join("made").exists());
+    session.prompt("run tool: rmdir made");
+    let approval = session.asked().await;
+    session.decide(&approval, deny("keep it"));
+    session.turn_end().await;
+    assert!(stage.home.project().join("made").exists());
+    session.finish().await;
+}
+
+#[tokio::test]
 async fn the_arguments_can_be_changed_with_the_permission() {
     let stage = stage!();
     let mut session = stage.start(&Claude::new(), stage.options()).await;
