@@ -4,10 +4,11 @@
 #
 #   ./scripts/run.sh              expose a small demo page
 #   ./scripts/run.sh PORT         expose your own service on 127.0.0.1:PORT
+#   ./scripts/run.sh --agents     expose the AI agents of this machine (web console and API)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-case "${1:-}" in -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 command -v cargo >/dev/null 2>&1 || { echo "run.sh: cargo is missing; install Rust 1.89 or newer from rustup.rs" >&2; exit 1; }
 
 echo "Building arps and arpc (the first time takes a few minutes) ..."
@@ -30,17 +31,21 @@ trap stop EXIT
 trap 'exit 0' INT TERM
 
 port=${1:-}
-if [ -z "$port" ]; then
+if [ "$port" = --agents ]; then
+    serve=(--command-mode)
+elif [ -n "$port" ]; then
+    serve=(--local-port "$port")
+else
     "$bin/arp-demo" > "$work/demo" &
     pids+=($!)
     until [ -s "$work/demo" ]; do kill -0 "$!" 2>/dev/null || exit 1; sleep 0.1; done
-    port=$(cat "$work/demo")
+    serve=(--local-port "$(cat "$work/demo")")
 fi
-"$bin/arps" --bind 127.0.0.1 --allow-plaintext > "$work/relay" &
+"$bin/arps" --bind 127.0.0.1 --data-dir "$work/arps" > "$work/relay" &
 pids+=($!)
 until [ -s "$work/relay" ]; do kill -0 "$!" 2>/dev/null || exit 1; sleep 0.1; done
 cat "$work/relay"
-"$bin/arpc" --local-port "$port" --client-id "${ARPC_CLIENT_ID:-demo}" --plaintext &
+"$bin/arpc" "${serve[@]}" --client-id "${ARPC_CLIENT_ID:-demo}" --data-dir "$work/arpc" &
 pids+=($!)
 echo "Ctrl-C ends all."
 # The first of them to end ends all.

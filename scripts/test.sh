@@ -20,6 +20,8 @@ install_tools() {
     need nginx nginx
     need chromium chromium
     need cc gcc
+    need git git
+    need python3 python3
     if [ "${#missing[@]}" -gt 0 ]; then
         if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
             say "installing ${missing[*]}"

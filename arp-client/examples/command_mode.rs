@@ -28,6 +28,9 @@ struct Args {
     /// Allow sessions that ask nothing.
     #[arg(long)]
     allow_bypass: bool,
+    /// The binary of an agent, or a directory of such.
+    #[arg(long)]
+    command_path: Option<PathBuf>,
     /// Where an agent is, as `executor=path`.
     #[arg(long)]
     agent_path: Vec<String>,
@@ -93,6 +96,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     config.listen = Some(args.listen);
     config.allow_bypass = args.allow_bypass;
     config.proxy_ports = args.proxy_ports;
+    config.command_path = args.command_path;
     config.edge_key = args.edge_key;
     config.allowed_origins = args.allowed_origins;
     config.enable_fs = args.enable_fs;

@@ -1,7 +1,8 @@
 //! A stand-in for Claude Code that does at once what its prompt says: for tests by force.
 //!
 //! It speaks `stream-json` on its standard input and output as far as `arpc` uses it. The first word of a prompt
-//! decides: `say TEXT`; `burst N SIZE` (N lines of SIZE bytes); `ticks N MS` (a line every MS milliseconds); `ask
+//! decides: `say TEXT`; `burst N SIZE` (N lines of SIZE bytes); `ticks N MS` (a line every MS milliseconds);
+//! `stamps N MS` (the same with the time in microseconds); `ask
 //! COMMAND` (asks for permission, tells what was decided); `hold` (until it is interrupted); `orphan FILE` (leaves
 //! a process of its own session behind, its number in FILE); `exit CODE`.
 
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use std::io::{self, BufRead, Write};
 use std::process::{Command, Stdio, exit};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 struct Claude {
     input: Receiver<Value>,
@@ -111,6 +112,13 @@ impl Claude {
                         aborted = true;
                         break;
                     }
+                }
+            }
+            "stamps" => {
+                for _ in 0..number(0, 10) {
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                    self.text(&format!("at {}", now.as_micros()));
+                    std::thread::sleep(Duration::from_millis(number(1, 10) as u64));
                 }
             }
             "hold" => aborted = self.interrupted(None),

@@ -1,6 +1,8 @@
 //! What `arpc` prints for a person: who it is, what it serves, where it is reached.
 
 use crate::config::{Config, Mode, Public};
+use crate::tokens::Names;
+use arp_common::ids::Token;
 use qrcode::render::unicode::Dense1x2;
 use std::io::{IsTerminal, Write};
 
@@ -17,15 +19,21 @@ pub fn hello(config: &Config) {
 }
 
 /// Prints where visitors go, with a QR code if that is wanted and a person is looking.
-pub fn registered(config: &Config, public: &Public, qr: bool) {
-    let url = config.public_url(public, config.client_id.as_str());
+pub fn registered(config: &Config, names: &Names, public: &Public, qr: bool) {
     say(&format!("Registered with the relay at {}.", config.server.host));
+    let (tokens, id_token) = names.current();
+    let id = id_token.then(|| config.client_id.as_str());
+    let mut urls = id
+        .into_iter()
+        .chain(tokens.iter().map(Token::as_str))
+        .map(|t| config.public_url(public, t));
+    let Some(url) = urls.next() else {
+        say("No visitor can come in: there is no token (--no-id-token). `arpc tokens add` makes one.");
+        return;
+    };
     say(&format!("Public URL: {url}"));
-    for token in &config.tokens {
-        say(&format!(
-            "            {}",
-            config.public_url(public, token.as_str())
-        ));
+    for url in urls {
+        say(&format!("            {url}"));
     }
     if qr
         && std::io::stdout().is_terminal()

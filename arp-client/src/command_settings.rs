@@ -1,7 +1,7 @@
 //! The settings that only command mode has: from flags, environment and file to a [`CommandConfig`].
 
 use crate::command::{CommandConfig, McpConfig};
-use crate::config::{Settings, default_data_dir};
+use crate::config::{self, Settings};
 use crate::defaults as d;
 use arp_common::ids::{ClientId, Token};
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub(crate) fn read(
     faults: &mut Vec<String>,
 ) -> Option<CommandConfig> {
     let before = faults.len();
-    let data_dir = s.data_dir.clone().unwrap_or_else(default_data_dir);
+    let data_dir = config::data_dir(s.data_dir.clone());
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let mut config = CommandConfig::new(data_dir, id.as_str().to_owned());
     config.tokens = tokens.iter().map(|t| t.as_str().to_owned()).collect();

@@ -3,10 +3,14 @@
 use crate::command::CommandConfig;
 use crate::command_settings;
 use crate::defaults as d;
+use crate::gate::Gate;
 use crate::identity;
+use crate::trust::{self, Policy};
 use arp_agents::acp::AcpConfig;
 use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
+use arp_common::private;
+use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
 use clap::Parser;
 use std::collections::BTreeMap;
@@ -27,19 +31,23 @@ pub struct Cli {
     /// Do not draw the QR code of the public URL.
     #[arg(long)]
     pub no_qr: bool,
-    /// What to do besides running as the edge agent.
-    #[command(subcommand)]
-    pub command: Option<crate::cli::Command>,
     /// The settings.
     #[command(flatten)]
     pub settings: Settings,
+    /// What to do besides running as a daemon.
+    #[command(subcommand)]
+    pub command: Option<crate::cli::Command>,
 }
 
 arp_common::settings! {
     /// Name of this edge agent, and the token by which visitors reach it [default: derived from this
     /// machine and user; stays the same].
-    #[arg(long, value_name = "ID", env = "ARPC_CLIENT_ID")]
+    #[arg(long, value_name = "ID", env = "ARPC_CLIENT_ID", global = true)]
     client_id: String,
+    /// Directory for this machine's key, known relays, tokens and sessions [default: arpc in the user's local
+    /// data directory].
+    #[arg(long, value_name = "DIR", env = "ARPC_DATA_DIR", global = true)]
+    data_dir: PathBuf,
     /// A further token by which visitors reach this edge agent; may be given several times.
     #[arg(long, value_name = "TOKEN", env = "ARPC_TOKEN", value_delimiter = ',')]
     token: Vec<String>,
@@ -103,9 +111,6 @@ arp_common::settings! {
     /// Directory that visitors may read with --enable-fs, besides those of the agents' projects.
     #[arg(long, value_name = "DIR", env = "ARPC_FS_ROOT", value_delimiter = ',')]
     fs_root: Vec<PathBuf>,
-    /// Where arpc keeps its data [default: the user's local data directory].
-    #[arg(long, value_name = "DIR", env = "ARPC_DATA_DIR", global = true)]
-    data_dir: PathBuf,
     /// Offer the MCP server (only with --command-mode).
     #[arg(long, env = "ARPC_ENABLE_MCP", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_mcp: bool,
@@ -124,6 +129,32 @@ arp_common::settings! {
     /// Speak with the relay without TLS.
     #[arg(long, env = "ARPC_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     plaintext: bool,
+    /// Key that the relay must have (SHA256:…, as `arps fingerprint` prints it) [default: the one it shows at
+    /// first contact].
+    #[arg(long, value_name = "SHA256", env = "ARPC_SERVER_FINGERPRINT")]
+    server_fingerprint: String,
+    /// Trust a relay that has a certificate for its name from these authorities: a PEM file, or `system` for those
+    /// of the operating system.
+    #[arg(long, value_name = "FILE", env = "ARPC_SERVER_CA")]
+    server_ca: String,
+    /// Shared secret of a relay that takes only edge agents who know it (better given as ARPC_JOIN_KEY or in a
+    /// file: other users see the flags of a process).
+    #[arg(long, value_name = "SECRET", env = "ARPC_JOIN_KEY", hide_env_values = true)]
+    join_key: String,
+    /// File that holds the join key.
+    #[arg(long, value_name = "FILE", env = "ARPC_JOIN_KEY_FILE")]
+    join_key_file: PathBuf,
+    /// Do not let visitors in by the client id: only by tokens.
+    #[arg(long, env = "ARPC_NO_ID_TOKEN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    no_id_token: bool,
+    /// Visitors must also show this user and password, which the relay does not know (HTTP basic
+    /// authentication; better given as ARPC_REQUIRE_AUTH); may be given several times.
+    #[arg(long, value_name = "USER:PASSWORD", env = "ARPC_REQUIRE_AUTH", hide_env_values = true)]
+    require_auth: Vec<String>,
+    /// Visitors must also show this key, which the relay does not know (as X-ARP-Key or bearer token; better given
+    /// as ARPC_REQUIRE_KEY); may be given several times.
+    #[arg(long, value_name = "KEY", env = "ARPC_REQUIRE_KEY", hide_env_values = true)]
+    require_key: Vec<String>,
 }
 
 /// A relay's address.
@@ -168,6 +199,16 @@ pub struct Config {
     pub reconnect_interval: Duration,
     /// Speak with the relay without TLS.
     pub plaintext: bool,
+    /// Where key, pins and tokens are.
+    pub data_dir: PathBuf,
+    /// Which relay is the right one.
+    pub trust: Policy,
+    /// The relay's shared secret.
+    pub join_key: Option<Secret>,
+    /// Is the client id a token?
+    pub id_token: bool,
+    /// What visitors must show besides a token.
+    pub gate: Option<Gate>,
 }
 
 impl Config {
@@ -209,6 +250,12 @@ impl Config {
                 "--server-addr {host}: {hint} (--control-port, --proxy-port)"
             ));
         }
+        let trust = trust(&s, &mut faults);
+        let join_key = join_key(&s, &mut faults);
+        let gate = gate(&s, &mut faults);
+        if gate.is_some() && s.command_mode == Some(true) {
+            faults.push("--require-auth and --require-key are for a local service; with --command-mode use --edge-key".into());
+        }
         let (Some(client_id), Some(mode), true) = (client_id, mode, faults.is_empty()) else {
             return Err(ConfigError(faults));
         };
@@ -224,6 +271,11 @@ impl Config {
             auto_reconnect: s.auto_reconnect.unwrap_or(true),
             reconnect_interval: Duration::from_secs(s.reconnect_interval.unwrap_or(d::RECONNECT_INTERVAL)),
             plaintext: s.plaintext.unwrap_or(false),
+            data_dir: data_dir(s.data_dir),
+            trust,
+            join_key,
+            id_token: !s.no_id_token.unwrap_or(false),
+            gate,
         })
     }
 
@@ -238,19 +290,12 @@ impl Config {
                 } else {
                     host.clone()
                 };
-                format!("http://{host}:{}", told.port.unwrap_or(PUBLIC_PORT))
+                let scheme = if told.tls { "https" } else { "http" };
+                format!("{scheme}://{host}:{}", told.port.unwrap_or(PUBLIC_PORT))
             }
         };
         format!("{base}/?token={token}")
     }
-}
-
-/// Where arpc keeps what it must remember, unless it was told another place.
-pub fn default_data_dir() -> PathBuf {
-    directories::BaseDirs::new().map_or_else(
-        || PathBuf::from("arpc"),
-        |dirs| dirs.data_local_dir().join("arpc"),
-    )
 }
 
 /// What a relay says of its public side.
@@ -260,6 +305,70 @@ pub struct Public {
     pub url: Option<String>,
     /// Its port.
     pub port: Option<u16>,
+    /// Does that port take HTTPS?
+    pub tls: bool,
+}
+
+/// The data directory: as given, else the user's.
+pub fn data_dir(given: Option<PathBuf>) -> PathBuf {
+    given
+        .or_else(|| directories::BaseDirs::new().map(|dirs| dirs.data_local_dir().join("arpc")))
+        .unwrap_or_else(|| PathBuf::from("arpc"))
+}
+
+/// Largest file that holds a join key, in bytes.
+const MAX_SECRET_FILE: usize = 4096;
+
+fn trust(s: &Settings, faults: &mut Vec<String>) -> Policy {
+    let given = s.server_fingerprint.is_some() || s.server_ca.is_some();
+    if given && s.plaintext == Some(true) {
+        faults.push("--plaintext does not go with --server-fingerprint or --server-ca: without TLS nobody proves anything".into());
+    }
+    match (&s.server_fingerprint, &s.server_ca) {
+        (Some(_), Some(_)) => faults.push("--server-fingerprint and --server-ca: give one of the two".into()),
+        (Some(text), None) => match text.parse() {
+            Ok(key) => return Policy::Fingerprint(key),
+            Err(e) => faults.push(format!("--server-fingerprint {e}")),
+        },
+        (None, Some(from)) => match trust::authorities(from) {
+            Ok(roots) => return Policy::Authorities(roots),
+            Err(e) => faults.push(format!("--server-ca {e}")),
+        },
+        (None, None) => {}
+    }
+    Policy::FirstUse
+}
+
+fn join_key(s: &Settings, faults: &mut Vec<String>) -> Option<Secret> {
+    match (&s.join_key, &s.join_key_file) {
+        (Some(_), Some(_)) => faults.push("--join-key and --join-key-file: give one of the two".into()),
+        (Some(key), None) => return Some(Secret::new(key.clone())),
+        (None, Some(path)) => match private::read(path, MAX_SECRET_FILE) {
+            Ok(key) => return Some(Secret::new(String::from_utf8_lossy(&key).trim())),
+            Err(e) => faults.push(format!("--join-key-file {e}")),
+        },
+        (None, None) => {}
+    }
+    None
+}
+
+fn gate(s: &Settings, faults: &mut Vec<String>) -> Option<Gate> {
+    let secrets = |given: &Option<Vec<String>>| given.iter().flatten().map(Secret::new).collect::<Vec<_>>();
+    let gate = Gate {
+        auth: secrets(&s.require_auth),
+        keys: secrets(&s.require_key),
+    };
+    if gate
+        .auth
+        .iter()
+        .any(|a| !a.expose().split_once(':').is_some_and(|(_, p)| !p.is_empty()))
+    {
+        faults.push("--require-auth must be user:password".into());
+    }
+    if gate.keys.iter().any(|k| k.expose().is_empty()) {
+        faults.push("--require-key must not be empty".into());
+    }
+    (!gate.auth.is_empty() || !gate.keys.is_empty()).then_some(gate)
 }
 
 /// The rules of the two modes.
@@ -320,7 +429,7 @@ mod tests {
                 proxy_port: 17002
             }
         );
-        assert!(matches!(c.mode, Mode::Tcp { host, port: 3000 } if host == "127.0.0.1"));
+        assert!(matches!(&c.mode, Mode::Tcp { host, port: 3000 } if host == "127.0.0.1"));
         assert!(c.auto_reconnect && !c.plaintext);
         assert_eq!(
             c.public_url(&Public::default(), "demo"),
@@ -331,7 +440,8 @@ mod tests {
             v6.public_url(
                 &Public {
                     url: None,
-                    port: Some(80)
+                    port: Some(80),
+                    tls: false
                 },
                 "x"
             ),
@@ -340,6 +450,7 @@ mod tests {
         let told = Public {
             url: Some("https://relay.example/".into()),
             port: Some(80),
+            tls: true,
         };
         assert_eq!(v6.public_url(&told, "x"), "https://relay.example/?token=x");
     }

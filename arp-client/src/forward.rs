@@ -1,6 +1,7 @@
 //! TCP mode: what comes through a tunnel goes to the local service, and back, byte for byte.
 
 use crate::defaults as d;
+use crate::gate::Gate;
 use arp_common::error_body::ErrorBody;
 use arp_common::net;
 use arp_common::protocol::TunnelKind;
@@ -21,6 +22,7 @@ pub struct Forward {
     host: String,
     port: u16,
     last_answer: Mutex<Option<Instant>>,
+    gate: Option<Gate>,
 }
 
 impl Forward {
@@ -30,12 +32,28 @@ impl Forward {
             host: host.into(),
             port,
             last_answer: Mutex::new(None),
+            gate: None,
         }
+    }
+
+    /// With a gate in front of it.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Option<Gate>) -> Self {
+        self.gate = gate;
+        self
     }
 
     /// Serves one tunnel from its first use to its end. `head` was read from it already; `kind` is what
     /// the relay said of it, if it is one that says.
     pub async fn serve(&self, mut tunnel: Stream, head: BytesMut, kind: Option<TunnelKind>) {
+        if let Some(gate) = &self.gate {
+            // Only HTTP has a place for what the gate asks for.
+            return if kind == Some(TunnelKind::Tcp) {
+                net::reset_on_drop(tunnel.tcp());
+            } else {
+                gate.serve(tunnel, head, self).await;
+            };
+        }
         let mut local = match self.dial().await {
             Ok(local) => local,
             Err(e) => {
@@ -62,7 +80,7 @@ impl Forward {
     }
 
     /// Connects, and gives a service that answered a moment ago the time to come back.
-    async fn dial(&self) -> io::Result<TcpStream> {
+    pub(crate) async fn dial(&self) -> io::Result<TcpStream> {
         let start = Instant::now();
         loop {
             let dialed = timeout(d::LOCAL_DIAL, TcpStream::connect((self.host.as_str(), self.port))).await;
@@ -93,12 +111,17 @@ impl Forward {
         self.last_answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers the request for the service, which cannot.
-    async fn refuse(&self, mut tunnel: Stream, error: &io::Error) {
-        let message = format!(
+    /// What a visitor is told when the service cannot be reached.
+    pub(crate) fn unreachable(&self, error: &io::Error) -> String {
+        format!(
             "cannot reach the local service at {}:{}: {error}; start it, or check --local-addr and --local-port of arpc",
             self.host, self.port
-        );
+        )
+    }
+
+    /// Answers the request for the service, which cannot.
+    async fn refuse(&self, mut tunnel: Stream, error: &io::Error) {
+        let message = self.unreachable(error);
         let body = ErrorBody::new("local_service_unreachable", &message).line();
         let answer = format!(
             "HTTP/1.1 502 Bad Gateway\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\

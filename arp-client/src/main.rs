@@ -4,15 +4,17 @@ use anyhow::Context;
 use arp_common::logging;
 use arp_common::settings::{ConfigError, EXIT_USAGE};
 use arp_sessions::Leaving;
-use arpc::banner;
 use arpc::command::CommandMode;
-use arpc::config::{Cli, Config, Mode, Settings, default_data_dir};
+use arpc::config::{Cli, Config, Mode, Settings};
 use arpc::forward::Forward;
-use arpc::link::{Handler, Link};
+use arpc::link::{Dialer, Handler, Link};
+use arpc::tokens::{self, Names};
+use arpc::{banner, config, identity};
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,8 +40,8 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     };
     let settings = cli.settings.or(file);
     if let Some(command) = cli.command {
-        let data_dir = settings.data_dir.clone().unwrap_or_else(default_data_dir);
-        return Ok(command.run(&data_dir));
+        let id = settings.client_id.unwrap_or_else(identity::derived_client_id);
+        return Ok(command.run(&config::data_dir(settings.data_dir), &id));
     }
     let config = Arc::new(Config::new(settings)?);
     if cli.check_config {
@@ -52,9 +54,22 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         banner::hello(&config);
+        if config.plaintext {
+            tracing::warn!("--plaintext: whoever is on the way to the relay can read and change everything");
+        }
+        let dialer = Dialer::new(&config)?;
+        let names = Names::load(
+            &config.data_dir,
+            &config.client_id,
+            config.tokens.clone(),
+            config.id_token,
+        )?;
+        let names = Arc::new(names);
         let mut command = None;
         let handler = match &config.mode {
-            Mode::Tcp { host, port } => Handler::Tcp(Forward::new(host, *port)),
+            Mode::Tcp { host, port } => {
+                Handler::Tcp(Forward::new(host, *port).with_gate(config.gate.clone()))
+            }
             Mode::Command(settings) => {
                 let mode = CommandMode::start((**settings).clone()).await?;
                 command = Some(mode.clone());
@@ -62,22 +77,37 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         };
         let mut first = true;
-        let link = Link::new(config.clone(), Arc::new(handler));
-        let ended = link
+        let link = Link::new(config.clone(), dialer, names.clone(), Arc::new(handler));
+        let side = stop.child_token();
+        let local = tokio::spawn(local(config.clone(), names.clone(), side.clone()));
+        let served = link
             .run(stop, |public| {
                 if std::mem::take(&mut first) {
-                    banner::registered(&config, public, !cli.no_qr);
+                    banner::registered(&config, &names, public, !cli.no_qr);
                 } else {
                     tracing::info!("registered again with the relay");
                 }
             })
             .await;
+        side.cancel();
+        let _ = local.await;
         if let Some(mode) = command {
             mode.shutdown(Leaving::Park).await;
         }
-        ended?;
+        served?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// What runs beside the link: tokens expire, and can be changed by `arpc tokens`.
+async fn local(config: Arc<Config>, names: Arc<Names>, stop: CancellationToken) {
+    let socket = tokens::local::serve(&config.data_dir, &config.client_id, names.clone(), stop.clone());
+    let socket = async {
+        if let Err(e) = socket.await {
+            tracing::warn!("`arpc tokens` will not work: {e}");
+        }
+    };
+    tokio::join!(socket, names.expire(stop));
 }
 
 /// Logs to the terminal and to a daily file; where no file can be had, says so and goes on.

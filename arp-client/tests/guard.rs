@@ -1,5 +1,12 @@
 //! A machine that runs commands is protected: token, host, origin, content type, edge key, limits.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is a test"
+)]
+
 mod support;
 
 use reqwest::{Method, StatusCode, header};

@@ -1,5 +1,12 @@
 //! Nothing is lost, whatever is cut or killed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is a test"
+)]
+
 mod support;
 
 use serde_json::json;

@@ -1,5 +1,12 @@
 //! What a session does over its life: started, asked, interrupted, parked, resumed, ended.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is a test"
+)]
+
 mod support;
 
 use reqwest::{Method, StatusCode};

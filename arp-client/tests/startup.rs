@@ -53,12 +53,15 @@ async fn a_registered_edge_says_who_it_is_and_where_it_is_reached() {
 async fn the_derived_client_id_is_the_same_each_time() {
     let relay = Relay::start().await;
     let mut ids = Vec::new();
+    let mut home = None;
     for _ in 0..2 {
-        let mut edge = Edge::builder()
+        let mut builder = Edge::builder()
             .relay_at(relay.control, relay.proxy)
-            .args(["--local-port", "1"])
-            .start()
-            .await;
+            .args(["--local-port", "1"]);
+        if let Some(home) = home.take() {
+            builder = builder.home(home);
+        }
+        let mut edge = builder.start().await;
         ids.push(
             edge.daemon
                 .line("its id", |l| l.strip_prefix("Client id:  ").map(str::to_owned))
@@ -66,6 +69,7 @@ async fn the_derived_client_id_is_the_same_each_time() {
         );
         edge.daemon.terminate();
         edge.daemon.ended().await;
+        home = Some(edge.home);
     }
     assert_eq!(ids[0], ids[1]);
     assert!(

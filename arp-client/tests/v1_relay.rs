@@ -24,7 +24,13 @@ async fn setup(local: u16) -> (TcpListener, TcpStream, Edge) {
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let builder = Edge::builder().relay_at(control.local_addr().unwrap(), proxy.local_addr().unwrap());
     let mut edge = builder
-        .args(["--client-id", "demo", "--local-port", &local.to_string()])
+        .args([
+            "--client-id",
+            "demo",
+            "--local-port",
+            &local.to_string(),
+            "--plaintext",
+        ])
         .spawn();
     let (mut link, _) = within("the edge", control.accept()).await.unwrap();
     let register = receive(&mut link).await;

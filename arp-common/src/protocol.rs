@@ -47,6 +47,19 @@ pub enum Command {
     },
     /// Version 2, edge to relay: I leave, take me off the books.
     Deregister {},
+    /// Version 2, edge to relay: from now on visitors reach me by these names and no others.
+    SetTokens {
+        /// Further tokens.
+        tokens: Vec<Token>,
+        /// Is the client id a token too?
+        id_token: bool,
+    },
+    /// Version 2, relay to edge: the answer to [`Command::SetTokens`].
+    TokensSet {
+        /// Why nothing was changed, for people; none when it was.
+        #[serde(default)]
+        error: Option<String>,
+    },
     /// Version 2, relay to edge, once on each tunnel at its first use: what comes now.
     Open {
         /// What the bytes are.
@@ -73,6 +86,9 @@ pub struct Register {
     /// Further tokens by which visitors reach it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Token>,
+    /// Is the client id a token too? Absent is yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<bool>,
     /// The relay's shared secret, where it wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_key: Option<Secret>,
@@ -108,6 +124,9 @@ pub struct RegisterResult {
     /// The relay's public port, for an edge that was given no URL and makes one up of the host it dialed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_port: Option<u16>,
+    /// Does that port take HTTPS?
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_tls: Option<bool>,
     /// Seconds between heartbeats that the relay wishes for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_secs: Option<u32>,
@@ -302,6 +321,7 @@ mod tests {
             agent: None,
             mode: None,
             tokens: vec![],
+            id_token: None,
             join_key: None,
         }
     }

@@ -1,9 +1,13 @@
 //! Flags, environment and file, merged and validated whole.
 
+use crate::certificate::Files;
+use crate::cli::Action;
 use crate::defaults as d;
 use crate::pool::PoolLimits;
 use crate::public::PublicLimits;
 use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
+use arp_common::private;
+use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
 use clap::Parser;
 use ipnet::IpNet;
@@ -24,9 +28,15 @@ pub struct Cli {
     /// The settings.
     #[command(flatten)]
     pub settings: Settings,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub action: Option<Action>,
 }
 
 arp_common::settings! {
+    /// Directory for the relay's key and its key bindings [default: arps in the user's local data directory].
+    #[arg(long, value_name = "DIR", env = "ARPS_DATA_DIR", global = true)]
+    data_dir: PathBuf,
     /// Address to listen on [default: all, IPv6 and IPv4].
     #[arg(long, value_name = "IP", env = "ARPS_BIND")]
     bind: IpAddr,
@@ -88,6 +98,24 @@ arp_common::settings! {
     /// Take edge agents without TLS.
     #[arg(long, env = "ARPS_ALLOW_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_plaintext: bool,
+    /// Shared secret that edge agents must know to register (better given as ARPS_JOIN_KEY or in a file: other
+    /// users see the flags of a process).
+    #[arg(long, value_name = "SECRET", env = "ARPS_JOIN_KEY", hide_env_values = true)]
+    join_key: String,
+    /// File that holds the join key.
+    #[arg(long, value_name = "FILE", env = "ARPS_JOIN_KEY_FILE")]
+    join_key_file: PathBuf,
+    /// Certificate chain of the public port, in PEM form; with --tls-key visitors come by HTTPS, and are
+    /// redirected to it when they do not. Read again when it changes.
+    #[arg(long, value_name = "FILE", env = "ARPS_TLS_CERT")]
+    tls_cert: PathBuf,
+    /// Private key of that certificate, in PEM form.
+    #[arg(long, value_name = "FILE", env = "ARPS_TLS_KEY")]
+    tls_key: PathBuf,
+    /// Seconds for which browsers are to remember that this host speaks HTTPS only (HSTS); with --tls-cert,
+    /// or behind a trusted proxy that does TLS [default: off].
+    #[arg(long, value_name = "SECS", env = "ARPS_HSTS")]
+    hsts: u64,
 }
 
 /// Settings that are whole and make sense.
@@ -115,6 +143,12 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Take edges without TLS.
     pub allow_plaintext: bool,
+    /// Where the key and the key bindings are.
+    pub data_dir: PathBuf,
+    /// What an edge must know to register.
+    pub join_key: Option<Secret>,
+    /// Certificate of the public port.
+    pub tls: Option<Files>,
     /// Between signs of life on a control channel.
     pub heartbeat: Duration,
     /// For exchanges after the signal to stop.
@@ -199,6 +233,15 @@ impl Config {
         {
             faults.push(format!("--public-url {url}: must begin with http:// or https://"));
         }
+        let join_key = join_key(s.join_key, s.join_key_file, &mut faults);
+        let tls = match (s.tls_cert, s.tls_key) {
+            (Some(cert), Some(key)) => Some(Files { cert, key }),
+            (None, None) => None,
+            _ => {
+                faults.push("--tls-cert and --tls-key go together: give both or none".into());
+                None
+            }
+        };
         if !faults.is_empty() {
             return Err(ConfigError(faults));
         }
@@ -219,16 +262,55 @@ impl Config {
                 response_timeout: secs(s.response_timeout, d::RESPONSE_TIMEOUT),
                 domain: s.domain.map(|d| d.to_ascii_lowercase()),
                 trusted_proxies,
+                hsts: s.hsts.filter(|secs| *secs > 0),
             },
             max_conns: s.max_conns.unwrap_or(d::MAX_CONNS),
             max_conns_per_ip: s.max_conns_per_ip.unwrap_or(d::MAX_CONNS_PER_IP),
             max_clients: s.max_clients.unwrap_or(d::MAX_CLIENTS),
             public_url: s.public_url.map(|u| u.trim_end_matches('/').to_owned()),
             allow_plaintext: s.allow_plaintext.unwrap_or(false),
+            data_dir: data_dir(s.data_dir),
+            join_key,
+            tls,
             heartbeat: secs(s.heartbeat, HEARTBEAT),
             grace: secs(s.grace, d::GRACE),
         })
     }
+}
+
+/// The data directory: as given, else where systemd says, else the user's.
+pub fn data_dir(given: Option<PathBuf>) -> PathBuf {
+    given
+        .or_else(|| std::env::var_os("STATE_DIRECTORY").map(PathBuf::from))
+        .or_else(|| directories::BaseDirs::new().map(|dirs| dirs.data_local_dir().join("arps")))
+        .unwrap_or_else(|| PathBuf::from("arps-data"))
+}
+
+/// A shorter join key could be guessed.
+const JOIN_KEY_MIN: usize = 8;
+
+fn join_key(given: Option<String>, file: Option<PathBuf>, faults: &mut Vec<String>) -> Option<Secret> {
+    let key = match (given, file) {
+        (None, None) => return None,
+        (Some(_), Some(_)) => {
+            faults.push("--join-key and --join-key-file: give one of the two".into());
+            return None;
+        }
+        (Some(key), None) => key,
+        (None, Some(path)) => match private::read(&path, d::MAX_SECRET_FILE) {
+            Ok(key) => String::from_utf8_lossy(&key).trim().to_owned(),
+            Err(e) => {
+                faults.push(format!("--join-key-file {e}"));
+                return None;
+            }
+        },
+    };
+    if key.len() < JOIN_KEY_MIN {
+        faults.push(format!(
+            "the join key must have at least {JOIN_KEY_MIN} characters; `openssl rand -hex 16` makes a good one"
+        ));
+    }
+    Some(Secret::new(key))
 }
 
 fn is_domain(name: &str) -> bool {

@@ -1,17 +1,21 @@
 //! The control port: an edge registers here, is asked for tunnels, and shows that it lives.
 
+use crate::admission::Admission;
 use crate::defaults as d;
-use crate::registry::{Client, Registry};
+use crate::registry::{Client, RegisterError};
 use arp_common::defaults::{HANDSHAKE, HEARTBEATS_MISSED};
+use arp_common::ids::Token;
 use arp_common::protocol::{
-    Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, VERSION, write_frame,
+    Command, FrameError, FrameReader, GoAwayReason, RegisterResult, VERSION, write_frame,
 };
+use arp_common::tls::{AcceptError, Accepted, Acceptor, Fingerprint};
 use arp_common::transport::{ReadHalf, Stream, WriteHalf};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +29,12 @@ pub enum ControlError {
     /// The connection failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// No TLS.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+    /// It came in plain, which is not allowed; it was told.
+    #[error("it speaks without TLS, which this relay does not take (--allow-plaintext)")]
+    Plaintext,
     /// It said nothing in time.
     #[error("no Register within {} s", HANDSHAKE.as_secs())]
     Silent,
@@ -55,76 +65,186 @@ pub struct Welcome {
     pub public_url: Option<String>,
     /// Port of the public side, for an edge that has to make up the URL.
     pub public_port: u16,
+    /// Does the public side take HTTPS?
+    pub public_tls: bool,
     /// Time between signs of life.
     pub heartbeat: Duration,
 }
 
-/// Serves one control channel until it ends.
+/// What an edge is told that speaks in plain to a relay that does not.
+const PLAINTEXT: &str = "this relay takes only TLS: use a newer arpc without --plaintext, or ask the relay's \
+    operator for --allow-plaintext";
+/// Bytes and time that a refused edge is read for, so that it sees the refusal.
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// An edge that has said who it is, and was registered or refused; it waits for its answer.
+pub struct Greeted {
+    frames: FrameReader<ReadHalf>,
+    wr: WriteHalf,
+    peer: SocketAddr,
+    version: u32,
+    agent: Option<String>,
+    key: Option<Fingerprint>,
+    registered: Result<Registered, RegisterError>,
+}
+
+struct Registered {
+    client: Arc<Client>,
+    generation: u64,
+    rx: mpsc::Receiver<Command>,
+}
+
+/// Finds out who comes to the control port, and registers it. Dropping this before it is ready leaves
+/// nothing behind.
 ///
 /// # Errors
-/// Why it ended, if not by the edge's or our own wish.
-pub async fn serve(
-    stream: Stream,
+/// Why it is not an edge; see [`ControlError`].
+pub async fn greet(
+    tcp: TcpStream,
     peer: SocketAddr,
-    registry: &Arc<Registry>,
-    welcome: &Welcome,
-    stop: &CancellationToken,
-) -> Result<(), ControlError> {
-    let (rd, mut wr) = stream.into_split();
+    acceptor: &Acceptor,
+    admission: &Admission,
+) -> Result<Greeted, ControlError> {
+    let accepted = timeout(HANDSHAKE, acceptor.accept(tcp))
+        .await
+        .map_err(|_| ControlError::Silent)??;
+    let (stream, key) = match accepted {
+        Accepted::Secure(stream, key) => (stream, Some(key)),
+        Accepted::Plain(stream) => (stream, None),
+        Accepted::PlainRefused(stream) => {
+            let _ = timeout(HANDSHAKE, refuse_plain(stream)).await;
+            return Err(ControlError::Plaintext);
+        }
+    };
+    let (rd, wr) = stream.into_split();
     let mut frames = FrameReader::new(rd);
     let first = timeout(HANDSHAKE, frames.next())
         .await
         .map_err(|_| ControlError::Silent)??;
-    let Some(Command::Register(register)) = first else {
+    let Some(Command::Register(mut register)) = first else {
         return Err(ControlError::NotRegister);
     };
     let version = register.version.unwrap_or(1).min(VERSION);
+    let agent = register.agent.take();
     let (tx, rx) = mpsc::channel(d::CONTROL_QUEUE);
-    let Register {
-        client_id,
-        tokens,
-        mode,
+    let registered = admission.register(register, version, key, peer.ip(), tx).await;
+    let registered = registered.map(|(client, generation)| Registered {
+        client,
+        generation,
+        rx,
+    });
+    Ok(Greeted {
+        frames,
+        wr,
+        peer,
+        version,
         agent,
-        ..
-    } = register;
-    let registered = registry.register(&client_id, tokens, version, mode, tx);
-    let answer = match &registered {
-        Ok(_) => welcome_of(version, welcome),
-        Err(e) => RegisterResult {
-            error: Some(e.to_string()),
-            ..RegisterResult::default()
-        },
+        key,
+        registered,
+    })
+}
+
+/// Tells an edge in its own words why it is not taken.
+async fn refuse_plain(stream: Stream) -> Result<(), FrameError> {
+    let mut frames = FrameReader::new(stream);
+    let Some(Command::Register(register)) = frames.next().await? else {
+        return Ok(());
     };
-    let sent = timeout(
-        d::CONTROL_WRITE,
-        write_frame(&mut wr, &Command::RegisterResult(answer)),
-    )
-    .await;
-    let (client, generation) = registered.map_err(|e| ControlError::Refused(e.to_string()))?;
-    let agent = agent.unwrap_or_else(|| "version 1".into());
-    tracing::info!(client = %client.id, %peer, agent = agent.escape_debug().to_string(), "registered");
-    let result = match sent {
-        Ok(Ok(())) => {
-            Channel {
-                frames,
-                wr,
-                rx,
-                version,
-                heartbeat: welcome.heartbeat,
-                client: client.clone(),
+    let (mut stream, _) = frames.into_parts();
+    let answer = RegisterResult {
+        error: Some(PLAINTEXT.to_owned()),
+        fatal: register.version.map(|_| true),
+        ..RegisterResult::default()
+    };
+    write_frame(&mut stream, &Command::RegisterResult(answer)).await?;
+    linger(stream).await;
+    Ok(())
+}
+
+/// Closes so that what was written last is seen.
+async fn linger(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
+    let _ = stream.shutdown().await;
+    let _ = tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await;
+}
+
+impl Greeted {
+    /// Answers, and serves the control channel until it ends.
+    ///
+    /// # Errors
+    /// Why it ended, if not by the edge's or our own wish.
+    pub async fn serve(
+        self,
+        admission: &Admission,
+        welcome: &Welcome,
+        stop: &CancellationToken,
+    ) -> Result<(), ControlError> {
+        let Self {
+            frames,
+            mut wr,
+            peer,
+            version,
+            agent,
+            key,
+            registered,
+        } = self;
+        let key = key.map_or_else(|| "none (plaintext)".to_owned(), |k| k.to_string());
+        let answer = match &registered {
+            Ok(_) => welcome_of(version, welcome),
+            Err(e) => RegisterResult {
+                error: Some(e.to_string()),
+                fatal: (version >= 2).then_some(e.is_final()),
+                ..RegisterResult::default()
+            },
+        };
+        let sent = timeout(
+            d::CONTROL_WRITE,
+            write_frame(&mut wr, &Command::RegisterResult(answer)),
+        )
+        .await;
+        let Registered {
+            client,
+            generation,
+            rx,
+        } = match registered {
+            Ok(registered) => registered,
+            Err(e) => {
+                tracing::warn!(%peer, key, "refused an edge agent: {e}");
+                let rd = frames.into_parts().0;
+                let joined = arp_common::transport::Joined { rd, wr };
+                let _ = timeout(d::CONTROL_WRITE, linger(joined)).await;
+                return Err(ControlError::Refused(e.to_string()));
             }
-            .run(stop)
-            .await
+        };
+        let agent = agent.unwrap_or_else(|| "version 1".into());
+        tracing::info!(client = %client.id, %peer, key, agent = agent.escape_debug().to_string(), "registered");
+        let result = match sent {
+            Ok(Ok(())) => {
+                Channel {
+                    frames,
+                    wr,
+                    rx,
+                    version,
+                    heartbeat: welcome.heartbeat,
+                    client: client.clone(),
+                    generation,
+                    peer,
+                    admission,
+                }
+                .run(stop)
+                .await
+            }
+            Ok(Err(e)) => Err(e.into()),
+            Err(_) => Err(ControlError::Stuck),
+        };
+        admission
+            .registry()
+            .unregister(&client, generation, result.is_ok());
+        match &result {
+            Ok(()) => tracing::info!(client = %client.id, "left"),
+            Err(e) => tracing::info!(client = %client.id, "offline: {e}"),
         }
-        Ok(Err(e)) => Err(e.into()),
-        Err(_) => Err(ControlError::Stuck),
-    };
-    registry.unregister(&client, generation, result.is_ok());
-    match &result {
-        Ok(()) => tracing::info!(client = %client.id, "left"),
-        Err(e) => tracing::info!(client = %client.id, "offline: {e}"),
+        result
     }
-    result
 }
 
 fn welcome_of(version: u32, welcome: &Welcome) -> RegisterResult {
@@ -136,22 +256,26 @@ fn welcome_of(version: u32, welcome: &Welcome) -> RegisterResult {
         answer.version = Some(version);
         answer.public_url = welcome.public_url.clone();
         answer.public_port = Some(welcome.public_port);
+        answer.public_tls = Some(welcome.public_tls);
         answer.heartbeat_secs = u32::try_from(welcome.heartbeat.as_secs()).ok();
     }
     answer
 }
 
 /// A registered control channel.
-struct Channel {
+struct Channel<'a> {
     frames: FrameReader<ReadHalf>,
     wr: WriteHalf,
     rx: mpsc::Receiver<Command>,
     version: u32,
     heartbeat: Duration,
     client: Arc<Client>,
+    generation: u64,
+    peer: SocketAddr,
+    admission: &'a Admission,
 }
 
-impl Channel {
+impl Channel<'_> {
     async fn run(mut self, stop: &CancellationToken) -> Result<(), ControlError> {
         let v2 = self.version >= 2;
         let mut heartbeat = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
@@ -174,6 +298,9 @@ impl Channel {
                         None => return Err(ControlError::Closed),
                         Some(Command::Ping {}) => batch.push(Command::Pong {}),
                         Some(Command::Pong {}) => {}
+                        Some(Command::SetTokens { tokens, id_token }) => {
+                            batch.push(self.set_tokens(tokens, id_token).await);
+                        }
                         Some(_) => return Err(ControlError::OutOfPlace),
                     }
                 }
@@ -195,6 +322,19 @@ impl Channel {
                 let _ = timeout(d::CONTROL_WRITE, self.wr.shutdown()).await;
                 return Ok(());
             }
+        }
+    }
+
+    async fn set_tokens(&self, tokens: Vec<Token>, id_token: bool) -> Command {
+        let set = self
+            .admission
+            .set_tokens(&self.client, self.generation, tokens, id_token, self.peer.ip())
+            .await;
+        if let Err(e) = &set {
+            tracing::warn!(client = %self.client.id, "refused tokens: {e}");
+        }
+        Command::TokensSet {
+            error: set.err().map(|e| e.to_string()),
         }
     }
 

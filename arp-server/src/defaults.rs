@@ -76,7 +76,7 @@ pub const H2_CONN_WINDOW: u32 = 1024 * 1024;
 pub const CONTROL_QUEUE: usize = 2048;
 /// Time an edge has to take the commands that were written to it.
 pub const CONTROL_WRITE: Duration = Duration::from_secs(10);
-/// Connections on the control and proxy port that have not yet said who they are.
+/// Connections on the control port, and on the proxy port, that have not yet said who they are.
 pub const MAX_HANDSHAKES: usize = 4096;
 /// Further tokens one client may register.
 pub const MAX_EXTRA_TOKENS: usize = 64;
@@ -87,3 +87,26 @@ pub const MAX_OFFLINE: usize = 10_000;
 
 /// Time that exchanges have to finish after SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(30);
+
+/// Names that can be bound to keys: some ten megabytes on disk. A flood of registrations ends here, and a relay
+/// with more clients (`--max-clients`) has room for four names each.
+pub const MAX_BOUND_NAMES: usize = 100_000;
+/// Names that one address may ask for in vain before it is told to slow down. A person mistypes a few times.
+pub const FREE_MISSES: f64 = 20.0;
+/// Names that one address may ask for in vain before it is taken for a guesser.
+pub const MAX_MISSES: f64 = 500.0;
+/// Misses that are forgiven in a second. So one address can try 86,400 names a day; a derived client id is one
+/// of 2^128.
+pub const MISSES_PER_SEC: f64 = 1.0;
+/// Addresses whose misses are counted.
+pub const MAX_GUESSERS: usize = 50_000;
+/// Seconds after which a guesser is told to come back.
+pub const GUESS_RETRY: u32 = 30;
+/// Time that an edge with a wrong join key waits for its refusal.
+pub const WRONG_JOIN_KEY: Duration = Duration::from_secs(1);
+/// Largest file that holds a secret or a certificate chain, in bytes.
+pub const MAX_SECRET_FILE: usize = 256 * 1024;
+/// How often certificate files are looked at for a change.
+pub const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
+/// Time a visitor has for a TLS handshake.
+pub const PUBLIC_HANDSHAKE: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@ use anyhow::Context;
 use arp_common::settings::{ConfigError, EXIT_USAGE};
 use arps::config::{Cli, Config, Settings};
 use arps::server::Relay;
+use arps::{cli, config};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -29,7 +30,13 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         Some(path) => Settings::from_file(path)?,
         None => Settings::default(),
     };
-    let config = Config::new(cli.settings.or(file))?;
+    let settings = cli.settings.or(file);
+    if let Some(action) = &cli.action {
+        let dir = config::data_dir(settings.data_dir);
+        print!("{}", cli::run(action, &dir)?);
+        return Ok(());
+    }
+    let config = Config::new(settings)?;
     if cli.check_config {
         println!("arps: the configuration is good");
         return Ok(());
@@ -38,9 +45,11 @@ fn start(cli: Cli) -> anyhow::Result<()> {
     arp_common::net::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        notices(&config);
         let relay = Relay::bind(config)?;
         let at = relay.addresses()?;
         let stop = arp_common::shutdown::on_signal()?;
+        println!("Fingerprint of this relay's key: {}", relay.fingerprint());
         println!(
             "arps {} is up: control {}, proxy {}, public {}",
             env!("CARGO_PKG_VERSION"),
@@ -50,4 +59,17 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         );
         relay.run(stop).await.context("the relay failed")
     })
+}
+
+/// What an operator should know of the choices made.
+fn notices(config: &Config) {
+    if config.join_key.is_none() {
+        tracing::info!("any edge agent may register here; give --join-key to take only those that know it");
+    }
+    if config.allow_plaintext {
+        tracing::warn!(
+            "--allow-plaintext: edge agents may come without TLS; what they carry can be read on the way, and \
+             their names are bound to no key"
+        );
+    }
 }

@@ -13,6 +13,7 @@ use crate::defaults as d;
 use crate::registry::Pending;
 use arp_common::ids::{ClientId, TunnelId};
 use arp_common::protocol::{Command, Mode};
+use arp_common::tls::Fingerprint;
 use arp_common::transport::{ReadHalf, WriteHalf};
 use bytes::BytesMut;
 use std::collections::VecDeque;
@@ -71,6 +72,8 @@ pub struct Link {
     pub version: u32,
     /// What the edge does with tunnels.
     pub mode: Option<Mode>,
+    /// The key that registered, which tunnels must come from; none in plain.
+    pub key: Option<Fingerprint>,
     /// Commands to the edge.
     pub tx: mpsc::Sender<Command>,
 }
@@ -363,7 +366,7 @@ impl Pool {
                 break;
             }
             self.pending
-                .add(id, self.clone(), self.client.clone(), link.generation);
+                .add(id, self.clone(), self.client.clone(), link.key, link.generation);
             state.asked += 1;
         }
     }

@@ -1,18 +1,24 @@
 //! Who is registered: client ids and tokens to clients, and the tunnels that were asked for and have not
 //! come yet.
 //!
-//! The relay keeps this in memory; a second relay would put a directory behind the same few methods.
+//! The relay keeps this in memory; a second relay would put a directory behind the same few methods. Which
+//! key a name is bound to is decided before, in [`crate::store`].
 
 use crate::defaults as d;
 use crate::pool::{Link, Pool, PoolLimits};
-use arp_common::ids::{ClientId, Token, TunnelId};
-use arp_common::protocol::{Command, GoAwayReason};
+use crate::store::Binding;
+use arp_common::ids::{ClientId, MAX_NAME, Token, TunnelId};
+use arp_common::protocol::{Command, GoAwayReason, Mode};
+use arp_common::tls::Fingerprint;
 use dashmap::DashMap;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 
 /// A client that registered at some time since the relay started.
@@ -30,7 +36,26 @@ struct ClientState {
     tokens: Vec<Token>,
     /// The control channel in charge.
     link: Option<(u64, mpsc::Sender<Command>)>,
+    /// The key that registered last; none in plain.
+    key: Option<Fingerprint>,
     seen: Option<Instant>,
+}
+
+/// What an edge asks for when it registers.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its id.
+    pub id: ClientId,
+    /// Names by which visitors reach it, its id among them unless it does not want that.
+    pub names: Vec<Token>,
+    /// The key it holds; none in plain.
+    pub key: Option<Fingerprint>,
+    /// Protocol version.
+    pub version: u32,
+    /// What it does with tunnels.
+    pub mode: Option<Mode>,
+    /// Commands to it.
+    pub tx: mpsc::Sender<Command>,
 }
 
 /// Why a registration was refused.
@@ -39,6 +64,23 @@ pub enum RegisterError {
     /// Somebody else has this name.
     #[error("the name {0} belongs to another client of this relay; choose another --client-id or --token")]
     Taken(Token),
+    /// Another key has this name.
+    #[error(
+        "the name {0} belongs to another client of this relay: it is bound to another key. If it is yours and its \
+         key is lost, the relay's operator can free it (arps clients forget <id>); else choose another --client-id or --token"
+    )]
+    Bound(Token),
+    /// The relay wants a shared secret, and this is not it.
+    #[error(
+        "this relay takes only edge agents that know its join key; give it with --join-key or ARPC_JOIN_KEY"
+    )]
+    JoinKey,
+    /// The address has asked for too many names, or with too many keys, in vain.
+    #[error("too many refused registrations from this address; wait a minute")]
+    TooManyTries,
+    /// The bindings cannot be kept.
+    #[error("the relay cannot write to its data directory; tell its operator")]
+    Store,
     /// More tokens than allowed.
     #[error("too many tokens; at most {} further ones", d::MAX_EXTRA_TOKENS)]
     TooManyTokens,
@@ -50,15 +92,20 @@ pub enum RegisterError {
 impl RegisterError {
     /// Would trying again without a change by a person be of no use?
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Taken(_) | Self::TooManyTokens)
+        matches!(
+            self,
+            Self::Taken(_) | Self::Bound(_) | Self::JoinKey | Self::TooManyTokens
+        )
     }
 }
 
 /// Everybody the relay knows.
 #[derive(Debug)]
 pub struct Registry {
-    /// Lower-case token to client: host names have no case, so tokens that differ only in it are one.
-    tokens: DashMap<Box<str>, (Token, Arc<Client>)>,
+    /// Keyed hash of the lower-case token to client: host names have no case, so tokens that differ only in it
+    /// are one. What a lookup takes tells nothing of the tokens that are there, as nobody knows the hash.
+    tokens: DashMap<u128, (Token, Arc<Client>)>,
+    hash_key: (u64, u64),
     clients: DashMap<ClientId, Arc<Client>>,
     limits: Arc<PoolLimits>,
     pending: Arc<Pending>,
@@ -73,6 +120,7 @@ impl Registry {
     pub fn new(limits: PoolLimits, max_clients: usize) -> Self {
         Self {
             tokens: DashMap::default(),
+            hash_key: rand::random(),
             clients: DashMap::default(),
             limits: Arc::new(limits),
             pending: Arc::default(),
@@ -90,7 +138,7 @@ impl Registry {
     /// The client that a token names, exactly as written.
     pub fn by_token(&self, token: &str) -> Option<Arc<Client>> {
         self.find(token)
-            .filter(|(name, _)| name.as_str() == token)
+            .filter(|(name, _)| name.as_str().as_bytes().ct_eq(token.as_bytes()).into())
             .map(|(_, client)| client)
     }
 
@@ -99,16 +147,23 @@ impl Registry {
         self.find(label)
     }
 
+    /// Keyed hash of a name, the same in any case.
+    pub fn hash(&self, name: &str) -> u128 {
+        let mut lower = [0; MAX_NAME];
+        let len = name.len().min(MAX_NAME);
+        let lower = &mut lower[..len];
+        lower.copy_from_slice(&name.as_bytes()[..len]);
+        lower.make_ascii_lowercase();
+        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
+        hasher.write(lower);
+        hasher.finish128().as_u128()
+    }
+
     fn find(&self, token: &str) -> Option<(Token, Arc<Client>)> {
-        if token.len() > arp_common::ids::MAX_NAME {
+        if token.len() > MAX_NAME {
             return None;
         }
-        let found = if token.bytes().any(|b| b.is_ascii_uppercase()) {
-            self.tokens.get(token.to_ascii_lowercase().as_str())
-        } else {
-            self.tokens.get(token)
-        };
-        found.map(|e| e.value().clone())
+        self.tokens.get(&self.hash(token)).map(|e| e.value().clone())
     }
 
     /// All clients.
@@ -116,27 +171,60 @@ impl Registry {
         self.clients.iter().map(|e| e.value().clone()).collect()
     }
 
-    /// Registers a client under its id and further tokens, in place of an earlier registration of the
-    /// same client, whose control channel is told to go.
+    /// Takes clients that are known from earlier onto the books, offline.
+    pub fn restore(&self, known: Vec<Binding>) {
+        for binding in known {
+            let client = self.client(&binding.client);
+            let mut state = client.lock();
+            state.key = Some(binding.key);
+            for name in binding.routed {
+                self.tokens
+                    .insert(self.hash(name.as_str()), (name.clone(), client.clone()));
+                state.tokens.push(name);
+            }
+        }
+    }
+
+    fn client(&self, id: &ClientId) -> Arc<Client> {
+        let new = || {
+            let pool = Pool::new(id.clone(), self.limits.clone(), self.pending.clone());
+            Arc::new(Client {
+                id: id.clone(),
+                pool,
+                state: Mutex::default(),
+            })
+        };
+        self.clients.entry(id.clone()).or_insert_with(new).clone()
+    }
+
+    /// Would [`Registry::register`] take this entry now?
     ///
     /// # Errors
-    /// See [`RegisterError`]; nothing has changed then.
-    pub fn register(
+    /// See [`RegisterError`].
+    pub fn check(
         &self,
         id: &ClientId,
-        extra: Vec<Token>,
-        version: u32,
-        mode: Option<arp_common::protocol::Mode>,
-        tx: mpsc::Sender<Command>,
-    ) -> Result<(Arc<Client>, u64), RegisterError> {
-        if extra.len() > d::MAX_EXTRA_TOKENS {
+        names: &[Token],
+        key: Option<Fingerprint>,
+    ) -> Result<(), RegisterError> {
+        if names.len() > d::MAX_EXTRA_TOKENS + 1 {
             return Err(RegisterError::TooManyTokens);
         }
-        let mut names = vec![Token::from(id.clone())];
-        names.extend(extra);
-        let naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
-        for name in &names {
-            if let Some((_, owner)) = self.find(name.as_str())
+        let taken = || RegisterError::Taken(id.clone().into());
+        if self.clients.get(id).is_some_and(|c| c.is_of_another(key)) {
+            return Err(taken());
+        }
+        // Somebody may be reached by this id as a token, or have an id that is asked for as a token.
+        if self
+            .find(id.as_str())
+            .is_some_and(|(_, c)| c.id != *id && c.pool.is_online())
+        {
+            return Err(taken());
+        }
+        for name in names {
+            let owner = self.find(name.as_str()).map(|(_, c)| c);
+            let named = || self.clients.get(name.as_str()).map(|c| c.clone());
+            if let Some(owner) = owner.or_else(named)
                 && owner.id != *id
                 && owner.pool.is_online()
             {
@@ -146,32 +234,34 @@ impl Registry {
         if !self.clients.contains_key(id) {
             self.make_room()?;
         }
-        let client = self
-            .clients
-            .entry(id.clone())
-            .or_insert_with(|| {
-                let pool = Pool::new(id.clone(), self.limits.clone(), self.pending.clone());
-                Arc::new(Client {
-                    id: id.clone(),
-                    pool,
-                    state: Mutex::default(),
-                })
-            })
-            .clone();
+        Ok(())
+    }
+
+    /// Registers a client under its names, in place of an earlier registration of the same client, whose
+    /// control channel is told to go.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; nothing has changed then.
+    pub fn register(&self, entry: Entry) -> Result<(Arc<Client>, u64), RegisterError> {
+        let Entry {
+            id,
+            names,
+            key,
+            version,
+            mode,
+            tx,
+        } = entry;
+        let naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check(&id, &names, key)?;
+        let client = self.client(&id);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
-        let (old_tokens, old_link) = {
+        let old_link = {
             let mut state = client.lock();
             state.seen = Some(Instant::now());
-            let old_link = state.link.replace((generation, tx.clone()));
-            (std::mem::replace(&mut state.tokens, names.clone()), old_link)
+            state.key = key;
+            state.link.replace((generation, tx.clone()))
         };
-        for name in old_tokens.iter().filter(|n| !names.contains(n)) {
-            self.drop_name(name, &client);
-        }
-        for name in names {
-            self.tokens
-                .insert(name.as_str().to_ascii_lowercase().into(), (name, client.clone()));
-        }
+        self.rename(&client, names);
         drop(naming);
         if let Some((_, old)) = old_link {
             let _ = old.try_send(Command::GoAway {
@@ -182,9 +272,46 @@ impl Registry {
             generation,
             version,
             mode,
+            key,
             tx,
         });
         Ok((client, generation))
+    }
+
+    /// Changes the names of a registered client.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; nothing has changed then.
+    pub fn set_names(
+        &self,
+        client: &Arc<Client>,
+        generation: u64,
+        names: Vec<Token>,
+    ) -> Result<(), RegisterError> {
+        let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = {
+            let state = client.lock();
+            // A registration that was replaced meanwhile has no say any more.
+            if state.link.as_ref().is_none_or(|(g, _)| *g != generation) {
+                return Ok(());
+            }
+            state.key
+        };
+        self.check(&client.id, &names, key)?;
+        self.rename(client, names);
+        Ok(())
+    }
+
+    /// Call with `naming` held.
+    fn rename(&self, client: &Arc<Client>, names: Vec<Token>) {
+        let old = std::mem::replace(&mut client.lock().tokens, names.clone());
+        for name in old.iter().filter(|n| !names.contains(n)) {
+            self.drop_name(name, client);
+        }
+        for name in names {
+            self.tokens
+                .insert(self.hash(name.as_str()), (name, client.clone()));
+        }
     }
 
     /// A control channel ended. Its client is offline unless it has registered again since. `for_good`: it
@@ -200,9 +327,9 @@ impl Registry {
     }
 
     fn drop_name(&self, name: &Token, client: &Arc<Client>) {
-        let key = name.as_str().to_ascii_lowercase();
-        self.tokens
-            .remove_if(key.as_str(), |_, (_, owner)| Arc::ptr_eq(owner, client));
+        self.tokens.remove_if(&self.hash(name.as_str()), |_, (_, owner)| {
+            Arc::ptr_eq(owner, client)
+        });
     }
 
     /// Forgets offline clients, longest gone first, when there are too many; refuses when too many are
@@ -247,7 +374,18 @@ impl Client {
         }
     }
 
-    /// How many names it has, its id included.
+    /// The key that registered last; none in plain.
+    pub fn key(&self) -> Option<Fingerprint> {
+        self.lock().key
+    }
+
+    /// Is it online, and with another key than this one? Then the two are not the same edge.
+    fn is_of_another(&self, key: Option<Fingerprint>) -> bool {
+        let state = self.lock();
+        state.link.is_some() && state.key != key
+    }
+
+    /// How many names visitors reach it by.
     pub fn names(&self) -> usize {
         self.lock().tokens.len()
     }
@@ -266,6 +404,8 @@ pub struct Asked {
     pub pool: Arc<Pool>,
     /// Who may open it.
     pub client: ClientId,
+    /// The key that holds the registration; none in plain.
+    pub key: Option<Fingerprint>,
     /// Under which registration.
     pub generation: u64,
     deadline: Instant,
@@ -273,23 +413,33 @@ pub struct Asked {
 
 impl Pending {
     /// Notes that a tunnel was asked for.
-    pub fn add(&self, id: TunnelId, pool: Arc<Pool>, client: ClientId, generation: u64) {
+    pub fn add(
+        &self,
+        id: TunnelId,
+        pool: Arc<Pool>,
+        client: ClientId,
+        key: Option<Fingerprint>,
+        generation: u64,
+    ) {
         let deadline = Instant::now() + d::TUNNEL_ARRIVAL;
         self.map.insert(
             id,
             Asked {
                 pool,
                 client,
+                key,
                 generation,
                 deadline,
             },
         );
     }
 
-    /// Takes the note: an id is good once, and only for the client it was given to.
-    pub fn claim(&self, id: TunnelId, client: &ClientId) -> Option<Asked> {
+    /// Takes the note: an id is good once, in time, and only for the client and key it was given to.
+    pub fn claim(&self, id: TunnelId, client: &ClientId, key: Option<Fingerprint>) -> Option<Asked> {
+        let fits =
+            |asked: &Asked| asked.client == *client && asked.key == key && asked.deadline > Instant::now();
         self.map
-            .remove_if(&id, |_, asked| asked.client == *client)
+            .remove_if(&id, |_, asked| fits(asked))
             .map(|(_, asked)| asked)
     }
 

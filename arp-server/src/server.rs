@@ -1,19 +1,23 @@
 //! The relay as a whole: three listeners, one registry, one way to stop.
 
+use crate::admission::Admission;
+use crate::certificate::{Certificate, CertificateError};
 use crate::config::Config;
 use crate::control::{self, Welcome};
+use crate::data::{Data, DataError};
 use crate::defaults as d;
+use crate::guesses::Guesses;
 use crate::public::Public;
 use crate::public::limits::Census;
 use crate::registry::Registry;
 use crate::tunnel;
+use crate::waiting::WaitingRoom;
 use arp_common::net::{accept_loop, listen};
-use arp_common::transport::Stream;
+use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +28,26 @@ pub struct Relay {
     control: TcpListener,
     proxy: TcpListener,
     public: TcpListener,
+    data: Data,
+    acceptor: Acceptor,
+    certificate: Option<Arc<Certificate>>,
+}
+
+/// Why a relay cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The data directory.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The certificate of the public port.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// TLS.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// Where a relay listens.
@@ -38,11 +62,20 @@ pub struct Addresses {
 }
 
 impl Relay {
-    /// Takes the ports.
+    /// Takes the ports and the data directory.
     ///
     /// # Errors
     /// If one cannot be had; the text says which and what to do. Call inside a tokio runtime.
-    pub fn bind(config: Config) -> io::Result<Self> {
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let data = Data::open(&config.data_dir, config.max_clients)?;
+        let certificate = match &config.tls {
+            Some(files) => Some(Arc::new(Certificate::load(files.clone())?)),
+            None => None,
+        };
+        let resolver = certificate
+            .clone()
+            .map(|c| c as Arc<dyn rustls::server::ResolvesServerCert>);
+        let acceptor = Acceptor::new(&data.identity, resolver, config.allow_plaintext)?;
         let control = listen(config.bind, config.control_port)?;
         let proxy = listen(config.bind, config.proxy_port)?;
         let public = listen(config.bind, config.public_port)?;
@@ -51,7 +84,15 @@ impl Relay {
             control,
             proxy,
             public,
+            data,
+            acceptor,
+            certificate,
         })
+    }
+
+    /// The key by which edges know this relay.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.data.identity.fingerprint()
     }
 
     /// The ports that were taken.
@@ -70,39 +111,55 @@ impl Relay {
     ///
     /// # Errors
     /// If a listener does not tell its address.
-    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+    pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
         let public_port = self.addresses()?.public.port();
         let Self {
             config,
             control,
             proxy,
             public,
+            data,
+            acceptor,
+            certificate,
         } = self;
         let registry = Arc::new(Registry::new(config.pool.clone(), config.max_clients));
+        registry.restore(data.known);
+        let admission = Arc::new(Admission::new(
+            registry.clone(),
+            data.store,
+            config.join_key.clone(),
+        ));
         let welcome = Arc::new(Welcome {
             public_url: config.public_url.clone(),
             public_port,
+            public_tls: certificate.is_some(),
             heartbeat: config.heartbeat,
         });
         let shared = Arc::new(Public {
             registry: registry.clone(),
             limits: config.public.clone(),
             census: Census::new(config.max_conns_per_ip, config.max_conns),
+            guesses: Guesses::default(),
+            tls: certificate.as_ref().map(|c| c.public_acceptor()).transpose()?,
         });
         let tasks = Tasks {
             tracker: TaskTracker::new(),
             stop,
             kill: CancellationToken::new(),
-            handshakes: Arc::new(Semaphore::new(d::MAX_HANDSHAKES)),
+            acceptor,
         };
         let expire = tokio::spawn(tunnel::expire(registry.clone()));
+        let reload = certificate.map(|c| tokio::spawn(c.watch()));
         tokio::join!(
-            tasks.accept_control(control, registry.clone(), welcome),
+            tasks.accept_control(control, admission, welcome),
             tasks.accept_tunnels(proxy, registry),
             tasks.accept_visitors(public, shared),
         );
         tasks.finish(config.grace).await;
         expire.abort();
+        if let Some(reload) = reload {
+            reload.abort();
+        }
         Ok(())
     }
 }
@@ -112,17 +169,26 @@ struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
     kill: CancellationToken,
-    /// Connections that have not yet said who they are.
-    handshakes: Arc<Semaphore>,
+    acceptor: Acceptor,
 }
 
 impl Tasks {
-    async fn accept_control(&self, listener: TcpListener, registry: Arc<Registry>, welcome: Arc<Welcome>) {
+    async fn accept_control(&self, listener: TcpListener, admission: Arc<Admission>, welcome: Arc<Welcome>) {
+        let room = WaitingRoom::new(d::MAX_HANDSHAKES);
         accept_loop(listener, "control", self.stop.clone(), |stream, peer| {
-            let (registry, welcome, stop) = (registry.clone(), welcome.clone(), self.stop.clone());
+            let (seat, acceptor, stop) = (room.enter(), self.acceptor.clone(), self.stop.clone());
+            let (admission, welcome) = (admission.clone(), welcome.clone());
             self.spawn(async move {
-                let served = control::serve(Stream::Plain(stream), peer, &registry, &welcome, &stop);
-                if let Err(e) = served.await {
+                let greeted = seat
+                    .hold(control::greet(stream, peer, &acceptor, &admission))
+                    .await;
+                drop(seat);
+                let served = match greeted {
+                    Some(Ok(greeted)) => greeted.serve(&admission, &welcome, &stop).await,
+                    Some(Err(e)) => Err(e),
+                    None => return,
+                };
+                if let Err(e) = served {
                     tracing::debug!(%peer, "control channel ended: {e}");
                 }
             });
@@ -131,16 +197,14 @@ impl Tasks {
     }
 
     async fn accept_tunnels(&self, listener: TcpListener, registry: Arc<Registry>) {
+        let room = WaitingRoom::new(d::MAX_HANDSHAKES);
         accept_loop(listener, "proxy", self.stop.clone(), |stream, peer| {
-            let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
-                return;
-            };
+            let (seat, acceptor) = (room.enter(), self.acceptor.clone());
             let registry = registry.clone();
             self.spawn(async move {
-                if let Err(e) = tunnel::take(Stream::Plain(stream), peer, &registry).await {
+                if let Some(Err(e)) = seat.hold(tunnel::take(stream, &acceptor, &registry)).await {
                     tracing::debug!(%peer, "tunnel refused: {e}");
                 }
-                drop(permit);
             });
         })
         .await;
@@ -152,7 +216,7 @@ impl Tasks {
                 return turn_away(&stream);
             };
             let stop = self.stop.clone();
-            self.spawn(public.clone().serve(Stream::Plain(stream), peer, place, stop));
+            self.spawn(public.clone().welcome(stream, peer, place, stop));
         })
         .await;
     }

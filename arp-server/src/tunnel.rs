@@ -5,9 +5,9 @@ use crate::registry::Registry;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::ids::TunnelId;
 use arp_common::protocol::{Command, FrameError, FrameReader};
-use arp_common::transport::Stream;
-use std::net::SocketAddr;
+use arp_common::tls::{AcceptError, Accepted, Acceptor};
 use std::sync::Arc;
+use tokio::net::TcpStream;
 
 /// Why a connection on the proxy port was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,12 @@ pub enum TunnelError {
     /// Not our protocol, or broken off.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// No TLS.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+    /// In plain, which is not allowed.
+    #[error("it speaks without TLS, which this relay does not take (--allow-plaintext)")]
+    Plaintext,
     /// It said nothing in time.
     #[error("no frame within {} s", HANDSHAKE.as_secs())]
     Silent,
@@ -30,7 +36,15 @@ pub enum TunnelError {
 ///
 /// # Errors
 /// See [`TunnelError`]; the connection is closed.
-pub async fn take(stream: Stream, _peer: SocketAddr, registry: &Arc<Registry>) -> Result<(), TunnelError> {
+pub async fn take(tcp: TcpStream, acceptor: &Acceptor, registry: &Arc<Registry>) -> Result<(), TunnelError> {
+    let accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp))
+        .await
+        .map_err(|_| TunnelError::Silent)??;
+    let (stream, key) = match accepted {
+        Accepted::Secure(stream, key) => (stream, Some(key)),
+        Accepted::Plain(stream) => (stream, None),
+        Accepted::PlainRefused(_) => return Err(TunnelError::Plaintext),
+    };
     let mut frames = FrameReader::new(stream);
     let first = tokio::time::timeout(HANDSHAKE, frames.next())
         .await
@@ -45,7 +59,7 @@ pub async fn take(stream: Stream, _peer: SocketAddr, registry: &Arc<Registry>) -
     let id: TunnelId = proxy_conn_id.parse().map_err(|_| TunnelError::NotAskedFor)?;
     let asked = registry
         .pending()
-        .claim(id, &client_id)
+        .claim(id, &client_id, key)
         .ok_or(TunnelError::NotAskedFor)?;
     let (stream, buf) = frames.into_parts();
     let (rd, wr) = stream.into_split();

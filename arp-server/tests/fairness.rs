@@ -244,7 +244,7 @@ async fn silent_connections_on_the_edge_ports_hold_nobody_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_on_the_edge_ports_ends_that_connection_alone() {
-    let relay = Relay::start().await;
+    let relay = Relay::start_plain().await;
     let origin = Origin::start("neighbour").await;
     let _edge = Edge::tcp(&relay, "neighbour", origin.addr).await;
     let frame = |json: &str| [&(json.len() as u32).to_be_bytes()[..], json.as_bytes()].concat();

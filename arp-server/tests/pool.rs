@@ -202,7 +202,10 @@ async fn an_early_answer_to_a_large_upload_arrives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_edge_that_never_opens_a_tunnel_holds_a_request_for_long() {
-    let relay = Relay::builder().args(["--tunnel-wait", "1"]).start().await;
+    let relay = Relay::builder()
+        .args(["--tunnel-wait", "1", "--allow-plaintext"])
+        .start()
+        .await;
     let mut lazy = tokio::net::TcpStream::connect(relay.control).await.unwrap();
     let register = br#"{"Register":{"client_id":"lazy"}}"#;
     lazy.write_u32(register.len() as u32).await.unwrap();
@@ -213,7 +216,10 @@ async fn no_edge_that_never_opens_a_tunnel_holds_a_request_for_long() {
         (answer.status, answer.json()["code"].as_str()),
         (504, Some("tunnel_timeout"))
     );
-    let full = Relay::builder().args(["--max-waiting", "0"]).start().await;
+    let full = Relay::builder()
+        .args(["--max-waiting", "0", "--allow-plaintext"])
+        .start()
+        .await;
     let mut lazy = tokio::net::TcpStream::connect(full.control).await.unwrap();
     lazy.write_u32(register.len() as u32).await.unwrap();
     lazy.write_all(register).await.unwrap();

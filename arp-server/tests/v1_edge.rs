@@ -65,7 +65,10 @@ async fn run_edge(control: SocketAddr, proxy: SocketAddr, said: mpsc::UnboundedS
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_1_edge_is_served_without_errors() {
-    let mut relay = Relay::builder().args(["--heartbeat", "1"]).start().await;
+    let mut relay = Relay::builder()
+        .args(["--heartbeat", "1", "--allow-plaintext"])
+        .start()
+        .await;
     let (tx, mut said) = mpsc::unbounded_channel();
     let edge = tokio::spawn(run_edge(relay.control, relay.proxy, tx));
     assert_eq!(

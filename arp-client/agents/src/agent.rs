@@ -33,8 +33,6 @@ pub trait Agent: Send + Sync {
 }
 
 /// What somebody wants of a session that is to be started.
-///
-/// Kept with the log of each process: a replay needs the options of that launch as they were.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LaunchOptions {
     /// Absolute path of the directory to work in.

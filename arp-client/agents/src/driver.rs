@@ -76,8 +76,8 @@ pub enum Command {
         /// What.
         decision: Decision,
     },
-    /// Use another model from the next turn on. (A log is replayed with the options of its launch as they
-    /// were; changes are in the log. A later process is launched with the newest.)
+    /// Use another model from the next turn on. (What was wanted at the launch and what was changed since is in
+    /// the log; a replay needs neither. A later process is launched with the newest.)
     SetModel(String),
     /// Use another permission mode. [`PermissionMode::BypassPermissions`] is refused unless the options of
     /// the launch allowed it.

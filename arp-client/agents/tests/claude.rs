@@ -7,6 +7,7 @@ use arp_agents::agent::{LaunchOptions, Resume};
 use arp_agents::claude::Claude;
 use arp_agents::driver::{Action, Command, CommandError, Decision, PermissionMode};
 use arp_agents::event::{ApprovalOutcome, Event, PlanStatus, ToolKind, TurnStatus};
+use arp_testkit::model_api::Reply;
 use common::{Session, Stage, allow, allow_for_session, deny, is_fragment};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -129,6 +130,32 @@ async fn what_is_allowed_for_the_session_is_not_asked_again() {
     );
     // And not a word of it in the settings on disk.
     assert!(!stage.home.project().join(".claude").exists());
+    session.finish().await;
+}
+
+#[tokio::test]
+async fn tools_that_are_allowed_at_the_start_are_not_asked_for() {
+    let stage = stage!();
+    let allowed_tools = vec!["Bash(touch:*)".to_owned(), "Bash(mkdir:*)".to_owned()];
+    let mut session = stage
+        .start(
+            &Claude::new(),
+            LaunchOptions {
+                allowed_tools,
+                ..stage.options()
+            },
+        )
+        .await;
+    assert_eq!(
+        session.turn("run tool: mkdir made").await.0,
+        TurnStatus::Completed
+    );
+    assert!(stage.home.project().join("made").exists());
+    session.prompt("run tool: rmdir made");
+    let approval = session.asked().await;
+    session.decide(&approval, deny("keep it"));
+    session.turn_end().await;
+    assert!(stage.home.project().join("made").exists());
     session.finish().await;
 }
 
@@ -481,15 +508,45 @@ async fn a_sub_agent_shows_inside_the_call_that_began_it() {
 async fn a_turn_that_claude_begins_by_itself_is_not_taken_for_the_next_prompts() {
     let stage = stage!();
     let mut session = stage.start(&Claude::new(), stage.options()).await;
-    let task = json!({"description": "aside", "prompt": "say from the side", "subagent_type": "general-purpose",
+    let task = json!({"description": "aside", "prompt": "fake hold", "subagent_type": "general-purpose",
         "run_in_background": true});
-    session.turn(&format!("call Agent {task}")).await;
-    // The report of the sub-agent begins a turn of its own sooner or later; ours ends with our answer.
+    assert_eq!(
+        session.turn(&format!("call Agent {task}")).await.0,
+        TurnStatus::Completed
+    );
+
+    // The sub-agent ends, and its report begins a turn that nobody asked for; that turn is held too.
+    stage.api.until_held().await;
+    stage.api.queue(Reply {
+        hold: true,
+        ..Reply::text("own words of claude")
+    });
+    stage.api.release();
+    session.until(|action| matches!(action, Action::TurnBegan)).await;
+    session.until(is_fragment).await;
     session.prompt("say mine");
+    session.until_printed("\"state\":\"queued\"").await;
+    stage.api.until_held().await;
+    let prompted = session.seen.len();
+    stage.api.release();
     session.until(|action| matches!(action, Action::TurnEnded)).await;
-    while session.said().last().is_none_or(|said| said != "mine") {
-        session.until(|action| matches!(action, Action::TurnEnded)).await;
-    }
+    assert_eq!(session.said().last().unwrap(), "mine");
+    let ends = |wanted: fn(&Action) -> bool| {
+        session.seen[prompted..]
+            .iter()
+            .filter(|action| wanted(action))
+            .count()
+    };
+    assert_eq!(
+        ends(|action| matches!(action, Action::Emit(Event::TurnEnd { .. }))),
+        2,
+        "both turns end"
+    );
+    assert_eq!(
+        ends(|action| matches!(action, Action::TurnEnded)),
+        1,
+        "the next prompt waits for ours"
+    );
     session.finish().await;
 }
 

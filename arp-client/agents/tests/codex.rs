@@ -79,11 +79,11 @@ async fn a_command_waits_for_its_approval() {
 
     session.decide(&approval, allow());
     assert_eq!(session.turn_end().await.0, TurnStatus::Completed);
-    assert!(stage.home.project().join("made.txt").exists());
     assert_eq!(
         session.result_of(&approval).unwrap(),
         ("done\n".to_owned(), false)
     );
+    assert!(stage.home.project().join("made.txt").exists());
     assert_eq!(session.outcome(&approval).unwrap().0, ApprovalOutcome::Allowed);
     session.finish().await;
 }
@@ -198,6 +198,40 @@ async fn an_edit_shows_its_diff() {
     session.decide(&approval, deny("no"));
     session.turn_end().await;
     assert!(!stage.home.project().join("new.txt").exists());
+    session.finish().await;
+}
+
+#[tokio::test]
+async fn a_question_is_answered_with_a_choice() {
+    let stage = stage!();
+    let plan = LaunchOptions {
+        permission_mode: PermissionMode::Plan,
+        ..stage.options()
+    };
+    let mut session = stage.start(&Codex::new(), plan).await;
+    let options = json!([{"label": "A", "description": "a"}, {"label": "B", "description": "b"}]);
+    let question = json!({"id": "q1", "header": "Pick", "question": "Which?", "options": options});
+    session.prompt(&format!(
+        "call request_user_input {}",
+        json!({"questions": [question]})
+    ));
+    let approval = session.asked().await;
+    assert_eq!(
+        (approval.kind, approval.title.as_str()),
+        (ToolKind::Question, "Which?")
+    );
+    assert_eq!(approval.questions[0].options, ["A", "B"]);
+    let answers = BTreeMap::from([("Which?".to_owned(), "B".to_owned())]);
+    session.decide(
+        &approval,
+        Decision::Allow {
+            for_session: false,
+            updated_input: None,
+            answers,
+        },
+    );
+    assert_eq!(session.turn_end().await.0, TurnStatus::Completed);
+    assert!(session.said().last().unwrap().contains(r#""answers":["B"]"#));
     session.finish().await;
 }
 
@@ -404,12 +438,104 @@ async fn modes_hold_from_the_start() {
         ..stage.options()
     };
     let mut session = stage.start(&Codex::new(), plan).await;
+    assert_eq!(session.about().1.as_deref(), Some("plan"));
     session.turn("run tool: touch planned.txt").await;
     assert!(!stage.home.project().join("planned.txt").exists());
+    session
+        .command(Command::SetPermissionMode(PermissionMode::Default))
+        .unwrap();
+    session.prompt("run tool: touch done.txt");
+    let approval = session.asked().await;
+    session.decide(&approval, allow());
+    session.turn_end().await;
+    assert!(stage.home.project().join("done.txt").exists());
     session.finish().await;
 
     let mut session = stage.start(&Codex::new(), stage.options()).await;
     let refused = session.command(Command::SetPermissionMode(PermissionMode::BypassPermissions));
     assert!(matches!(refused, Err(CommandError::Forbidden(_))));
+    session.finish().await;
+}
+
+/// Gives Codex an MCP server of its own.
+fn configure_mcp_server(stage: &Stage) {
+    let path = stage.home.path().join(".codex/config.toml");
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/mcp_server.py");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let server = format!("\n[mcp_servers.tester]\ncommand = \"python3\"\nargs = [\"{program}\"]\n");
+    std::fs::write(&path, config + &server).unwrap();
+}
+
+#[tokio::test]
+async fn a_tool_of_an_mcp_server_is_asked_for_once_and_then_for_the_session() {
+    let stage = stage!();
+    configure_mcp_server(&stage);
+    let mut session = stage.start(&Codex::new(), stage.options()).await;
+    let call = r#"call mcp__tester/echo {"text":"hi"}"#;
+    session.prompt(call);
+    let approval = session.asked().await;
+    assert_eq!(
+        (approval.kind, approval.tool_name.as_str()),
+        (ToolKind::Mcp, "mcp__tester__echo")
+    );
+    assert_eq!(approval.input, json!({"text": "hi"}));
+    session.decide(&approval, allow());
+    session.turn_end().await;
+    assert!(session.said().last().unwrap().contains("echo: hi"));
+
+    session.prompt(call);
+    let approval = session.asked().await;
+    assert!(approval.can_allow_session);
+    session.decide(&approval, allow_for_session());
+    session.turn_end().await;
+    assert_eq!(
+        session.outcome(&approval).unwrap().0,
+        ApprovalOutcome::AllowedForSession
+    );
+
+    let asked_before = session.seen.len();
+    assert_eq!(session.turn(call).await.0, TurnStatus::Completed);
+    assert!(
+        !session.seen[asked_before..]
+            .iter()
+            .any(|action| matches!(action, Action::Ask(_)))
+    );
+    session.finish().await;
+}
+
+#[tokio::test]
+async fn a_form_of_an_mcp_server_is_a_question() {
+    let stage = stage!();
+    configure_mcp_server(&stage);
+    let mut session = stage.start(&Codex::new(), stage.options()).await;
+    session.prompt("call mcp__tester/fill {}");
+    let approval = session.asked().await;
+    session.decide(&approval, allow());
+    let form = session.asked().await;
+    assert_eq!(
+        (form.kind, form.title.as_str()),
+        (ToolKind::Question, "Who are you?")
+    );
+    let asked: Vec<&str> = form
+        .questions
+        .iter()
+        .map(|question| question.text.as_str())
+        .collect();
+    assert_eq!(asked, ["age", "Your name?"]);
+    let answers = BTreeMap::from([
+        ("Your name?".to_owned(), "Ada".to_owned()),
+        ("age".to_owned(), "36".to_owned()),
+    ]);
+    session.decide(
+        &form,
+        Decision::Allow {
+            for_session: false,
+            updated_input: None,
+            answers,
+        },
+    );
+    session.turn_end().await;
+    let said = session.said().pop().unwrap();
+    assert!(said.contains(r#"{"age": 36, "name": "Ada"}"#), "{said}");
     session.finish().await;
 }

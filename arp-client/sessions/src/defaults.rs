@@ -24,6 +24,8 @@ pub const TERM_GRACE: Duration = Duration::from_secs(2);
 pub const DRAIN: Duration = Duration::from_millis(300);
 /// A tool that survived and goes on printing is ended after this.
 pub const DRAIN_WITH_TOOLS: Duration = Duration::from_secs(3);
+/// How long a new host waits for the one before it to leave: longer than [`HOST_LINGER`].
+pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long an ended host waits for `arpc` to take notice before it leaves.
 pub const HOST_LINGER: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,10 @@ pub const MAX_QUEUE: usize = 100;
 pub const MAX_PROMPT: usize = 4 * 1024 * 1024;
 /// An approval nobody answers is denied after this.
 pub const APPROVAL_TIMEOUT: Duration = Duration::from_secs(3600);
+/// A turn that still runs this long after it was interrupted is interrupted again.
+pub const INTERRUPT_AGAIN: Duration = Duration::from_secs(2);
+/// So many times.
+pub const INTERRUPTS: u32 = 5;
 /// A session that waits for a message for this long is parked.
 pub const PARK_AFTER: Duration = Duration::from_secs(1800);
 /// Ended sessions are forgotten after this.

@@ -4,6 +4,7 @@ use crate::defaults::HOST_START;
 use crate::host::{FromHost, HostInfo, HostSpec, SessionDir, StartReply, ToHost};
 use crate::ipc::{self, FrameSender, Frames};
 use crate::procs::{self, Ending};
+use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -60,9 +61,9 @@ impl HostLink {
             .append(true)
             .open(dir.host_errors())?;
         let mut command = tokio::process::Command::new(&host.program);
-        // arpc's own settings hold keys that are none of the agents' business.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ARPC_"))
-        {
+        // arpc's own settings hold keys that are none of the agents' business, and its log level is not theirs.
+        let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(b"ARPC_") || name == "RUST_LOG";
+        for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
         }
         let mut child = command

@@ -257,7 +257,7 @@ impl Sessions {
             }
         }
         let agent_id = self.get(&view.id)?.agent_session_id.clone();
-        self.call(&view.id, Ask::Remove).await?;
+        self.forget(&view.id).await?;
         if keep_history {
             return Ok(Deleted::Removed);
         }
@@ -390,6 +390,13 @@ impl Sessions {
                     .into(),
             ));
         }
+        Ok(())
+    }
+
+    /// Drops all record of a session that is not live. When this returns nobody finds it any more.
+    async fn forget(&self, id: &str) -> Result<(), SessionError> {
+        self.call(id, Ask::Remove).await?;
+        self.actors().remove(id);
         Ok(())
     }
 

@@ -6,6 +6,8 @@ mod mcp;
 mod render;
 mod sessions;
 
+use crate::tokens;
+use crate::trust::KnownRelays;
 use clap::Subcommand;
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,21 +23,37 @@ pub enum Command {
     },
     /// Serve MCP on standard input and output for an agent (needs a running arpc with --enable-mcp).
     Mcp(mcp::Options),
+    /// Accept another key of a relay at the next contact (host, or host:port).
+    ForgetServer {
+        /// Address of the relay, as given with --server-addr.
+        address: String,
+    },
+    /// List, add and revoke the tokens of the running arpc.
+    Tokens {
+        /// What to do.
+        #[command(subcommand)]
+        action: tokens::local::Action,
+    },
     /// Own one agent process (started by arpc itself).
     #[command(hide = true)]
     SessionHost,
 }
 
 impl Command {
-    /// Carries it out. Call it before any runtime or thread is made. `data_dir` is that of the daemon.
+    /// Carries it out. Call it before any runtime or thread is made. `data_dir` and `client_id` are those of
+    /// the daemon.
     #[must_use]
-    pub fn run(self, data_dir: &Path) -> ExitCode {
+    pub fn run(self, data_dir: &Path, client_id: &str) -> ExitCode {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
         let done = match self {
             Self::SessionHost => return arp_sessions::host::host_main(),
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(sessions::run(action, data_dir))),
+            Self::ForgetServer { address } => forget_server(&address, data_dir),
+            Self::Tokens { action } => runtime()
+                .map_err(Failure::from)
+                .and_then(|runtime| runtime.block_on(change_tokens(&action, data_dir, client_id))),
             Self::Mcp(options) => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(mcp::run(&options, data_dir))),
@@ -48,6 +66,29 @@ impl Command {
             }
         }
     }
+}
+
+fn forget_server(address: &str, data_dir: &Path) -> Result<(), Failure> {
+    let known = KnownRelays::new(data_dir);
+    match known.forget(address)? {
+        0 => Err(Failure(format!(
+            "no key of {address} is known; those that are stand in {}",
+            known.path().display()
+        ))),
+        _ => {
+            println!("forgotten; the key that {address} shows at the next contact will be pinned");
+            Ok(())
+        }
+    }
+}
+
+async fn change_tokens(action: &tokens::local::Action, data_dir: &Path, id: &str) -> Result<(), Failure> {
+    let id = id.parse().map_err(|e| Failure(format!("--client-id {e}")))?;
+    print!(
+        "{}",
+        tokens::local::run(action, data_dir, &id).await.map_err(Failure)?
+    );
+    Ok(())
 }
 
 /// Why a subcommand failed, in words.

@@ -234,8 +234,12 @@ async fn attach(client: &Client, id: &str) -> Result<(), Failure> {
         .as_str()
         .unwrap_or_default()
         .to_owned();
-    let stream = format!("{}?format=events&tail=200", path(&id));
-    let mut events = Some(client.follow(&stream).await?);
+    let mut events = Some(
+        client
+            .follow(&format!("{}?format=events&tail=200", path(&id)))
+            .await?,
+    );
+    let mut seen = 0;
     let mut writer = render::Writer::default();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     loop {
@@ -251,15 +255,19 @@ async fn attach(client: &Client, id: &str) -> Result<(), Failure> {
                     println!("== the session has ended; a message resumes it");
                     events = None;
                 }
-                Some(event) => writer.event(&event)?,
+                Some(event) => {
+                    seen = event["seq"].as_u64().unwrap_or(seen);
+                    writer.event(&event)?;
+                }
                 None => return Err(Failure("arpc broke off".into())),
             },
             line = lines.next_line() => {
                 let Some(line) = line? else { return Ok(()) };
                 if let Err(Failure(why)) = said(client, &id, line.trim()).await {
                     eprintln!("arpc: {why}");
-                } else if events.is_none() {
-                    events = Some(client.follow(&format!("{}?format=events&since=latest", path(&id))).await?);
+                } else {
+                    // It may have resumed a session that had ended: its stream begins again where it ended.
+                    events = Some(client.follow(&format!("{}?format=events&since={seen}", path(&id))).await?);
                 }
             }
         }

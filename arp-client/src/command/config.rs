@@ -35,7 +35,10 @@ pub struct CommandConfig {
     pub proxy_ports: Vec<u16>,
     /// The MCP server.
     pub mcp: Option<McpConfig>,
-    /// Where agents are, by executor.
+    /// The binary of an agent (which one, its name tells; Claude if it tells nothing), or a directory that holds
+    /// binaries of agents.
+    pub command_path: Option<PathBuf>,
+    /// Where agents are, by executor. Counts more than `command_path`.
     pub agent_paths: BTreeMap<String, PathBuf>,
     /// Further agents that speak ACP, by the name that they shall have.
     pub acp_agents: BTreeMap<String, AcpConfig>,
@@ -82,6 +85,7 @@ impl CommandConfig {
             fs_roots: Vec::new(),
             proxy_ports: Vec::new(),
             mcp: None,
+            command_path: None,
             agent_paths: BTreeMap::new(),
             acp_agents: BTreeMap::new(),
             default_executor: None,

@@ -2,18 +2,20 @@
 
 use super::Link;
 use super::tunnel;
-use crate::config::{Mode, Public, Server};
+use crate::config::{Mode, Public};
 use crate::defaults as d;
+use crate::tokens::Change;
 use arp_common::defaults::{HANDSHAKE, HEARTBEAT, HEARTBEATS_MISSED};
-use arp_common::net;
 use arp_common::protocol::{
     self, Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, VERSION, write_frame,
 };
-use arp_common::transport::{ReadHalf, Stream, WriteHalf};
+use arp_common::tls::Fingerprint;
+use arp_common::transport::{ReadHalf, WriteHalf};
+use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,40 @@ pub enum LinkError {
         "cannot reach the relay at {0} port {1}: {2}; check --server-addr, the port, and that arps runs there"
     )]
     Unreachable(String, u16, io::Error),
+    /// No TLS.
+    #[error(
+        "no secure connection to the relay at {0} port {1}: {2}; check the port. A relay that speaks only plain \
+         needs --plaintext"
+    )]
+    NoTls(String, u16, io::Error),
+    /// Another key than at first contact.
+    #[error(
+        "THE RELAY AT {host} SHOWS ANOTHER KEY THAN BEFORE, so nothing is sent to it.\n  known: {known}\n  shown: {shown}\n\
+         Either the relay was set up anew, or somebody stands between you and it. Ask its operator for the key \
+         (`arps fingerprint` prints it there). If the shown one is right, accept it on purpose:\n  arpc forget-server {address}"
+    )]
+    KeyChanged {
+        /// The relay.
+        host: String,
+        /// The relay, with its port.
+        address: String,
+        /// The pinned key.
+        known: Fingerprint,
+        /// The key it shows now.
+        shown: Fingerprint,
+    },
+    /// Another key than the one that was asked for.
+    #[error("the relay at {0} is not the one that --server-fingerprint names: its key is {1}")]
+    NotTheKey(String, Fingerprint),
+    /// No good certificate.
+    #[error(
+        "the certificate of the relay at {0} is not accepted: {1}; does it have one of an authority (arps \
+         --tls-cert)? Without --server-ca its key is pinned at first contact"
+    )]
+    Untrusted(String, String),
+    /// The pins cannot be read or written.
+    #[error("cannot use the file of known relays {path}: {error}", path = .0.display(), error = .1)]
+    Pins(PathBuf, io::Error),
     /// It closed before it answered.
     #[error("the relay at {0} closed the connection: {1}; is that port the control port of arps?")]
     NoAnswer(String, String),
@@ -49,17 +85,19 @@ impl LinkError {
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Replaced | Self::Refused(_, true))
     }
-}
 
-/// Connects within the time for it.
-pub(super) async fn dial(server: &Server, port: u16) -> Result<Stream, LinkError> {
-    let failed = |e| LinkError::Unreachable(server.host.clone(), port, e);
-    let dialed = timeout(d::DIAL, TcpStream::connect((server.host.as_str(), port))).await;
-    let stream = dialed
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(failed)?;
-    net::tune(&stream);
-    Ok(Stream::Plain(stream))
+    /// At the first contact a person is there to see it; later it may pass, and the edge must not be
+    /// put out of service by a network that lies for a minute.
+    pub fn is_final_at_first(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(..)
+                | Self::KeyChanged { .. }
+                | Self::NotTheKey(..)
+                | Self::Untrusted(..)
+                | Self::Pins(..)
+        )
+    }
 }
 
 /// Registers and serves the control channel until it is lost or `stop` is cancelled.
@@ -87,6 +125,7 @@ pub(super) async fn serve(
         wr,
         version,
         heartbeat,
+        changes: VecDeque::new(),
     }
     .run(stop)
     .await
@@ -104,10 +143,11 @@ struct Opened {
 /// Connects and registers.
 async fn register(link: &Link) -> Result<Opened, LinkError> {
     let config = &link.config;
-    let stream = dial(&config.server, config.server.control_port).await?;
+    let stream = link.dialer.dial(config.server.control_port).await?;
     let no_answer = |e: String| LinkError::NoAnswer(config.server.host.clone(), e);
     let (rd, mut wr) = stream.into_split();
     let mut frames = FrameReader::new(rd);
+    let (tokens, id_token) = link.names.current();
     let register = Register {
         client_id: config.client_id.clone(),
         version: Some(VERSION),
@@ -116,8 +156,9 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
             Mode::Tcp { .. } => protocol::Mode::Tcp,
             Mode::Command(_) => protocol::Mode::Command,
         }),
-        tokens: config.tokens.clone(),
-        join_key: None,
+        tokens,
+        id_token: (!id_token).then_some(false),
+        join_key: config.join_key.clone(),
     };
     let handshake = async {
         write_frame(&mut wr, &Command::Register(register)).await?;
@@ -145,12 +186,13 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
         .heartbeat_secs
         .map_or(HEARTBEAT, |s| Duration::from_secs(s.into()));
     let heartbeat = heartbeat.clamp(Duration::from_secs(1), HEARTBEAT);
-    if version < 2 && !config.tokens.is_empty() {
+    if version < 2 && !link.names.current().0.is_empty() {
         tracing::warn!("this relay is too old for --token: only the client id will work");
     }
     let public = Public {
         url: result.public_url,
         port: result.public_port,
+        tls: result.public_tls.unwrap_or(false),
     };
     Ok(Opened {
         frames,
@@ -167,6 +209,8 @@ struct Channel<'a> {
     wr: WriteHalf,
     version: u32,
     heartbeat: Duration,
+    /// Changes of our names that the relay has not answered yet.
+    changes: VecDeque<Change>,
 }
 
 impl Channel<'_> {
@@ -194,11 +238,21 @@ impl Channel<'_> {
                         }
                         Some(Command::Ping {}) => self.say(&Command::Pong {}).await?,
                         Some(Command::Pong {}) => {}
+                        Some(Command::TokensSet { error }) => {
+                            if let Some(change) = self.changes.pop_front() {
+                                change.answered(error);
+                            }
+                        }
                         Some(Command::GoAway { reason: GoAwayReason::Replaced }) => return Err(LinkError::Replaced),
                         Some(Command::GoAway { .. }) => return Err(LinkError::Shutdown),
                         Some(_) => return Err(LinkError::Lost("it sent a command out of place".into())),
                         None => return Err(LinkError::Lost("it closed the connection".into())),
                     }
+                }
+                change = self.link.names.next_change(), if v2 => {
+                    let (tokens, id_token) = self.link.names.current();
+                    self.say(&Command::SetTokens { tokens, id_token }).await?;
+                    self.changes.push_back(change);
                 }
                 _ = heartbeat.tick(), if v2 => {
                     if heard.elapsed() > self.heartbeat * HEARTBEATS_MISSED {

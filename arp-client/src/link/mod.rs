@@ -3,13 +3,16 @@
 
 mod backoff;
 mod channel;
+mod dial;
 mod tunnel;
 
 pub use channel::LinkError;
+pub use dial::Dialer;
 pub use tunnel::Handler;
 
 use crate::config::{Config, Public};
 use crate::defaults as d;
+use crate::tokens::Names;
 use backoff::Backoff;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +22,8 @@ use tokio_util::task::TaskTracker;
 /// Keeps an edge agent registered with its relay.
 pub struct Link {
     config: Arc<Config>,
+    dialer: Arc<Dialer>,
+    names: Arc<Names>,
     handler: Arc<Handler>,
     tunnels: TaskTracker,
     /// Ends tunnels that wait for their first use.
@@ -29,10 +34,12 @@ pub struct Link {
 
 impl Link {
     /// A link that serves tunnels with `handler`.
-    pub fn new(config: Arc<Config>, handler: Arc<Handler>) -> Self {
+    pub fn new(config: Arc<Config>, dialer: Dialer, names: Arc<Names>, handler: Arc<Handler>) -> Self {
         let kill = CancellationToken::new();
         Self {
             config,
+            dialer: Arc::new(dialer),
+            names,
             handler,
             tunnels: TaskTracker::new(),
             idle: kill.child_token(),
@@ -88,9 +95,8 @@ impl Link {
             if up {
                 backoff.reset();
             }
-            let refused_at_first = !ever && matches!(error, LinkError::Refused(..));
             let give_up = error.is_final()
-                || refused_at_first
+                || (!ever && error.is_final_at_first())
                 || !self.config.auto_reconnect
                 || (!ever && start.elapsed() > d::FIRST_CONNECT);
             if stop.is_cancelled() {

@@ -1,13 +1,13 @@
 //! One tunnel: dialed when the relay asks for it, served from its first use on.
 
-use super::{Link, channel};
+use super::{Dialer, Link};
 use crate::command::{CommandMode, PeerInfo, Via};
 use crate::config::Config;
 use crate::defaults as d;
 use crate::forward::Forward;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
-use arp_common::transport::{Prefixed, Stream};
+use arp_common::transport::{MaybePlain, Prefixed, Stream};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,19 +36,26 @@ pub(super) fn open(link: &Link, id: String, version: u32) {
         );
         return;
     }
-    let (config, handler) = (link.config.clone(), link.handler.clone());
+    let (config, dialer, handler) = (link.config.clone(), link.dialer.clone(), link.handler.clone());
     let (idle, kill) = (link.idle.clone(), link.kill.clone());
     link.tunnels.spawn(async move {
         tokio::select! {
-            () = serve(&config, &handler, id, version, &idle) => {}
+            () = serve(&config, &dialer, &handler, id, version, &idle) => {}
             () = kill.cancelled() => {}
         }
     });
 }
 
-async fn serve(config: &Config, handler: &Arc<Handler>, id: String, version: u32, idle: &CancellationToken) {
+async fn serve(
+    config: &Config,
+    dialer: &Dialer,
+    handler: &Arc<Handler>,
+    id: String,
+    version: u32,
+    idle: &CancellationToken,
+) {
     let ready = async {
-        let tunnel = present(config, id).await?;
+        let tunnel = present(config, dialer, id).await?;
         first_use(tunnel, version).await
     };
     let used = tokio::select! {
@@ -80,9 +87,9 @@ async fn serve(config: &Config, handler: &Arc<Handler>, id: String, version: u32
 }
 
 /// Dials the proxy port and says which request this answers.
-async fn present(config: &Config, id: String) -> Option<Stream> {
+async fn present(config: &Config, dialer: &Dialer, id: String) -> Option<Stream> {
     let _turn = DIALS.acquire().await.ok()?;
-    let mut tunnel = match channel::dial(&config.server, config.server.proxy_port).await {
+    let mut tunnel = match dialer.dial(config.server.proxy_port).await {
         Ok(tunnel) => tunnel,
         Err(e) => {
             tracing::warn!("cannot open a tunnel: {e}");
@@ -111,7 +118,10 @@ struct Used {
 /// Waits for the first use of an idle tunnel. It may be hours until then, and nothing is held for it but
 /// the connection.
 async fn first_use(mut tunnel: Stream, version: u32) -> Option<Used> {
-    tunnel.tcp().readable().await.ok()?;
+    // Of TLS the socket tells nothing: bytes may have been read with the handshake.
+    if let Some(tcp) = tunnel.plain() {
+        tcp.readable().await.ok()?;
+    }
     if version < 2 {
         let mut head = BytesMut::new();
         let n = tunnel.read_buf(&mut head).await.ok()?;

@@ -10,19 +10,24 @@ use arp_sessions::read::Sequence;
 use arp_sessions::store::Filter;
 use http::request::Parts;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation,
-    InitializeResult, ListToolsResult, PaginatedRequestParams, ServerCapabilities, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, DiscoverRequestMethod,
+    DiscoverResult, ErrorData, Implementation, InitializeResult, ListToolsResult, PaginatedRequestParams,
+    ProgressNotificationParam, ProtocolVersion, ServerCapabilities, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Events that one call reads at most.
 const MAX_EVENTS: usize = 500;
+/// While the user thinks the caller is told this often that we are still there.
+const LIFE_EVERY: Duration = Duration::from_secs(10);
 /// Bytes that one call reads, about.
 const MAX_BYTES: usize = 256 * 1024;
 
@@ -184,6 +189,16 @@ impl ServerHandler for Tools {
         info
     }
 
+    /// Not the newest: under it an answer has no head until there is a result, so that nothing can be sent while
+    /// the user thinks, and Claude gives up after 60 s. With a session the stream is open at once.
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Cow::Owned(ProtocolVersion::known_up_to(&ProtocolVersion::LATEST_WITH_INITIALIZE).to_vec())
+    }
+
+    async fn discover(&self, _context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+        Err(ErrorData::method_not_found::<DiscoverRequestMethod>())
+    }
+
     async fn list_tools(
         &self,
         _request: Option<PaginatedRequestParams>,
@@ -207,6 +222,7 @@ impl ServerHandler for Tools {
                     let asked = prompt::ask(&self.state, self.caller(&context), question);
                     tokio::select! {
                         answer = asked => Ok(answer),
+                        () = show_life(&context) => Err(SessionError::Internal("the call broke off".into())),
                         // Nobody waits for the answer any more: the question is void.
                         () = context.ct.cancelled() => {
                             Err(SessionError::WrongState("the call was cancelled".into()))
@@ -226,6 +242,21 @@ impl ServerHandler for Tools {
         };
         Ok(result.into())
     }
+}
+
+/// Tells the caller that we are still there, as long as it wants to be told. Does not end.
+async fn show_life(context: &RequestContext<RoleServer>) {
+    if let Some(token) = context.meta.get_progress_token() {
+        for progress in 1_u32.. {
+            let mut life = ProgressNotificationParam::new(token.clone(), f64::from(progress));
+            life.message = Some("waiting for the user".to_owned());
+            if context.peer.notify_progress(life).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(LIFE_EVERY).await;
+        }
+    }
+    std::future::pending().await
 }
 
 fn all() -> Vec<Tool> {

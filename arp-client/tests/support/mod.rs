@@ -29,10 +29,11 @@ pub(crate) struct Edge {
     arguments: Vec<String>,
     environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     child: Child,
+    mcp: Option<String>,
 }
 
 /// Where cargo puts the examples.
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_arpc"))
         .with_file_name("examples")
         .join(name);
@@ -66,9 +67,10 @@ impl Edge {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("project")).unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        let (child, base) = spawn(root.path(), &arguments, &environment);
+        let (child, base, mcp) = spawn(root.path(), &arguments, &environment);
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self {
+            mcp,
             root,
             base,
             client,
@@ -82,14 +84,14 @@ impl Edge {
     pub(crate) fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (child, base) = spawn(self.root.path(), &self.arguments, &self.environment);
+        let (child, base, _) = spawn(self.root.path(), &self.arguments, &self.environment);
         self.child = child;
         self.base = base;
     }
 
     /// A new edge after the end of the last.
     pub(crate) fn restart(&mut self) {
-        let (child, base) = spawn(self.root.path(), &self.arguments, &self.environment);
+        let (child, base, _) = spawn(self.root.path(), &self.arguments, &self.environment);
         self.child = child;
         self.base = base;
     }
@@ -102,6 +104,15 @@ impl Edge {
             if content.ends_with('\n') {
                 return content.trim().to_owned();
             }
+            assert!(Instant::now() < until, "{} did not appear", path.display());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits for a file.
+    pub(crate) async fn until_exists(&self, path: &Path) {
+        let until = Instant::now() + PATIENCE;
+        while !path.exists() {
             assert!(Instant::now() < until, "{} did not appear", path.display());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -204,6 +215,27 @@ impl Edge {
         view["approvals"][0].clone()
     }
 
+    /// Waits for an approval of anybody.
+    pub(crate) async fn until_any_asked(&self) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (_, listed) = self.get("/api/approvals").await;
+            if let Some(approval) = listed["approvals"].as_array().and_then(|all| all.first()) {
+                return approval.clone();
+            }
+            assert!(Instant::now() < until, "nobody asks");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Where the MCP server listens: the edge's second line says.
+    pub(crate) fn mcp_port(&self) -> u16 {
+        self.mcp
+            .as_deref()
+            .and_then(|line| line.rsplit(':').next()?.split('/').next()?.parse().ok())
+            .unwrap()
+    }
+
     /// All events of a session.
     pub(crate) async fn events(&self, id: &str) -> Vec<Value> {
         let mut all: Vec<Value> = Vec::new();
@@ -237,7 +269,7 @@ fn spawn(
     root: &Path,
     arguments: &[String],
     environment: &[(std::ffi::OsString, std::ffi::OsString)],
-) -> (Child, String) {
+) -> (Child, String, Option<String>) {
     let errors = std::fs::File::options()
         .create(true)
         .append(true)
@@ -263,7 +295,11 @@ fn spawn(
         "{}",
         std::fs::read_to_string(root.join("edge.err")).unwrap()
     );
-    (child, base)
+    let mut mcp = String::new();
+    if arguments.iter().any(|argument| argument == "--enable-mcp") {
+        std::io::BufRead::read_line(&mut stdout, &mut mcp).unwrap();
+    }
+    (child, base, Some(mcp).filter(|line| !line.is_empty()))
 }
 
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {

@@ -6,7 +6,7 @@ use super::deadline::Deadline;
 use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use super::io::{poll_fill, poll_write};
 use super::rewrite::{self, AnswerForm, Visitor};
-use super::route::{Decision, Route, Site, route};
+use super::route::Route;
 use crate::defaults as d;
 use crate::h1::body::{Decoder, Piece, Trailers, put_chunk_size, put_last_chunk};
 use crate::h1::head::{BadHead, Framing, RequestHead, ResponseHead};
@@ -164,16 +164,9 @@ impl Connection {
             );
             return self.answer(refusal.render(false), false, false).await;
         }
-        let scheme = self.visitor.scheme(head);
-        let site = Site {
-            scheme,
-            domain: self.public.limits.domain.as_deref(),
-        };
-        let refusal = match route(head, site, &*self.public.registry) {
-            Decision::Go(route) => return self.forward(head, &route, stop).await,
-            Decision::Redirect(location) => Refusal::redirect(307, location),
-            Decision::NoToken => Refusal::no_token(),
-            Decision::Unknown => Refusal::unknown_token(),
+        let refusal = match self.public.decide(head, &self.visitor) {
+            Ok(route) => return self.forward(head, &route, stop).await,
+            Err(refusal) => refusal,
         };
         let keep = head.framing == Framing::None && head.keep_alive() && !stop.is_cancelled();
         self.answer(refusal.render_for(head), keep, head.method() == "HEAD")
@@ -206,6 +199,7 @@ impl Connection {
             http11: head.http11,
             keep_alive: head.keep_alive() && !stop.is_cancelled(),
             chunked: false,
+            hsts: public.hsts(head, &self.visitor),
             deadline: Deadline::default(),
         };
         let request = Request {
@@ -367,6 +361,7 @@ struct Answer<'a> {
     http11: bool,
     keep_alive: bool,
     chunked: bool,
+    hsts: Option<u64>,
     deadline: Deadline,
 }
 
@@ -390,6 +385,7 @@ impl Responder for Answer<'_> {
             framing: Framing::None,
             keep_alive: true,
             http11: true,
+            hsts: None,
         };
         rewrite::put_answer(&mut self.out, head, form, None);
         self.write(Bytes::new()).await
@@ -408,6 +404,7 @@ impl Responder for Answer<'_> {
             framing,
             keep_alive: self.keep_alive,
             http11: self.http11,
+            hsts: self.hsts,
         };
         rewrite::put_answer(&mut self.out, head, form, cookie);
         Ok(())

@@ -4,7 +4,6 @@ use super::Public;
 use super::answer::{Refusal, Rendered, Who};
 use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use super::rewrite::{self, Visitor};
-use super::route::{Decision, Site, route};
 use crate::defaults as d;
 use crate::h1::body::{BadBody, Piece, Trailers};
 use crate::h1::head::{BadHead, Framing, Name, RequestHead, ResponseHead};
@@ -80,6 +79,7 @@ async fn stream(
     let mut answer = Answer {
         respond: Some(respond),
         send: None,
+        hsts: None,
     };
     let head = match head_of(&parts, recv.is_end_stream()) {
         Ok(head) => head,
@@ -89,12 +89,9 @@ async fn stream(
         }
     };
     let head_only = head.method() == "HEAD";
-    let site = Site {
-        scheme: visitor.scheme(&head),
-        domain: public.limits.domain.as_deref(),
-    };
-    let refusal = match route(&head, site, &*public.registry) {
-        Decision::Go(route) => {
+    answer.hsts = public.hsts(&head, &visitor);
+    let refusal = match public.decide(&head, &visitor) {
+        Ok(route) => {
             let request = Request {
                 head: &head,
                 route: &route,
@@ -108,9 +105,7 @@ async fn stream(
                 Outcome::Refused { refusal, .. } => refusal,
             }
         }
-        Decision::Redirect(location) => Refusal::redirect(307, location),
-        Decision::NoToken => Refusal::no_token(),
-        Decision::Unknown => Refusal::unknown_token(),
+        Err(refusal) => refusal,
     };
     answer.own(refusal.render_for(&head), head_only).await;
 }
@@ -237,6 +232,7 @@ fn from_map(map: &HeaderMap) -> Option<Trailers> {
 struct Answer {
     respond: Option<SendResponse<Bytes>>,
     send: Option<SendStream<Bytes>>,
+    hsts: Option<u64>,
 }
 
 impl Answer {
@@ -308,6 +304,13 @@ impl Responder for Answer {
 
     async fn head(&mut self, head: &ResponseHead, framing: Framing, cookie: Option<&str>) -> io::Result<()> {
         let mut response = response_of(head, cookie)?;
+        if let Some(secs) = self.hsts
+            && let Ok(value) = HeaderValue::from_str(&rewrite::hsts(secs))
+        {
+            response
+                .headers_mut()
+                .insert(http::header::STRICT_TRANSPORT_SECURITY, value);
+        }
         let length = match framing {
             Framing::Length(n) => Some(n),
             // Of a body that does not come (HEAD, 304), or an empty one.

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod deadline;
+mod decide;
 pub mod exchange;
 pub mod http1;
 pub mod http2;
@@ -14,6 +15,7 @@ pub mod rewrite;
 pub mod route;
 
 use crate::defaults as d;
+use crate::guesses::Guesses;
 use crate::registry::Registry;
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
@@ -24,6 +26,9 @@ use rewrite::Visitor;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// What the operator set for the public port.
@@ -39,10 +44,11 @@ pub struct PublicLimits {
     pub domain: Option<String>,
     /// Networks of proxies whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Seconds for which browsers are to come by HTTPS only.
+    pub hsts: Option<u64>,
 }
 
 /// What all visitor connections share.
-#[derive(Debug)]
 pub struct Public {
     /// Who is registered.
     pub registry: Arc<Registry>,
@@ -50,7 +56,20 @@ pub struct Public {
     pub limits: PublicLimits,
     /// Who is connected.
     pub census: Arc<Census>,
+    /// Who asks for names that do not exist.
+    pub guesses: Guesses,
+    /// TLS, if the relay has a certificate; then plain HTTP is only good for being sent to HTTPS.
+    pub tls: Option<TlsAcceptor>,
 }
+
+impl std::fmt::Debug for Public {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Public").finish_non_exhaustive()
+    }
+}
+
+/// First byte of every TLS connection.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -81,6 +100,37 @@ impl Public {
     /// A place for a new connection, or `None` when there are too many.
     pub fn admit(&self, ip: IpAddr) -> Option<Place> {
         self.census.admit(ip, self.trusts(ip))
+    }
+
+    /// Ends the TLS handshake of a new connection, if it begins one, and serves it.
+    pub async fn welcome(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+        stop: CancellationToken,
+    ) {
+        let Some(tls) = &self.tls else {
+            return self.serve(Stream::Plain(tcp), peer, place, stop).await;
+        };
+        let begin = async {
+            let mut first = [0];
+            if tcp.peek(&mut first).await? == 0 || first[0] != TLS_HANDSHAKE {
+                return Ok(Stream::Plain(tcp));
+            }
+            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(tcp));
+            let tls = handshake
+                .await
+                .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+            Ok::<_, std::io::Error>(Stream::Tls(Box::new(tls.into())))
+        };
+        let begun = tokio::select! {
+            begun = timeout(self.limits.keep_alive, begin) => begun,
+            () = stop.cancelled() => return,
+        };
+        if let Ok(Ok(stream)) = begun {
+            self.serve(stream, peer, place, stop).await;
+        }
     }
 
     /// Serves one connection until it ends. After `stop` no further request is taken.

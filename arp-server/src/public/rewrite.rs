@@ -159,6 +159,8 @@ pub struct AnswerForm {
     pub keep_alive: bool,
     /// Does the visitor speak HTTP/1.1? Else 1.0, which closes unless told otherwise.
     pub http11: bool,
+    /// Seconds for which a browser is to come by HTTPS only.
+    pub hsts: Option<u64>,
 }
 
 /// Fields of an answer that are passed on, to any kind of visitor.
@@ -181,6 +183,11 @@ pub fn cookie(token: &str, secure: bool) -> String {
     format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax{secure}")
 }
 
+/// Value of `Strict-Transport-Security`. Subdomains are not ours to speak for.
+pub fn hsts(secs: u64) -> String {
+    format!("max-age={secs}")
+}
+
 /// Writes the head of an answer for an HTTP/1 visitor.
 pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, set_cookie: Option<&str>) {
     out.reserve(512);
@@ -188,10 +195,17 @@ pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, set
     out.put_slice(head.reason());
     out.put_slice(b"\r\n");
     for field in passed_on(head) {
-        put_field(out, field.name, field.value);
+        // The relay's own word counts, where it has one: it speaks for the whole host.
+        let told_by_us = form.hsts.is_some() && field.name.eq_ignore_ascii_case(b"strict-transport-security");
+        if !told_by_us {
+            put_field(out, field.name, field.value);
+        }
     }
     if let Some(cookie) = set_cookie {
         put_field(out, b"Set-Cookie", cookie.as_bytes());
+    }
+    if let Some(secs) = form.hsts.filter(|_| head.status >= 200) {
+        put_field(out, b"Strict-Transport-Security", hsts(secs).as_bytes());
     }
     if head.status >= 200 {
         match (form.framing, head.content_length()) {

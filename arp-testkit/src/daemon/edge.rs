@@ -55,7 +55,6 @@ impl EdgeBuilder {
             &c,
             "--proxy-port",
             &p,
-            "--plaintext",
         ])
     }
 

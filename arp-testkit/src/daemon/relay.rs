@@ -2,6 +2,8 @@
 
 use super::process::Daemon;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use tempfile::TempDir;
 
 /// A running `arps` on ports of its own.
 #[derive(Debug)]
@@ -14,6 +16,10 @@ pub struct Relay {
     pub proxy: SocketAddr,
     /// Where visitors come.
     pub public: SocketAddr,
+    /// The fingerprint of its key.
+    pub fingerprint: String,
+    /// Its data directory.
+    pub data: Arc<TempDir>,
 }
 
 /// How a relay is to be started.
@@ -21,6 +27,7 @@ pub struct Relay {
 pub struct RelayBuilder {
     args: Vec<String>,
     at: Option<[u16; 3]>,
+    data: Option<Arc<TempDir>>,
 }
 
 impl RelayBuilder {
@@ -31,9 +38,16 @@ impl RelayBuilder {
         self
     }
 
-    /// On the ports of a relay that was there before.
+    /// On the ports, and with the data, of a relay that was there before.
     #[must_use]
     pub fn at(mut self, old: &Relay) -> Self {
+        self.data = Some(old.data.clone());
+        self.ports_of(old)
+    }
+
+    /// On the ports of a relay that was there before, and with a new key.
+    #[must_use]
+    pub fn ports_of(mut self, old: &Relay) -> Self {
         self.at = Some([old.control.port(), old.proxy.port(), old.public.port()]);
         self
     }
@@ -41,9 +55,11 @@ impl RelayBuilder {
     /// Starts it and waits until it is up.
     pub async fn start(self) -> Relay {
         let [control, proxy, public] = self.at.unwrap_or_default();
-        let mut args: Vec<String> = ["--bind", "127.0.0.1", "--allow-plaintext"]
-            .map(str::to_owned)
-            .into();
+        let mut args: Vec<String> = ["--bind", "127.0.0.1", "--data-dir"].map(str::to_owned).into();
+        let data = self
+            .data
+            .unwrap_or_else(|| Arc::new(tempfile::tempdir().expect("a temporary directory")));
+        args.push(data.path().to_str().expect("UTF-8").to_owned());
         for (flag, port) in [
             ("--control-port", control),
             ("--proxy-port", proxy),
@@ -63,8 +79,14 @@ impl RelayBuilder {
                 Some([port("control ")?, port("proxy ")?, port("public ")?])
             })
             .await;
+        let told = "Fingerprint of this relay's key: ";
+        let fingerprint = daemon
+            .line("its fingerprint", |l| l.strip_prefix(told).map(str::to_owned))
+            .await;
         Relay {
             daemon,
+            fingerprint,
+            data,
             control,
             proxy,
             public,
@@ -76,6 +98,11 @@ impl Relay {
     /// A relay with the default flags.
     pub async fn start() -> Self {
         Self::builder().start().await
+    }
+
+    /// A relay that also takes edges without TLS.
+    pub async fn start_plain() -> Self {
+        Self::builder().args(["--allow-plaintext"]).start().await
     }
 
     /// A relay with flags to be given.

@@ -222,12 +222,29 @@ async fn pace(reply: &Reply, state: &State, place: usize, of: usize) -> io::Resu
     }
     if reply.hold && halfway {
         let mut releases = state.releases.subscribe();
+        let _held = Held::new(state);
         let _ = tokio::time::timeout(HOLD_LIMIT, releases.changed()).await;
     }
     if !reply.spread.is_zero() {
         tokio::time::sleep(reply.spread / u32::try_from(of).unwrap_or(1)).await;
     }
     Ok(())
+}
+
+/// Counts an answer as held, until it goes on or its reader hangs up.
+struct Held<'a>(&'a State);
+
+impl<'a> Held<'a> {
+    fn new(state: &'a State) -> Self {
+        state.held.send_modify(|count| *count += 1);
+        Self(state)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.send_modify(|count| *count -= 1);
+    }
 }
 
 fn steer(order: &str, body: &Value, state: &State) -> Response<Body> {

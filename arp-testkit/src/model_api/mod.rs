@@ -67,6 +67,8 @@ struct State {
     requests: Mutex<Vec<Recorded>>,
     /// Counts the releases; a held answer waits for the next one.
     releases: watch::Sender<u64>,
+    /// How many answers are held now.
+    held: watch::Sender<usize>,
 }
 
 impl ModelApi {
@@ -91,6 +93,7 @@ impl ModelApi {
             script: Mutex::default(),
             requests: Mutex::default(),
             releases: watch::channel(0).0,
+            held: watch::channel(0).0,
         });
         let stop = CancellationToken::new();
         tokio::spawn(http::serve(listener, Arc::clone(&state), stop.clone()));
@@ -121,6 +124,12 @@ impl ModelApi {
     /// Lets the answers go on that are held now; later ones are held again.
     pub fn release(&self) {
         self.state.release();
+    }
+
+    /// Waits until an answer is held, so that a release does not come too early for it.
+    pub async fn until_held(&self) {
+        let mut held = self.state.held.subscribe();
+        let _ = held.wait_for(|count| *count > 0).await;
     }
 
     /// The model requests so far.

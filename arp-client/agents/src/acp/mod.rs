@@ -81,7 +81,7 @@ impl AcpAgent {
                     .map(PathBuf::from)
                     .collect(),
                 version_args: vec!["--version".to_owned()],
-                min_version: Some(Version(0, 50, 0)),
+                min_version: Some(Version(0, 51, 0)),
                 install:
                     "Install it with `npm install -g @google/gemini-cli`, then run `gemini` once to log in."
                         .to_owned(),

@@ -264,10 +264,18 @@ fn edit(approval: &mut Approval, params: &Value, item: Option<&Value>) {
 fn mcp_tool(approval: &mut Approval, params: &Value) {
     let server = str_at(params, "serverName").unwrap_or_default();
     let meta = params.get("_meta").unwrap_or(&Value::Null);
-    let tool = str_at(meta, "tool_name").unwrap_or_default();
-    approval.tool_name = format!("mcp__{server}__{tool}");
     approval.kind = ToolKind::Mcp;
-    approval.title = format!("{tool} ({server})");
+    match str_at(meta, "tool_name") {
+        Some(tool) => {
+            approval.tool_name = format!("mcp__{server}__{tool}");
+            approval.title = format!("{tool} ({server})");
+        }
+        // Older versions only name it in the message.
+        None => {
+            approval.tool_name = format!("mcp__{server}");
+            approval.title = str_at(params, "message").map(one_line).unwrap_or_default();
+        }
+    }
     approval.reason = string_at(params, "message");
     approval.input = meta.get("tool_params").cloned().unwrap_or_default();
     let persist = meta.get("persist").unwrap_or(&Value::Null);
@@ -342,3 +350,86 @@ fn typed(schema: &Value, answer: &str) -> Value {
 
 /// Approvals that wait, by their id.
 pub(super) type Approvals = BTreeMap<String, Waiting>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: &str, params: Value) -> (Waiting, Approval) {
+        asked("r0-7".into(), json!(7), method, params, None).unwrap()
+    }
+
+    fn allow(for_session: bool, answers: &[(&str, &str)]) -> Decision {
+        let answers = answers
+            .iter()
+            .map(|(question, answer)| ((*question).into(), (*answer).into()))
+            .collect();
+        Decision::Allow {
+            for_session,
+            updated_input: None,
+            answers,
+        }
+    }
+
+    const DENY: Decision = Decision::Deny {
+        message: None,
+        interrupt: false,
+    };
+
+    #[test]
+    fn questions_are_answered_by_their_ids() {
+        let questions = json!([{"id": "q1", "header": "H", "question": "Which?", "isOther": true, "isSecret": false,
+            "options": [{"label": "A", "description": ""}, {"label": "B", "description": ""}]}]);
+        let (waiting, approval) = ask(
+            "item/tool/requestUserInput",
+            json!({"itemId": "i", "questions": questions}),
+        );
+        assert_eq!(
+            (approval.kind, approval.title.as_str()),
+            (ToolKind::Question, "Which?")
+        );
+        assert_eq!(approval.questions[0].options, ["A", "B"]);
+        let answer = waiting.answer(&allow(false, &[("Which?", "B")])).unwrap();
+        assert_eq!(answer, json!({"answers": {"q1": {"answers": ["B"]}}}));
+        assert_eq!(waiting.outcome(&answer), ApprovalOutcome::Allowed);
+        let denied = waiting.answer(&DENY).unwrap();
+        assert_eq!(
+            (denied.clone(), waiting.outcome(&denied)),
+            (json!({"answers": {}}), ApprovalOutcome::Denied)
+        );
+    }
+
+    #[test]
+    fn permissions_are_granted_as_asked_for_a_turn_or_the_session() {
+        let wanted = json!({"network": {"enabled": true}, "fileSystem": null});
+        let (waiting, approval) = ask(
+            "item/permissions/requestApproval",
+            json!({"itemId": "i", "reason": "to fetch", "permissions": wanted}),
+        );
+        assert_eq!(approval.reason.as_deref(), Some("to fetch"));
+        let answer = waiting.answer(&allow(true, &[])).unwrap();
+        assert_eq!(
+            answer,
+            json!({"permissions": {"network": {"enabled": true}}, "scope": "session"})
+        );
+        assert_eq!(waiting.outcome(&answer), ApprovalOutcome::AllowedForSession);
+        let denied = waiting.answer(&DENY).unwrap();
+        assert_eq!(denied, json!({"permissions": {}, "scope": "turn"}));
+        assert_eq!(waiting.outcome(&denied), ApprovalOutcome::Denied);
+    }
+
+    #[test]
+    fn an_edit_of_which_nothing_is_known_can_still_be_decided() {
+        let (waiting, approval) = ask(
+            "item/fileChange/requestApproval",
+            json!({"itemId": "gone", "grantRoot": "/srv"}),
+        );
+        assert_eq!((approval.title.as_str(), approval.changes.len()), ("/srv", 0));
+        assert_eq!(waiting.answer(&DENY).unwrap(), json!({"decision": "decline"}));
+        let stop = Decision::Deny {
+            message: None,
+            interrupt: true,
+        };
+        assert_eq!(waiting.answer(&stop).unwrap(), json!({"decision": "cancel"}));
+    }
+}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 /// When Codex asks.
 pub(super) fn approval_policy(mode: PermissionMode) -> &'static str {
     match mode {
-        // Asks for every command and edit; what is allowed then runs outside of the sandbox.
+        // Asks for every command and every edit.
         PermissionMode::Default => "untrusted",
         // Asks to leave the sandbox.
         PermissionMode::AcceptEdits => "on-request",
@@ -14,17 +14,19 @@ pub(super) fn approval_policy(mode: PermissionMode) -> &'static str {
     }
 }
 
-/// What passes without asking.
+/// What a command may do at most, be it allowed or not asked for.
 pub(super) fn sandbox_policy(mode: PermissionMode) -> Value {
     match mode {
-        PermissionMode::Default | PermissionMode::Plan => json!({"type": "readOnly", "networkAccess": false}),
-        PermissionMode::AcceptEdits => json!({
+        // A command that was allowed runs in the sandbox all the same, first. In a read-only one it would fail
+        // there, and whether Codex notices why and lets it out is a matter of how quickly it failed.
+        PermissionMode::Default | PermissionMode::AcceptEdits => json!({
             "type": "workspaceWrite",
             "writableRoots": [],
             "networkAccess": false,
             "excludeTmpdirEnvVar": false,
             "excludeSlashTmp": false,
         }),
+        PermissionMode::Plan => json!({"type": "readOnly", "networkAccess": false}),
         PermissionMode::BypassPermissions => json!({"type": "dangerFullAccess"}),
     }
 }

@@ -9,7 +9,7 @@
 )]
 
 use arp_agents::agent::{Agent, LaunchOptions};
-use arp_agents::driver::{Action, Command, CommandError, Decision, Driver, Exit};
+use arp_agents::driver::{Action, Command, CommandError, Decision, Driver, Exit, PermissionMode};
 use arp_agents::event::{Approval, ApprovalOutcome, Event, TurnStatus};
 use arp_testkit::cli::{self, Home};
 use arp_testkit::model_api::ModelApi;
@@ -108,7 +108,12 @@ impl Session {
             }),
             child,
             driver: agent.driver(&options),
-            fresh: agent.driver(&options),
+            // The replay is given other wishes than the launch: what was wanted then is in the log.
+            fresh: agent.driver(&LaunchOptions {
+                permission_mode: PermissionMode::AcceptEdits,
+                model: Some("another".into()),
+                ..options.clone()
+            }),
             log: Vec::new(),
             seen: Vec::new(),
             read: 0,
@@ -162,16 +167,26 @@ impl Session {
                     panic!("the session ended: {why}\n{}", self.story());
                 }
             }
-            self.flush().await;
-            let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
-            let line = line
-                .unwrap_or_else(|_| panic!("nothing comes any more\n{}", self.story()))
-                .unwrap();
-            let line = line.unwrap_or_else(|| panic!("the output ended\n{}", self.story()));
-            self.log.push(Line::Printed(line.clone()));
-            let actions = self.driver.on_line(&line);
-            self.take(actions);
+            self.read_line().await;
         }
+    }
+
+    /// Goes on until the CLI prints a line that holds `text`.
+    pub async fn until_printed(&mut self, text: &str) {
+        while !self.read_line().await.contains(text) {}
+    }
+
+    async fn read_line(&mut self) -> String {
+        self.flush().await;
+        let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
+        let line = line
+            .unwrap_or_else(|_| panic!("nothing comes any more\n{}", self.story()))
+            .unwrap();
+        let line = line.unwrap_or_else(|| panic!("the output ended\n{}", self.story()));
+        self.log.push(Line::Printed(line.clone()));
+        let actions = self.driver.on_line(&line);
+        self.take(actions);
+        line
     }
 
     async fn flush(&mut self) {

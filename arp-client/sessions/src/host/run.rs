@@ -3,7 +3,9 @@
 use super::agent::{Agent, Chunk, Next};
 use super::{FromHost, HostInfo, HostSpec, Mark, RunEnd, RunStart, SessionDir, StartReply, ToHost};
 use crate::clock;
-use crate::defaults::{DRAIN, DRAIN_WITH_TOOLS, HOST_LINGER, HOST_ORPHAN, MAX_LINE, MAX_LOG_BYTES};
+use crate::defaults::{
+    DRAIN, DRAIN_WITH_TOOLS, HOST_LINGER, HOST_ORPHAN, LOCK_WAIT, MAX_LINE, MAX_LOG_BYTES,
+};
 use crate::ipc::{self, Frames, Listener};
 use crate::log::{Kind, LogError, LogWriter};
 use arp_agents::driver::Exit;
@@ -59,7 +61,7 @@ fn reply(reply: &StartReply) {
 
 async fn run(spec: HostSpec) -> io::Result<()> {
     let dir = SessionDir::new(spec.dir.clone());
-    let _lock = lock(&dir)?;
+    let _lock = lock(&dir).await?;
     let log = LogWriter::open(&dir.raw_log(), false).map_err(io::Error::other)?;
     let listener = Listener::bind(&dir.host_socket())?;
     let agent = Agent::start(&spec).map_err(|error| {
@@ -100,12 +102,25 @@ async fn run(spec: HostSpec) -> io::Result<()> {
     host.serve(agent, listener).await
 }
 
-/// The lock that tells others that the host lives.
-fn lock(dir: &SessionDir) -> io::Result<File> {
+/// The lock that tells others that the host lives. The host before this one may be about to leave.
+async fn lock(dir: &SessionDir) -> io::Result<File> {
     let file = File::create(dir.lock())?;
-    file.try_lock()
-        .map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "another host runs this session"))?;
-    Ok(file)
+    let patience = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < patience => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    "another host runs this session",
+                ));
+            }
+        }
+    }
 }
 
 struct Host {
@@ -170,7 +185,9 @@ impl Host {
         };
         self.finish(agent, exit).await?;
         self.linger(&mut connections).await;
+        // The socket goes before the lock does: the next host makes its own.
         acceptor.abort();
+        let _ = acceptor.await;
         Ok(())
     }
 

@@ -313,7 +313,7 @@ impl Sessions {
             None => self.call(&id, Ask::Begin).await,
         };
         if let Err(error) = begun {
-            if let Err(error) = self.call(&id, Ask::Remove).await {
+            if let Err(error) = self.forget(&id).await {
                 tracing::warn!(session = id, %error, "cannot remove a session that did not start");
             }
             return Err(error);

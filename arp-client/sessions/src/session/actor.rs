@@ -297,6 +297,9 @@ impl Actor {
                 let left = expires.0.saturating_sub(clock::now_ms());
                 due = due.min(Instant::now() + Duration::from_millis(left));
             }
+            if let Some((at, _)) = run.interrupt_again {
+                due = due.min(at);
+            }
             if let Some(after) = self.core.config.park_after
                 && self.meta.status == Status::Idle
             {
@@ -321,6 +324,7 @@ impl Actor {
             self.save();
         }
         self.deny_expired().await;
+        self.repeat_interrupt().await;
         if let Some(after) = self.core.config.park_after
             && self.meta.status == Status::Idle
             && self.idle_since.elapsed() >= after

@@ -43,7 +43,9 @@ impl Actor {
             Kind::In => self.sent(&text),
             Kind::Err => {
                 run.complain(&text);
-                self.emit(&OwnEvent::Stderr { text: &text });
+                self.emit(&OwnEvent::Stderr {
+                    text: &shortened(&text, 2000),
+                });
                 Vec::new()
             }
             Kind::Mark => {
@@ -188,6 +190,7 @@ impl Actor {
         self.meta.turn = None;
         self.text_id.clear();
         let Some(run) = &mut self.run else { return };
+        run.interrupt_again = None;
         if let (Some(began), Some(link), false) = (run.interrupted_turn.take(), &mut run.link, run.replaying)
             && self.leaves_tools
         {

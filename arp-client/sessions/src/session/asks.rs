@@ -3,13 +3,14 @@
 use super::actor::{Actor, Next};
 use super::{Accepted, Ask, Change};
 use crate::clock;
-use crate::defaults::MAX_QUEUE;
+use crate::defaults::{INTERRUPT_AGAIN, INTERRUPTS, MAX_QUEUE};
 use crate::error::SessionError;
 use crate::host::{Mark, StopReason};
 use crate::model::{Message, MessageStatus, Resolution, Status, Time, Turn, shortened, title_of};
 use arp_agents::driver::{Command, Decision};
 use arp_agents::event::ApprovalOutcome;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 impl Actor {
     pub(super) async fn ask(&mut self, ask: Ask) -> Next {
@@ -233,8 +234,27 @@ impl Actor {
         let Some(run) = &mut self.run else { return Ok(()) };
         run.interrupted_turn = self.meta.turn.as_ref().map(|turn| turn.started);
         let actions = run.driver.command(Command::Interrupt)?;
+        run.interrupt_again = Some((Instant::now() + INTERRUPT_AGAIN, INTERRUPTS));
         self.carry_out(actions, None).await;
         Ok(())
+    }
+
+    /// An agent that was told to stop just before it began (Claude) does not hear it: it is told again.
+    pub(super) async fn repeat_interrupt(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        let Some((at, left)) = run.interrupt_again else {
+            return;
+        };
+        if at > Instant::now() {
+            return;
+        }
+        run.interrupt_again = left
+            .checked_sub(1)
+            .map(|left| (Instant::now() + INTERRUPT_AGAIN, left));
+        match run.driver.command(Command::Interrupt) {
+            Ok(actions) => self.carry_out(actions, None).await,
+            Err(_) => run.interrupt_again = None,
+        }
     }
 
     async fn cancel(&mut self, reply: oneshot::Sender<Result<(), SessionError>>) {

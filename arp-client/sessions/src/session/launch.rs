@@ -361,6 +361,10 @@ impl Actor {
         if self.run.is_some() {
             self.end_without_record(&error.to_string()).await;
         }
+        if hostlink::host_lives(&self.dir) {
+            // Nobody would ever look after it again.
+            hostlink::clean_up(&self.dir, &self.meta.id).await;
+        }
         self.publish();
         self.save();
     }

@@ -7,6 +7,7 @@ use crate::log::LogReader;
 use crate::model::{ApprovalView, ending};
 use arp_agents::driver::{Action, Driver};
 use std::collections::{HashSet, VecDeque};
+use tokio::time::Instant;
 
 /// A process that runs, or whose log is being read again.
 pub(super) struct Run {
@@ -38,6 +39,8 @@ pub(super) struct Run {
     pub(super) stop: Option<(StopReason, Option<String>)>,
     /// When the turn that was interrupted began, in milliseconds since 1970.
     pub(super) interrupted_turn: Option<u64>,
+    /// When an interrupt is to be repeated, and how many more times.
+    pub(super) interrupt_again: Option<(Instant, u32)>,
     stderr: String,
 }
 
@@ -66,6 +69,7 @@ impl Run {
             timed_out: HashSet::new(),
             stop: None,
             interrupted_turn: None,
+            interrupt_again: None,
             stderr: String::new(),
         }
     }

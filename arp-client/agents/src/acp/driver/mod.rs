@@ -252,9 +252,13 @@ impl Driver for AcpDriver {
                 self.phase = Phase::Starting;
                 Call::Initialize
             }
-            "session/new" => Call::Open,
-            "session/load" => {
+            "session/new" | "session/load" => {
                 self.session = string_at(params, "sessionId");
+                if let Some(wanted) = params.pointer("/_meta/arp/wanted") {
+                    self.options.model = string_at(wanted, "model");
+                    self.options.permission_mode =
+                        serde_json::from_value(wanted["mode"].clone()).unwrap_or_default();
+                }
                 Call::Open
             }
             "session/prompt" => {

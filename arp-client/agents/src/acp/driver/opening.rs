@@ -29,7 +29,10 @@ impl AcpDriver {
                 self.agent
             ));
         }
-        let mut params = json!({"cwd": self.options.project_path, "mcpServers": []});
+        // What is to be set afterwards goes into the log with the request: a replay has to want the same.
+        let wanted = json!({"mode": self.options.permission_mode, "model": self.options.model});
+        let mut params =
+            json!({"cwd": self.options.project_path, "mcpServers": [], "_meta": {"arp": {"wanted": wanted}}});
         let Resume::Session { id, .. } = &self.options.resume else {
             return vec![self.calls.request(Call::Open, "session/new", params)];
         };

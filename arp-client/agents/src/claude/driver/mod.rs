@@ -1,5 +1,6 @@
 //! Claude's side of a session as a state machine: control requests, turns, and the lines between them.
 
+mod report;
 mod turns;
 
 use super::approvals::Approvals;
@@ -7,9 +8,10 @@ use super::lines::Lines;
 use super::mode_name;
 use crate::agent::{LaunchOptions, Resume};
 use crate::driver::{Action, Command, CommandError, Driver, Exit, PermissionMode};
-use crate::event::{Event, ModelChoice, TurnStatus, Usage};
+use crate::event::{Event, ModelChoice, TurnStatus};
 use crate::options::{self, BYPASS_FORBIDDEN};
 use crate::text::{array_at, last_words, str_at, string_at};
+use report::retry_text;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -91,6 +93,7 @@ impl ClaudeDriver {
             phase: Phase::New,
             about: About {
                 session_id,
+                mode: Some(mode_name(options.permission_mode).to_owned()),
                 ..About::default()
             },
             turn: None,
@@ -326,7 +329,7 @@ impl Driver for ClaudeDriver {
         };
         match str_at(&line, "type") {
             Some("user") => self.prompted(&line),
-            Some("control_response") => self.approvals.answered(&line).into_iter().collect(),
+            Some("control_response") => self.decided(&line).into_iter().collect(),
             Some("control_request") => {
                 let request = line.get("request").unwrap_or(&Value::Null);
                 let kind = match str_at(request, "subtype") {
@@ -383,52 +386,4 @@ impl Driver for ClaudeDriver {
 
 fn emit(events: Vec<Event>) -> Vec<Action> {
     events.into_iter().map(Action::Emit).collect()
-}
-
-fn errors_of(result: &Value) -> Option<String> {
-    let errors: Vec<&str> = array_at(result, "errors")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
-    (!errors.is_empty()).then(|| errors.join("\n"))
-}
-
-fn retry_text(line: &Value) -> String {
-    let number = |key: &str| line.get(key).and_then(Value::as_u64);
-    let mut text = "The model API failed".to_owned();
-    if let Some(status) = number("error_status") {
-        text.push_str(&format!(" with status {status}"));
-    }
-    if let Some(error) = str_at(line, "error") {
-        text.push_str(&format!(" ({error})"));
-    }
-    if let (Some(attempt), Some(most)) = (number("attempt"), number("max_retries")) {
-        text.push_str(&format!("; retry {attempt} of {most}"));
-    }
-    if let Some(delay) = line.get("retry_delay_ms").and_then(Value::as_f64) {
-        text.push_str(&format!(" in {:.1} s", delay / 1000.0));
-    }
-    text
-}
-
-/// Sums over the models of this process; a result line's own `usage` is only its turn's.
-fn usage_of(result: &Value) -> Usage {
-    let models = result.get("modelUsage").and_then(Value::as_object);
-    let sum = |keys: &[&str]| {
-        models.map(|models| {
-            models
-                .values()
-                .flat_map(|usage| {
-                    keys.iter()
-                        .map(|key| usage.get(key).and_then(Value::as_u64).unwrap_or(0))
-                })
-                .fold(0u64, u64::saturating_add)
-        })
-    };
-    Usage {
-        input_tokens: sum(&["inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens"]),
-        cached_input_tokens: sum(&["cacheReadInputTokens"]),
-        output_tokens: sum(&["outputTokens"]),
-        cost_usd: result.get("total_cost_usd").and_then(Value::as_f64),
-    }
 }

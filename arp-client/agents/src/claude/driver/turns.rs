@@ -1,6 +1,7 @@
 //! Turns: prompts, decisions, and how they end.
 
-use super::{ClaudeDriver, Phase, Stage, Turn, errors_of, usage_of};
+use super::report::{errors_of, usage_of};
+use super::{ClaudeDriver, Phase, Stage, Turn};
 use crate::driver::{Action, CommandError, Decision};
 use crate::event::{Event, TurnStatus};
 use crate::text::{str_at, string_at};
@@ -54,11 +55,20 @@ impl ClaudeDriver {
         let unknown = || CommandError::UnknownApproval(approval_id.to_owned());
         let line = self.approvals.answer(approval_id, decision).ok_or_else(unknown)?;
         let mut actions = vec![Action::Send(line.to_string())];
-        actions.extend(self.approvals.answered(&line));
-        if matches!(decision, Decision::Deny { interrupt: true, .. }) {
+        actions.extend(self.decided(&line));
+        Ok(actions)
+    }
+
+    /// An answer was sent, now or in the log that is replayed.
+    pub(super) fn decided(&mut self, line: &Value) -> Option<Action> {
+        if line
+            .pointer("/response/response/interrupt")
+            .and_then(Value::as_bool)
+            == Some(true)
+        {
             self.interrupting = true;
         }
-        Ok(actions)
+        self.approvals.answered(line)
     }
 
     pub(super) fn lifecycle(&mut self, line: &Value) {
@@ -84,7 +94,9 @@ impl ClaudeDriver {
         }
         self.lines.turn_ended();
         let mut actions = vec![Action::Emit(Event::Usage(usage_of(line)))];
-        let failed = line.get("is_error").and_then(Value::as_bool).unwrap_or(false);
+        // Older versions report an interrupted turn as an error in the subtype alone.
+        let failed = line.get("is_error").and_then(Value::as_bool).unwrap_or(false)
+            || str_at(line, "subtype").is_some_and(|subtype| subtype.starts_with("error"));
         let aborted = str_at(line, "terminal_reason").is_some_and(|reason| reason.starts_with("aborted"));
         let status = match () {
             () if aborted || (failed && self.interrupting) => TurnStatus::Interrupted,

@@ -50,9 +50,6 @@ impl CodexDriver {
                 // A denial has no room for a reason, so it goes ahead of it as a word to the running turn.
                 actions.extend(self.steer(reason));
             }
-            if *interrupt && let Some(turn) = &mut self.turn {
-                turn.interrupted = true;
-            }
         }
         actions.push(self.calls.answer(&rpc_id, result.clone()));
         actions.extend(self.answered(&rpc_id, &result));
@@ -86,6 +83,13 @@ impl CodexDriver {
             .find(|(_, waiting)| waiting.rpc_id == *rpc_id);
         let id = found.map(|(id, _)| id.clone())?;
         let outcome = self.approvals.remove(&id)?.outcome(result);
+        let stops = matches!(
+            str_at(result, "decision").or_else(|| str_at(result, "action")),
+            Some("cancel")
+        );
+        if let (true, Some(turn)) = (stops, &mut self.turn) {
+            turn.interrupted = true;
+        }
         let message = self.reason.take().filter(|_| outcome == ApprovalOutcome::Denied);
         Some(Action::Resolved {
             approval_id: id,

@@ -36,6 +36,10 @@ pub(super) struct CodexDriver {
     calls: Calls<Call>,
     phase: Phase,
     about: About,
+    /// The thread's effort of reasoning, which a change of mode must not change.
+    effort: Value,
+    /// Is Codex in its plan mode?
+    planning: bool,
     turn: Option<Turn>,
     /// An interrupt that has to wait until the turn has begun: before, Codex knows of none.
     interrupt_wanted: bool,
@@ -61,8 +65,8 @@ enum Call {
     FindLast,
     /// Start, resume or fork.
     Open,
-    /// Model or mode.
-    Settings,
+    /// Model or mode: the parameters that were sent.
+    Settings(Value),
     Models,
     Turn,
     Interrupt,
@@ -95,6 +99,8 @@ impl CodexDriver {
             calls: Calls::new(false),
             phase: Phase::New,
             about: About::default(),
+            effort: Value::Null,
+            planning: false,
             turn: None,
             interrupt_wanted: false,
             reason: None,
@@ -108,7 +114,7 @@ impl CodexDriver {
             (Call::Initialize, Ok(_)) => self.initialized(),
             (Call::FindLast, Ok(answer)) => self.found_last(&answer),
             (Call::Open, Ok(answer)) => self.opened(&answer),
-            (Call::Settings, Ok(_)) => self.settings_changed(),
+            (Call::Settings(params), Ok(_)) => self.settings_changed(&params),
             (Call::Models, Ok(answer)) => {
                 let models = models(&answer);
                 if models.is_empty() {
@@ -119,11 +125,11 @@ impl CodexDriver {
             }
             (Call::Terminals, Ok(answer)) => self.terminals(&answer),
             (Call::Initialize | Call::FindLast | Call::Open, Err(error)) => self.fatal(error.message),
-            (Call::Settings, Err(error)) if self.phase == Phase::Starting => self.fatal(error.message),
+            (Call::Settings(_), Err(error)) if self.phase == Phase::Starting => self.fatal(error.message),
             (Call::Turn, Err(error)) => {
                 self.turn_ended(&json!({"status": "failed", "error": {"message": error.message}}))
             }
-            (Call::Settings, Err(error)) => {
+            (Call::Settings(_), Err(error)) => {
                 vec![Action::Emit(Event::Error {
                     message: error.message,
                     retrying: false,
@@ -233,12 +239,7 @@ impl Driver for CodexDriver {
             Command::SetModel(model) => {
                 options::check_name("model", &model)
                     .map_err(|error| CommandError::Unsupported(error.to_string()))?;
-                let params = json!({"threadId": self.about.thread, "model": model});
-                Ok(vec![self.calls.request(
-                    Call::Settings,
-                    "thread/settings/update",
-                    params,
-                )])
+                Ok(vec![self.change_model(&model)])
             }
             Command::SetPermissionMode(PermissionMode::BypassPermissions) if !self.options.allow_bypass => {
                 Err(CommandError::Forbidden(BYPASS_FORBIDDEN.to_owned()))
@@ -276,7 +277,7 @@ impl Driver for CodexDriver {
                 }
                 Call::Open
             }
-            "thread/settings/update" => Call::Settings,
+            "thread/settings/update" => Call::Settings(params.clone()),
             "model/list" => Call::Models,
             "turn/start" => {
                 if self.phase != Phase::Ready {

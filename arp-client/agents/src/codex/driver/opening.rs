@@ -76,18 +76,12 @@ impl CodexDriver {
             cwd: string_at(answer, "cwd"),
             mode: mode_text(&answer["approvalPolicy"], &answer["sandbox"]),
         };
-        let mut actions = vec![
+        self.effort = answer.get("reasoningEffort").cloned().unwrap_or_default();
+        vec![
             Action::SessionId(id.to_owned()),
             Action::Emit(self.init_event(Vec::new())),
-        ];
-        let wanted = sandbox_policy(self.options.permission_mode);
-        if wanted.get("type") == answer.pointer("/sandbox/type") {
-            self.phase = Phase::Ready;
-            actions.push(Action::Ready);
-        } else {
-            actions.push(self.change_mode(self.options.permission_mode));
-        }
-        actions
+            self.change_mode(self.options.permission_mode),
+        ]
     }
 
     pub(super) fn change_mode(&mut self, mode: PermissionMode) -> Action {
@@ -95,17 +89,42 @@ impl CodexDriver {
             "threadId": self.about.thread,
             "approvalPolicy": approval_policy(mode),
             "sandboxPolicy": sandbox_policy(mode),
+            "collaborationMode": self.collaboration(mode == PermissionMode::Plan, self.about.model.as_deref()),
         });
-        self.calls
-            .request(Call::Settings, "thread/settings/update", params)
+        self.update_settings(params)
     }
 
-    pub(super) fn settings_changed(&mut self) -> Vec<Action> {
+    pub(super) fn change_model(&mut self, model: &str) -> Action {
+        let mut params = json!({"threadId": self.about.thread, "model": model});
+        if self.planning {
+            // Planning has a model of its own.
+            params["collaborationMode"] = self.collaboration(true, Some(model));
+        }
+        self.update_settings(params)
+    }
+
+    /// Whether Codex plans with the user first, or goes to work.
+    fn collaboration(&self, plan: bool, model: Option<&str>) -> Value {
+        json!({
+            "mode": if plan { "plan" } else { "default" },
+            // No instructions stands for those that Codex has for the mode.
+            "settings": {"model": model, "reasoning_effort": self.effort, "developer_instructions": null},
+        })
+    }
+
+    fn update_settings(&mut self, params: Value) -> Action {
+        let call = Call::Settings(params.clone());
+        self.calls.request(call, "thread/settings/update", params)
+    }
+
+    /// What was asked for holds now; Codex itself only tells at the next turn.
+    pub(super) fn settings_changed(&mut self, params: &Value) -> Vec<Action> {
+        let mut actions = self.settings_told(params);
         if self.phase == Phase::Starting {
             self.phase = Phase::Ready;
-            return vec![Action::Ready];
+            actions.push(Action::Ready);
         }
-        Vec::new()
+        actions
     }
 
     pub(super) fn settings_told(&mut self, settings: &Value) -> Vec<Action> {
@@ -113,8 +132,14 @@ impl CodexDriver {
         if let Some(model) = string_at(settings, "model") {
             self.about.model = Some(model);
         }
+        if let Some(mode) = settings
+            .pointer("/collaborationMode/mode")
+            .and_then(Value::as_str)
+        {
+            self.planning = mode == "plan";
+        }
         if let Some(mode) = mode_text(&settings["approvalPolicy"], &settings["sandboxPolicy"]) {
-            self.about.mode = Some(mode);
+            self.about.mode = Some(if self.planning { "plan".to_owned() } else { mode });
         }
         if self.about == before {
             return Vec::new();

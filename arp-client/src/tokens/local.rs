@@ -1,0 +1,217 @@
+//! `arpc tokens`: asks the running daemon over a socket that only this user can open. One line of JSON each
+//! way.
+
+use super::{Added, Names, duration, now, stem};
+use arp_common::ids::{ClientId, Token};
+use arp_common::private;
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Longest line, in bytes.
+const MAX_LINE: u64 = 64 * 1024;
+/// Time for one question and its answer.
+const TIME: Duration = Duration::from_secs(20);
+
+/// What can be done with the tokens of a running arpc.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Action {
+    /// Add a token by which visitors reach this edge agent.
+    Add {
+        /// The token; a random one by default.
+        token: Option<String>,
+        /// Time after which it ends (90s, 30m, 12h, 7d); never by default.
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// List all tokens.
+    List,
+    /// Take a token back.
+    Revoke {
+        /// The token.
+        token: String,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ask {
+    Add(Added),
+    List,
+    Revoke(String),
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Told {
+    error: Option<String>,
+    #[serde(default)]
+    configured: Vec<Token>,
+    #[serde(default)]
+    added: Vec<Added>,
+    #[serde(default)]
+    id_token: bool,
+}
+
+async fn answer(names: &Names, line: &[u8]) -> Told {
+    let done = match serde_json::from_slice(line) {
+        Ok(Ask::Add(new)) => names.add(new).await.map_err(|e| e.to_string()),
+        Ok(Ask::Revoke(token)) => names.revoke(&token).await.map_err(|e| e.to_string()),
+        Ok(Ask::List) => Ok(()),
+        Err(_) => Err("not a question that this arpc knows; is it of another version?".into()),
+    };
+    let (configured, added) = names.list();
+    Told {
+        error: done.err(),
+        configured,
+        added,
+        id_token: names.id_token,
+    }
+}
+
+fn socket(dir: &Path, id: &ClientId) -> PathBuf {
+    dir.join(stem(id)).with_extension("sock")
+}
+
+/// Answers questions about tokens until `stop`.
+///
+/// # Errors
+/// If the socket cannot be opened, or another arpc with the same client id has it.
+#[cfg(unix)]
+pub async fn serve(dir: &Path, id: &ClientId, names: Arc<Names>, stop: CancellationToken) -> io::Result<()> {
+    use tokio::net::{UnixListener, UnixStream};
+    use tokio::task::JoinSet;
+    private::create_dir(dir)?;
+    let path = socket(dir, id);
+    if UnixStream::connect(&path).await.is_ok() {
+        let text = "another arpc with this client id runs here; `arpc tokens` speaks with that one";
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+    }
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)?;
+    private::close_to_others(&path)?;
+    let mut asked = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = asked.join_next() => {}
+            accepted = listener.accept() => {
+                let (stream, _) = accepted?;
+                let names = names.clone();
+                asked.spawn(async move {
+                    let _ = tokio::time::timeout(TIME, exchange(stream, &names)).await;
+                });
+            }
+        }
+    }
+    let _ = std::fs::remove_file(&path);
+    Ok(())
+}
+
+/// Not offered without Unix sockets.
+///
+/// # Errors
+/// Never.
+#[cfg(not(unix))]
+pub async fn serve(_: &Path, _: &ClientId, _: Arc<Names>, stop: CancellationToken) -> io::Result<()> {
+    stop.cancelled().await;
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn exchange(stream: tokio::net::UnixStream, names: &Names) -> io::Result<()> {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    let (rd, mut wr) = stream.into_split();
+    let mut line = Vec::new();
+    BufReader::new(rd.take(MAX_LINE))
+        .read_until(b'\n', &mut line)
+        .await?;
+    let mut told = serde_json::to_vec(&answer(names, &line).await).map_err(io::Error::other)?;
+    told.push(b'\n');
+    wr.write_all(&told).await
+}
+
+#[cfg(unix)]
+async fn ask(dir: &Path, id: &ClientId, question: &Ask) -> Result<Told, String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let talk = async {
+        let mut stream = tokio::net::UnixStream::connect(socket(dir, id)).await?;
+        let mut line = serde_json::to_vec(question).map_err(io::Error::other)?;
+        line.push(b'\n');
+        stream.write_all(&line).await?;
+        stream.shutdown().await?;
+        let mut told = Vec::new();
+        stream.take(MAX_LINE).read_to_end(&mut told).await?;
+        serde_json::from_slice(&told).map_err(io::Error::other)
+    };
+    match tokio::time::timeout(TIME, talk).await {
+        Ok(Ok(told)) => Ok(told),
+        Ok(Err(e)) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Err(
+            "no arpc with this client id runs here for this user; start it, or give its --client-id or --data-dir".into(),
+        ),
+        Ok(Err(e)) => Err(format!("the running arpc does not answer: {e}")),
+        Err(_) => Err("the running arpc does not answer".into()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn ask(_: &Path, _: &ClientId, _: &Ask) -> Result<Told, String> {
+    Err("changing tokens while arpc runs is not offered on this system; use --token and restart it".into())
+}
+
+/// Does it, and gives what is to be printed.
+///
+/// # Errors
+/// Why not, for people.
+pub async fn run(action: &Action, dir: &Path, id: &ClientId) -> Result<String, String> {
+    let question = match action {
+        Action::List => Ask::List,
+        Action::Revoke { token } => Ask::Revoke(token.clone()),
+        Action::Add { token, expires } => {
+            let token = token
+                .clone()
+                .unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+            Ask::Add(Added {
+                token: token.parse().map_err(|e| format!("a token {e}"))?,
+                expires: expires
+                    .as_deref()
+                    .map(duration)
+                    .transpose()?
+                    .map(|s| now().saturating_add(s)),
+            })
+        }
+    };
+    let told = ask(dir, id, &question).await?;
+    if let Some(error) = told.error {
+        return Err(error);
+    }
+    Ok(match question {
+        Ask::Add(new) => format!("{}\n", new.token.as_str()),
+        Ask::Revoke(_) => "revoked\n".to_owned(),
+        Ask::List => list(id, &told),
+    })
+}
+
+fn list(id: &ClientId, told: &Told) -> String {
+    let mut text = String::new();
+    if told.id_token {
+        text.push_str(&format!("{}  (client id)\n", id.as_str()));
+    }
+    for token in &told.configured {
+        text.push_str(&format!("{}  (configuration)\n", token.as_str()));
+    }
+    let now = now();
+    for Added { token, expires } in &told.added {
+        let until = match expires.map(|e| e.saturating_sub(now)) {
+            None => "does not expire".to_owned(),
+            Some(s) if s >= 86_400 => format!("expires in {} d {} h", s / 86_400, s % 86_400 / 3600),
+            Some(s) if s >= 3600 => format!("expires in {} h {} min", s / 3600, s % 3600 / 60),
+            Some(s) => format!("expires in {} min {} s", s / 60, s % 60),
+        };
+        text.push_str(&format!("{}  ({until})\n", token.as_str()));
+    }
+    text
+}

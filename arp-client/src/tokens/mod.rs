@@ -1,0 +1,359 @@
+//! By which names visitors reach this edge: those of the configuration, and those that were added while it
+//! runs, which are kept in a file and may expire.
+
+pub mod local;
+
+use arp_common::ids::{ClientId, Token};
+use arp_common::private;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Further tokens one edge may have; relays take no more.
+const MAX_TOKENS: usize = 64;
+/// Largest file of tokens that is read, in bytes.
+const MAX_FILE: usize = 256 * 1024;
+/// Changes that may wait for the link.
+const QUEUE: usize = 16;
+/// Time the relay has to answer a change.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Longest time between two looks at the clock, which may jump.
+const TICK: Duration = Duration::from_secs(30);
+
+/// A token that was added while running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// The token.
+    pub token: Token,
+    /// When it ends, in seconds since 1970; never if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+}
+
+/// Why the names were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The file of tokens cannot be read or written.
+    #[error("cannot keep tokens: {0}")]
+    File(#[from] io::Error),
+    /// There is one already.
+    #[error("there is such a token already")]
+    Exists,
+    /// There is none.
+    #[error("there is no such token; `arpc tokens list` shows those there are")]
+    Unknown,
+    /// It comes from a flag, the environment or a file.
+    #[error("this token is part of the configuration (--token): take it away there and restart arpc")]
+    Configured,
+    /// Too many.
+    #[error("no more than {MAX_TOKENS} tokens; revoke one first")]
+    TooMany,
+    /// There is no link now.
+    #[error("arpc is not connected to its relay now; try again when it is")]
+    Offline,
+    /// The relay said no.
+    #[error("the relay refused: {0}")]
+    Refused(String),
+}
+
+/// A change that the relay is to be told; see [`Names::next_change`].
+#[derive(Debug)]
+pub struct Change(oneshot::Sender<Option<String>>);
+
+impl Change {
+    /// What the relay said: an error or none.
+    pub fn answered(self, error: Option<String>) {
+        let _ = self.0.send(error);
+    }
+}
+
+/// All names of this edge.
+#[derive(Debug)]
+pub struct Names {
+    configured: Vec<Token>,
+    id_token: bool,
+    path: PathBuf,
+    added: Mutex<Vec<Added>>,
+    changes: mpsc::Sender<Change>,
+    told: tokio::sync::Mutex<mpsc::Receiver<Change>>,
+    /// One change at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// Start of the names of files that belong to one client id, which must not show in them.
+fn stem(id: &ClientId) -> String {
+    let digest = Sha256::digest(id.as_str().as_bytes());
+    let hex: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    format!("tokens-{hex}")
+}
+
+impl Names {
+    /// The names of `id`: `configured` ones, those in its file, and the id itself if it is one.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be understood.
+    pub fn load(
+        dir: &Path,
+        id: &ClientId,
+        configured: Vec<Token>,
+        id_token: bool,
+    ) -> Result<Self, TokenError> {
+        let path = dir.join(stem(id)).with_extension("json");
+        let added: Vec<Added> = match private::read(&path, MAX_FILE) {
+            Ok(json) => serde_json::from_slice(&json).map_err(|e| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display()))
+            })?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(e.into()),
+        };
+        let (changes, told) = mpsc::channel(QUEUE);
+        let names = Self {
+            configured,
+            id_token,
+            path,
+            added: Mutex::new(added),
+            changes,
+            told: tokio::sync::Mutex::new(told),
+            turn: tokio::sync::Mutex::default(),
+        };
+        names.drop_expired()?;
+        Ok(names)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Added>> {
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Further tokens that are valid now, and whether the id is one too.
+    pub fn current(&self) -> (Vec<Token>, bool) {
+        let now = now();
+        let added = self.lock();
+        let valid = added.iter().filter(|a| a.expires.is_none_or(|e| e > now));
+        let mut all = self.configured.clone();
+        for token in valid.map(|a| &a.token) {
+            if !all.contains(token) {
+                all.push(token.clone());
+            }
+        }
+        (all, self.id_token)
+    }
+
+    /// Tokens of the configuration, and those that were added.
+    pub fn list(&self) -> (Vec<Token>, Vec<Added>) {
+        (self.configured.clone(), self.lock().clone())
+    }
+
+    /// Adds a token and waits until the relay has taken it.
+    ///
+    /// # Errors
+    /// See [`TokenError`]; nothing is added then.
+    pub async fn add(&self, new: Added) -> Result<(), TokenError> {
+        let _turn = self.turn.lock().await;
+        let same = |t: &Token| t.as_str().eq_ignore_ascii_case(new.token.as_str());
+        let before = self.lock().clone();
+        if self.configured.iter().any(same) || before.iter().any(|a| same(&a.token)) {
+            return Err(TokenError::Exists);
+        }
+        if self.configured.len() + before.len() >= MAX_TOKENS {
+            return Err(TokenError::TooMany);
+        }
+        self.lock().push(new);
+        let done = match self.tell().await {
+            Ok(()) => self.save(),
+            Err(e) => Err(e),
+        };
+        if done.is_err() {
+            *self.lock() = before;
+        }
+        done
+    }
+
+    /// Takes a token back. It is gone at once here; the relay hears of it now or when it is reached again.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub async fn revoke(&self, token: &str) -> Result<(), TokenError> {
+        let _turn = self.turn.lock().await;
+        if self.configured.iter().any(|t| t.as_str() == token) {
+            return Err(TokenError::Configured);
+        }
+        let had = self.lock().len();
+        self.lock().retain(|a| a.token.as_str() != token);
+        if self.lock().len() == had {
+            return Err(TokenError::Unknown);
+        }
+        self.save()?;
+        match self.tell().await {
+            // Without a link nobody is reached by it either, and the next registration leaves it out.
+            Ok(()) | Err(TokenError::Offline) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Takes tokens back when they expire, until `stop`.
+    pub async fn expire(&self, stop: CancellationToken) {
+        loop {
+            let next = self.lock().iter().filter_map(|a| a.expires).min();
+            let pause = next.map_or(TICK, |at| Duration::from_secs(at.saturating_sub(now())).min(TICK));
+            tokio::select! {
+                () = tokio::time::sleep(pause.max(Duration::from_millis(200))) => {}
+                () = stop.cancelled() => return,
+            }
+            let _turn = self.turn.lock().await;
+            match self.drop_expired() {
+                Ok(0) => {}
+                Ok(n) => {
+                    tracing::info!("{n} token(s) expired");
+                    if let Err(e) = self.tell().await {
+                        tracing::debug!("the relay was not told: {e}");
+                    }
+                }
+                Err(e) => tracing::warn!("{e}"),
+            }
+        }
+    }
+
+    /// The next change that the relay must be told, for the link.
+    pub(crate) async fn next_change(&self) -> Change {
+        let next = self.told.lock().await.recv().await;
+        match next {
+            Some(change) => change,
+            // Not reached: we hold a sender ourselves.
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn tell(&self) -> Result<(), TokenError> {
+        let (answer, heard) = oneshot::channel();
+        // A link that is away leaves the change in the queue; it is stale then and answered by nobody.
+        self.changes
+            .try_send(Change(answer))
+            .map_err(|_| TokenError::Offline)?;
+        match tokio::time::timeout(ANSWER, heard).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(error))) => Err(TokenError::Refused(error)),
+            Ok(Err(_)) | Err(_) => Err(TokenError::Offline),
+        }
+    }
+
+    fn drop_expired(&self) -> Result<usize, TokenError> {
+        let now = now();
+        let gone = {
+            let mut added = self.lock();
+            let had = added.len();
+            added.retain(|a| a.expires.is_none_or(|e| e > now));
+            had - added.len()
+        };
+        if gone > 0 {
+            self.save()?;
+        }
+        Ok(gone)
+    }
+
+    fn save(&self) -> Result<(), TokenError> {
+        let json = serde_json::to_vec_pretty(&*self.lock()).map_err(io::Error::other)?;
+        if let Some(dir) = self.path.parent() {
+            private::create_dir(dir)?;
+        }
+        Ok(private::replace(&self.path, &json)?)
+    }
+}
+
+/// Reads a time such as `90s`, `30m`, `12h`, `7d`; in seconds.
+///
+/// # Errors
+/// If it is none.
+pub fn duration(text: &str) -> Result<u64, String> {
+    let bad = || format!("{text}: not a time such as 90s, 30m, 12h or 7d");
+    let (number, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(bad)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return Err(bad()),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    number.checked_mul(unit).filter(|s| *s > 0).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Names {
+        let id = "demo".parse().unwrap();
+        Names::load(dir, &id, vec!["fixed".parse().unwrap()], true).unwrap()
+    }
+
+    fn added(token: &str, expires: Option<u64>) -> Added {
+        let token = token.parse().unwrap();
+        Added { token, expires }
+    }
+
+    #[tokio::test]
+    async fn tokens_are_kept_when_the_relay_takes_them_and_end_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = names(dir.path());
+        let relay = async {
+            for answer in [None, Some("taken".to_owned()), None, None] {
+                names.next_change().await.answered(answer);
+            }
+        };
+        let person = async {
+            names.add(added("alice", None)).await.unwrap();
+            assert!(matches!(
+                names.add(added("bob", None)).await,
+                Err(TokenError::Refused(_))
+            ));
+            assert!(matches!(
+                names.add(added("Fixed", None)).await,
+                Err(TokenError::Exists)
+            ));
+            names.add(added("brief", Some(now() + 3600))).await.unwrap();
+            assert!(matches!(names.revoke("fixed").await, Err(TokenError::Configured)));
+            assert!(matches!(names.revoke("bob").await, Err(TokenError::Unknown)));
+            names.revoke("alice").await.unwrap();
+        };
+        tokio::join!(relay, person);
+        let shown = |n: &Names| {
+            n.current()
+                .0
+                .iter()
+                .map(|t| t.as_str().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&names), ["fixed", "brief"]);
+        // After a restart they are there again, unless their time is over.
+        assert_eq!(shown(&self::names(dir.path())), ["fixed", "brief"]);
+        names.lock()[0].expires = Some(now());
+        assert_eq!(shown(&names), ["fixed"]);
+        names.save().unwrap();
+        assert!(self::names(dir.path()).list().1.is_empty());
+    }
+
+    #[test]
+    fn times_are_understood() {
+        assert_eq!(
+            (duration("90s"), duration("7d"), duration("2w")),
+            (Ok(90), Ok(604_800), Ok(1_209_600))
+        );
+        for bad in ["", "7", "d", "0h", "-1d", "7 d", "1ä", "99999999999999999999d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The real Claude Code, Codex and Gemini CLI behind the API, talking to the loopback model API.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is a test"
+)]
+
+mod support;
+
+use arp_testkit::cli::{self, Home};
+use arp_testkit::model_api::ModelApi;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use support::Edge;
+
+/// An edge with a real agent, if it is installed.
+async fn edge(binary: &str) -> Option<(Edge, Home, ModelApi)> {
+    let path = cli::find(binary)?;
+    let api = ModelApi::bind(0).await.unwrap();
+    let home = Home::new(&api);
+    let arguments = vec![format!("--agent-path={binary}={}", path.display())];
+    let edge = Edge::launch(arguments, home.env().to_vec()).await;
+    Some((edge, home, api))
+}
+
+async fn start(edge: &Edge, home: &Home, executor: &str, prompt: &str) -> String {
+    let mut body = json!({"executor": executor, "prompt": prompt, "project_path": home.project()});
+    if executor == "gemini" {
+        // Without it each prompt costs another request.
+        body["model"] = json!("gemini-2.5-flash");
+    }
+    let (status, started) = edge.post("/api/sessions", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{started}");
+    started["session_id"].as_str().unwrap().to_owned()
+}
+
+async fn decide(edge: &Edge, approval: &Value, decision: Value) {
+    let path = format!("/api/approvals/{}", approval["id"].as_str().unwrap());
+    let (status, answer) = edge.post(&path, decision).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+/// A turn, a tool allowed and one denied, a follow-up, an interrupt, a restart of arpc with an approval waiting, the
+/// end and the way back, history and deletion.
+async fn whole_life(executor: &str) {
+    let Some((mut edge, home, _api)) = edge(executor).await else {
+        return;
+    };
+    let project = home.project();
+    let id = start(&edge, &home, executor, "say hello there").await;
+    let view = edge.until_status(&id, "idle").await;
+    assert!(
+        view["activity"].as_str().unwrap().contains("hello there"),
+        "{view}"
+    );
+    assert_eq!(view["last_turn"], "completed");
+    let agent_id = view["agent_session_id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        edge.view(&agent_id).await["id"],
+        json!(id),
+        "found by the agent's own id too"
+    );
+
+    edge.say(&id, "run tool: touch allowed.txt").await;
+    let asked = edge.until_asked(&id).await;
+    assert!(
+        asked["title"].as_str().unwrap().contains("touch allowed.txt"),
+        "{asked}"
+    );
+    edge.say(&id, "say queued").await;
+    decide(&edge, &asked, json!({"decision": "allow"})).await;
+    edge.until(&id, "both turns", |view| {
+        view["turns"] == 3 && view["status"] == "idle"
+    })
+    .await;
+    // Codex answers while a slow command still runs.
+    edge.until_exists(&project.join("allowed.txt")).await;
+
+    edge.say(&id, "run tool: touch denied.txt").await;
+    let asked = edge.until_asked(&id).await;
+    edge.kill_and_restart();
+    let again = edge.until_asked(&id).await;
+    assert_eq!(
+        again["id"], asked["id"],
+        "the approval waits after a restart of arpc"
+    );
+    decide(&edge, &again, json!({"decision": "deny", "message": "not today"})).await;
+    edge.until_status(&id, "idle").await;
+    assert!(!project.join("denied.txt").exists());
+
+    edge.say(&id, "slow 30").await;
+    edge.until(&id, "some text", |view| {
+        view["status"] == "running" && view["turns"] == 5
+    })
+    .await;
+    edge.post(&format!("/api/sessions/{id}/interrupt"), json!({}))
+        .await;
+    assert_eq!(edge.until_status(&id, "idle").await["last_turn"], "interrupted");
+
+    let (_, cancelled) = edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    assert_eq!(cancelled["session"]["status"], "cancelled");
+    if executor != "gemini" {
+        // Gemini loses a session that is resumed within the minute it began in.
+        edge.say(&id, "say back again").await;
+        let view = edge.until_status(&id, "idle").await;
+        assert!(
+            view["activity"].as_str().unwrap().contains("back again"),
+            "{view}"
+        );
+        assert_eq!(view["agent_session_id"], json!(agent_id));
+        edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    }
+    let events = edge.events(&id).await;
+    let seqs: Vec<u64> = events
+        .iter()
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+
+    let (_, history) = edge.get(&format!("/api/{executor}/sessions")).await;
+    assert_eq!(history["sessions"][0]["id"], json!(agent_id), "{history}");
+    let (_, said) = edge
+        .get(&format!("/api/{executor}/sessions/{agent_id}?format=events"))
+        .await;
+    let texts = said["events"].to_string();
+    assert!(
+        texts.contains("hello there") && texts.contains("touch allowed.txt"),
+        "{texts}"
+    );
+    assert_eq!(
+        edge.delete(&format!("/api/sessions/{id}")).await.1["type"],
+        "session_deleted"
+    );
+    assert_eq!(edge.get(&format!("/api/{executor}/sessions")).await.1["total"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_lives_a_whole_life() {
+    whole_life("claude").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_lives_a_whole_life() {
+    whole_life("codex").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_lives_a_whole_life() {
+    whole_life("gemini").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_allowed_for_the_session_is_not_asked_again() {
+    for executor in ["claude", "codex", "gemini"] {
+        let Some((edge, home, _api)) = edge(executor).await else {
+            continue;
+        };
+        let id = start(&edge, &home, executor, "run tool: touch a.txt").await;
+        let asked = edge.until_asked(&id).await;
+        assert_eq!(asked["can_allow_session"], true, "{executor}: {asked}");
+        decide(&edge, &asked, json!({"decision": "allow", "for_session": true})).await;
+        edge.until_status(&id, "idle").await;
+        edge.say(&id, "run tool: touch a.txt").await;
+        let view = edge
+            .until(&id, "the second turn", |view| {
+                view["turns"] == 2 && view["status"] == "idle"
+            })
+            .await;
+        assert_eq!(view["last_turn"], "completed", "{executor}");
+        let events = edge.events(&id).await;
+        let asked = events.iter().filter(|event| event["type"] == "approval").count();
+        let outcome = events
+            .iter()
+            .find(|event| event["type"] == "approval_resolved")
+            .unwrap();
+        assert_eq!(
+            (asked, &outcome["outcome"]),
+            (1, &json!("allowed_for_session")),
+            "{executor}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_the_history_is_resumed_and_forked() {
+    let Some((edge, home, _api)) = edge("claude").await else {
+        return;
+    };
+    let id = start(&edge, &home, "claude", "say one").await;
+    let view = edge.until_status(&id, "idle").await;
+    let agent_id = view["agent_session_id"].as_str().unwrap().to_owned();
+    // Our record goes, the agent's history stays.
+    assert_eq!(
+        edge.delete(&format!("/api/sessions/{id}?keep_history=true"))
+            .await
+            .1["type"],
+        "session_removed"
+    );
+    assert_eq!(
+        edge.get(&format!("/api/sessions/{agent_id}")).await.1["code"],
+        "not_live"
+    );
+    let body = json!({"executor": "claude", "resume": agent_id, "prompt": "say two"});
+    let (status, resumed) = edge.post("/api/sessions", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{resumed}");
+    let id = resumed["session_id"].as_str().unwrap();
+    let view = edge.until_status(id, "idle").await;
+    assert_eq!(
+        (&view["agent_session_id"], &view["project_path"]),
+        (&json!(agent_id), &json!(home.project()))
+    );
+    let (status, forked) = edge
+        .post(
+            &format!("/api/sessions/{id}/fork"),
+            json!({"prompt": "say three"}),
+        )
+        .await;
+    assert_eq!(status, StatusCode::CREATED, "{forked}");
+    let copy = forked["session_id"].as_str().unwrap();
+    let view = edge.until_status(copy, "idle").await;
+    assert_eq!(view["parent_id"], json!(id));
+    assert_ne!(view["agent_session_id"], json!(agent_id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claude_of_the_terminal_is_answered_through_mcp() {
+    let Some(claude) = cli::find("claude") else { return };
+    let api = ModelApi::bind(0).await.unwrap();
+    let home = Home::new(&api);
+    let edge = Edge::launch(
+        vec!["--enable-mcp".into(), "--mcp-port=0".into()],
+        home.env().to_vec(),
+    )
+    .await;
+    let data = edge.root.path().join("data");
+    for way in ["stdio", "http"] {
+        let mut config = std::process::Command::new(support::example("command_mode"));
+        config
+            .arg("--data-dir")
+            .arg(&data)
+            .args(["mcp", "--print-config"]);
+        if way == "http" {
+            config.arg(edge.mcp_port().to_string());
+        }
+        let config = config.output().unwrap();
+        assert!(
+            config.status.success(),
+            "{}",
+            String::from_utf8_lossy(&config.stderr)
+        );
+        let file = edge.root.path().join(format!("{way}.json"));
+        std::fs::write(&file, config.stdout).unwrap();
+        let mut running = tokio::process::Command::new(&claude)
+            .args([
+                "-p",
+                &format!("run tool: touch {way}.txt"),
+                "--output-format",
+                "stream-json",
+                "--verbose",
+            ])
+            .arg("--mcp-config")
+            .arg(&file)
+            .args(["--permission-prompt-tool", "mcp__arp__approval_prompt"])
+            .current_dir(home.project())
+            .envs(home.env().iter().map(|(name, value)| (name, value)))
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let asked = edge.until_any_asked().await;
+        assert_eq!(
+            (&asked["source"], &asked["tool_name"]),
+            (&json!("mcp"), &json!("Bash")),
+            "{asked}"
+        );
+        let changed = json!({"command": format!("touch changed-{way}.txt")});
+        decide(
+            &edge,
+            &asked,
+            json!({"decision": "allow", "updated_input": changed}),
+        )
+        .await;
+        assert!(running.wait().await.unwrap().success());
+        assert!(home.project().join(format!("changed-{way}.txt")).exists());
+    }
+}

@@ -1,0 +1,91 @@
+//! Tokens that come and go while the edge runs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use arp_testkit::daemon::{Edge, PATIENCE, Relay};
+use arp_testkit::http::get;
+use arp_testkit::origin::Origin;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// `arpc tokens …` of the user who runs `edge`.
+fn tokens(edge: &Edge, args: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_arpc"))
+        .args(["--client-id", "demo", "tokens"])
+        .args(args)
+        .env("HOME", edge.home.path())
+        .env("XDG_DATA_HOME", edge.home.path().join("data"))
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+async fn status(relay: &Relay, token: &str) -> u16 {
+    get(relay.public, &format!("/?token={token}"), "").await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_added_revoked_and_expire_while_running() {
+    let (mut relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .args(["--no-id-token"])
+        .start()
+        .await;
+    assert_eq!(status(&relay, "demo").await, 404, "the id is no token");
+    assert_eq!(status(&relay, "alice").await, 404);
+    assert_eq!(
+        tokens(&edge, &["add", "alice", "--expires", "7d"]),
+        (true, "alice\n".into())
+    );
+    assert_eq!(status(&relay, "alice").await, 200);
+    let (ok, random) = tokens(&edge, &["add"]);
+    assert!(ok && random.trim().len() == 32);
+    assert_eq!(status(&relay, random.trim()).await, 200);
+    assert!(!tokens(&edge, &["add", "alice"]).0);
+    assert!(!tokens(&edge, &["add", "a/b"]).0);
+    assert!(!tokens(&edge, &["add", "x", "--expires", "soon"]).0);
+    let (_, list) = tokens(&edge, &["list"]);
+    assert!(
+        list.contains("alice  (expires in 6 d 23 h)") && !list.contains("demo"),
+        "{list}"
+    );
+    assert_eq!(tokens(&edge, &["revoke", "alice"]), (true, "revoked\n".into()));
+    assert_eq!(status(&relay, "alice").await, 404);
+    assert!(!tokens(&edge, &["revoke", "alice"]).0);
+    // What another client has is refused, and nothing of it stays.
+    let _other = Edge::tcp(&relay, "other", origin.addr).await;
+    let (ok, said) = tokens(&edge, &["add", "other"]);
+    assert!(!ok && said.contains("belongs to another client"), "{said}");
+    assert!(!tokens(&edge, &["list"]).1.contains("other"));
+    // A short life.
+    assert!(tokens(&edge, &["add", "brief", "--expires", "2s"]).0);
+    assert_eq!(status(&relay, "brief").await, 200);
+    let start = Instant::now();
+    while status(&relay, "brief").await != 404 {
+        assert!(start.elapsed() < PATIENCE, "it does not expire");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // They outlive both daemons.
+    relay.daemon.kill().await;
+    let relay = Relay::builder().at(&relay).start().await;
+    let start = Instant::now();
+    while status(&relay, random.trim()).await != 200 {
+        assert!(start.elapsed() < PATIENCE, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!format!("{}{}", relay.daemon.output(), edge.daemon.output()).contains(random.trim()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_running_arpc_it_is_said_what_to_do() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    assert!(tokens(&edge, &["list"]).1.contains("demo  (client id)"));
+    edge.daemon.terminate();
+    edge.daemon.ended().await;
+    let (ok, said) = tokens(&edge, &["list"]);
+    assert!(
+        !ok && said.contains("no arpc with this client id runs here"),
+        "{said}"
+    );
+}

@@ -1,0 +1,122 @@
+//! Parsers of the public port against bytes of any kind. More cases: `PROPTEST_CASES=1000000 cargo test --release
+//! hostile`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use arp_common::ids::Token;
+use arps::h1::body::{Decoder, Piece};
+use arps::h1::head::{Framing, RequestHead, ResponseHead};
+use arps::h1::scan::{Scan, Scanner};
+use arps::public::route::{Decision, Names, Site, cleaned_cookie, cleaned_referer, route};
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+struct Table;
+
+impl Names for Table {
+    type Client = ();
+    fn by_token(&self, token: &str) -> Option<()> {
+        (token == "demo").then_some(())
+    }
+    fn by_label(&self, label: &str) -> Option<(Token, ())> {
+        label
+            .eq_ignore_ascii_case("demo")
+            .then(|| ("demo".parse().unwrap(), ()))
+    }
+}
+
+/// Bytes that look like a head often enough to reach the far corners.
+fn head_like() -> impl Strategy<Value = Vec<u8>> {
+    let line = prop_oneof![
+        Just(b"Host: r".to_vec()),
+        Just(b"Content-Length: 5".to_vec()),
+        Just(b"Content-Length: 5, 6".to_vec()),
+        Just(b"Transfer-Encoding: chunked".to_vec()),
+        Just(b"Transfer-Encoding: gzip, chunked".to_vec()),
+        Just(b"Connection: upgrade, x".to_vec()),
+        Just(b"Upgrade: websocket".to_vec()),
+        Just(b"Cookie: a=b; arp_token=demo; ;=".to_vec()),
+        Just(b"Referer: http://r/?token=demo&x".to_vec()),
+        "[A-Za-z-]{1,12}:[ -~]{0,20}".prop_map(String::into_bytes),
+        proptest::collection::vec(any::<u8>(), 0..20),
+    ];
+    let first = prop_oneof![
+        "(GET|POST|OPTIONS|CONNECT) (/|\\*|http://r/)[!-~]{0,20} HTTP/1\\.[019]".prop_map(String::into_bytes),
+        "/?HTTP/1.1 [0-9]{3} [ -~]{0,9}".prop_map(String::into_bytes),
+        proptest::collection::vec(any::<u8>(), 0..40),
+    ];
+    (first, proptest::collection::vec(line, 0..6)).prop_map(|(first, lines)| {
+        let mut all = first;
+        for line in lines {
+            all.extend_from_slice(b"\r\n");
+            all.extend(line);
+        }
+        all.extend_from_slice(b"\r\n\r\n");
+        all
+    })
+}
+
+proptest! {
+    /// Whatever a head says, it is understood in one way or refused, and the route that follows is sound.
+    #[test]
+    fn any_head_is_understood_or_refused(bytes in head_like()) {
+        let mut scanner = Scanner::default();
+        if let Scan::Complete(n) = scanner.scan(&bytes, true) {
+            prop_assert!(n <= bytes.len());
+        }
+        let block = Bytes::from(bytes);
+        if let Ok(head) = RequestHead::parse(block.clone()) {
+            let site = Site { scheme: "http", domain: Some("r") };
+            match route(&head, site, &Table) {
+                Decision::Go(r) => {
+                    prop_assert!(r.target.starts_with('/') || r.target == "*");
+                    prop_assert!(!r.target.bytes().any(|b| b <= b' ' || b == 0x7f), "{:?}", r.target);
+                }
+                Decision::Redirect(to) => prop_assert!(!to.bytes().any(|b| b <= b' ' || b == 0x7f), "{to:?}"),
+                Decision::NoToken | Decision::Unknown => {}
+            }
+            if let Some(referer) = cleaned_referer(&head, &Table) {
+                prop_assert!(!referer.contains("token=demo"));
+            }
+            // Never both framings, and never one that was not announced.
+            if head.framing == Framing::Chunked {
+                prop_assert!(!String::from_utf8_lossy(&block).to_ascii_lowercase().contains("\r\ncontent-length:"));
+            }
+        }
+        if let Ok(head) = ResponseHead::parse(block) {
+            let _ = head.framing("GET");
+            let _ = head.content_length();
+        }
+    }
+
+    /// A decoder of any framing takes any bytes: it never gives more than it got, and always comes to an end.
+    #[test]
+    fn any_body_is_decoded_or_refused(
+        bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), b'0'..=b'9'], 0..200),
+        kind in 0u8..3,
+    ) {
+        let framing = match kind {
+            0 => Framing::Chunked,
+            1 => Framing::Length(u64::from(bytes.first().copied().unwrap_or(0))),
+            _ => Framing::UntilEof,
+        };
+        let mut decoder = Decoder::new(framing);
+        let mut buf = BytesMut::from(&bytes[..]);
+        let mut given = 0;
+        for _ in 0..=bytes.len() {
+            match decoder.decode(&mut buf) {
+                Ok(Some(Piece::Data(data))) => given += data.len(),
+                Ok(Some(Piece::End(_))) | Ok(None) | Err(_) => break,
+            }
+        }
+        prop_assert!(given + buf.len() <= bytes.len());
+    }
+
+    /// Our cookie never goes on, whatever stands around it.
+    #[test]
+    fn our_cookie_never_goes_on(before in "[ -~]{0,20}", after in "[ -~]{0,20}") {
+        let cookie = format!("{before}; arp_token=demo; {after}");
+        let left = cleaned_cookie(cookie.as_bytes()).unwrap_or_default();
+        let left = String::from_utf8(left).unwrap();
+        prop_assert!(left.split(';').all(|p| !p.trim().starts_with("arp_token=")), "{left}");
+    }
+}

@@ -1,0 +1,238 @@
+//! Attackers who want somebody else's name, or want to know which names there are.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use arp_common::tls::Identity;
+use arp_testkit::daemon::{Edge, Relay};
+use arp_testkit::http::get;
+use arp_testkit::origin::Origin;
+use std::process::Command;
+use support::{Peer, register, try_register, with_join_key};
+
+/// Runs `arps` on the data directory of a relay.
+fn arps(relay: &Relay, args: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_arps"))
+        .args(args)
+        .arg("--data-dir")
+        .arg(relay.data.path())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_key_cannot_take_the_id_and_the_rightful_edge_keeps_serving() {
+    let (mut relay, origin) = (Relay::start().await, Origin::start("rightful").await);
+    let evil = Origin::start("evil").await;
+    let mut edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .args(["--token", "alice"])
+        .start()
+        .await;
+    for (id, token) in [
+        ("demo", "x1"),
+        ("DEMO", "x2"),
+        ("alice", "x3"),
+        ("thief", "alice"),
+        ("thief", "demo"),
+    ] {
+        let mut thief = Edge::tcp_builder(&relay, id, evil.addr)
+            .args(["--token", token])
+            .spawn();
+        assert_eq!(thief.daemon.ended().await.code(), Some(1), "{id} {token}");
+        thief
+            .daemon
+            .line("why", |l| l.contains("belongs to another client").then_some(()))
+            .await;
+    }
+    relay
+        .daemon
+        .line("the attempt", |l| {
+            (l.contains("refused an edge agent") && l.contains("SHA256:")).then_some(())
+        })
+        .await;
+    for token in ["demo", "alice"] {
+        assert_eq!(
+            get(relay.public, &format!("/?token={token}"), "").await.text(),
+            "hello from rightful"
+        );
+    }
+    // Nor when the rightful one is away.
+    edge.daemon.terminate();
+    edge.daemon.ended().await;
+    let mut thief = Edge::tcp_builder(&relay, "demo", evil.addr).spawn();
+    assert_eq!(thief.daemon.ended().await.code(), Some(1));
+    assert_eq!(get(relay.public, "/?token=demo", "").await.status, 503);
+    // The same key comes back at once, and a second one of the same key replaces it.
+    let edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .home(edge.home)
+        .start()
+        .await;
+    assert_eq!(
+        get(relay.public, "/?token=demo", "").await.text(),
+        "hello from rightful"
+    );
+    drop(edge);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_replaces_its_old_registration_at_once() {
+    let relay = Relay::start().await;
+    let identity = Identity::generate().unwrap();
+    let (mut old, first) = try_register(&relay, &identity, register("demo")).await;
+    let (_new, second) = try_register(&relay, &identity, register("demo")).await;
+    assert!(first.success && second.success);
+    let told = loop {
+        match old.hear().await {
+            Some(arp_common::protocol::Command::GoAway { reason }) => break reason,
+            Some(_) => {}
+            None => panic!("it was not told"),
+        }
+    };
+    assert_eq!(told, arp_common::protocol::GoAwayReason::Replaced);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bindings_survive_a_restart_and_can_be_forgotten() {
+    let (mut relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .args(["--token", "alice"])
+        .start()
+        .await;
+    edge.daemon.kill().await;
+    relay.daemon.kill().await;
+    let relay = Relay::builder().at(&relay).start().await;
+    // Known, and offline: not "no such token".
+    for token in ["demo", "alice"] {
+        let answer = get(relay.public, &format!("/?token={token}"), "").await;
+        assert_eq!(
+            (answer.status, answer.json()["code"].as_str()),
+            (503, Some("offline")),
+            "{token}"
+        );
+    }
+    assert_eq!(get(relay.public, "/?token=bob", "").await.status, 404);
+    let thief = Identity::generate().unwrap();
+    let (_, result) = try_register(&relay, &thief, register("demo")).await;
+    assert!(!result.success && result.fatal == Some(true), "{result:?}");
+    let (_, said) = arps(&relay, &["clients"]);
+    assert!(said.contains("demo") && said.contains("SHA256:"), "{said}");
+    assert!(!arps(&relay, &["clients", "forget", "nobody"]).0);
+    let (done, said) = arps(&relay, &["clients", "forget", "demo"]);
+    assert!(done && said.contains("2 name"), "{said}");
+    let (_link, result) = try_register(&relay, &thief, register("demo")).await;
+    assert!(result.success, "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_edges_never_take_a_bound_name_and_hold_theirs_while_they_are_here() {
+    let relay = Relay::start_plain().await;
+    let identity = Identity::generate().unwrap();
+    let (link, result) = try_register(&relay, &identity, register("demo")).await;
+    assert!(result.success);
+    let v1 = |id| arp_common::protocol::Register {
+        version: None,
+        ..register(id)
+    };
+    let result = Peer::plain(relay.control).await.register(v1("demo")).await;
+    assert!(!result.success && result.fatal.is_none());
+    drop(link);
+    let result = Peer::plain(relay.control).await.register(v1("Demo")).await;
+    assert!(!result.success, "nor when its owner is away");
+    // A plain edge has its name only by being here.
+    let mut old = Peer::plain(relay.control).await;
+    assert!(old.register(v1("old")).await.success);
+    let (_, result) = try_register(&relay, &identity, register("old")).await;
+    assert!(!result.success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_edges_that_know_the_join_key_register() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "correct horse\n").unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let relay = Relay::builder().args(["--join-key-file", &path]).start().await;
+    let identity = Identity::generate().unwrap();
+    for wrong in [
+        register("demo"),
+        with_join_key("demo", "correct hors"),
+        with_join_key("demo", ""),
+    ] {
+        let (_, result) = try_register(&relay, &identity, wrong).await;
+        assert!(!result.success && result.error.unwrap().contains("join key"));
+    }
+    let origin = Origin::start("o").await;
+    let _edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .var("ARPC_JOIN_KEY", "correct horse")
+        .start()
+        .await;
+    assert!(!relay.daemon.output().contains("horse"));
+    let mut open = Relay::start().await;
+    open.daemon
+        .line("a notice", |l| {
+            l.contains("any edge agent may register").then_some(())
+        })
+        .await;
+    let full = Relay::builder().args(["--max-clients", "1"]).start().await;
+    let (_link, result) = try_register(&full, &identity, register("one")).await;
+    assert!(result.success);
+    let (_, result) = try_register(&full, &identity, register("two")).await;
+    assert!(!result.success && result.error.unwrap().contains("--max-clients"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probing_for_names_tells_nothing_after_a_few_tries() {
+    let relay = Relay::start().await;
+    let (owner, spy) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let (_link, result) = try_register(&relay, &owner, register("known")).await;
+    assert!(result.success);
+    let mut told = String::new();
+    for _ in 0..30 {
+        let (_, result) = try_register(&relay, &spy, register("known")).await;
+        told = result.error.unwrap();
+        if told.contains("too many") {
+            break;
+        }
+    }
+    assert!(told.contains("too many"), "{told}");
+    // A name that is free gets the same answer, and the owner is let in from the same address.
+    let (_, result) = try_register(&relay, &spy, register("free")).await;
+    assert_eq!(result.error, Some(told));
+    let (_again, result) = try_register(&relay, &owner, register("known")).await;
+    assert!(result.success, "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_tokens_is_slowed_and_valid_visitors_do_not_notice() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let _edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .args(["--token", "other"])
+        .start()
+        .await;
+    let mut seen = Vec::new();
+    for n in 0..40 {
+        seen.push(get(relay.public, &format!("/?token=guess-{n}"), "").await.status);
+    }
+    assert_eq!((seen[0], seen[39]), (404, 429));
+    let answer = get(relay.public, "/?token=guess", "").await;
+    assert_eq!(answer.json()["code"], "too_many_unknown_tokens");
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(get(relay.public, "/?token=demo", "").await.status, 200);
+    // A thousand guesses in one request are a thousand guesses; then a right one looks like a wrong one …
+    let many: String = (0..1000).map(|n| format!("&token=g{n}")).collect();
+    assert_eq!(get(relay.public, &format!("/?a{many}"), "").await.status, 429);
+    assert_eq!(get(relay.public, "/?token=other", "").await.status, 429);
+    // … and who was in before stays in.
+    assert_eq!(get(relay.public, "/?token=demo", "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_relay_on_the_same_data_is_refused() {
+    let relay = Relay::start().await;
+    let (done, said) = arps(
+        &relay,
+        &["--control-port", "0", "--proxy-port", "0", "--public-port", "0"],
+    );
+    assert!(!done && said.contains("another arps uses"), "{said}");
+}

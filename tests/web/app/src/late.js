@@ -1,0 +1,3 @@
+import { deep } from './deep.js'
+
+export const late = `late alone NAME, ${deep}`
