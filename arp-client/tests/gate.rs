@@ -26,24 +26,47 @@ async fn a_token_alone_reaches_nothing_behind_a_gate() {
         let before = origin.seen().len();
         let body = "Content-Length: 3\r\n\r\nabc";
         visitor
-            .send(&format!("POST /echo?token=demo HTTP/1.1\r\nHost: r\r\n{fields}{body}"))
+            .send(&format!(
+                "POST /echo?token=demo HTTP/1.1\r\nHost: r\r\n{fields}{body}"
+            ))
             .await;
         let answer = visitor.answer().await;
         assert_eq!(answer.status, status, "{fields}");
-        assert_eq!(origin.seen().len() - before, usize::from(status == 200), "{fields}");
+        assert_eq!(
+            origin.seen().len() - before,
+            usize::from(status == 200),
+            "{fields}"
+        );
         if status == 401 {
             assert_eq!(answer.json()["code"], "edge_auth_required");
-            assert!(answer.headers.iter().any(|(n, v)| n == "www-authenticate" && v.starts_with("Basic")));
+            assert!(
+                answer
+                    .headers
+                    .iter()
+                    .any(|(n, v)| n == "www-authenticate" && v.starts_with("Basic"))
+            );
         } else {
             let seen = origin.seen().pop().unwrap();
             let own = fields.contains("own").then_some("Bearer own");
-            assert_eq!((seen.header("authorization"), seen.header("x-arp-key")), (own, None));
-            assert_eq!((seen.header("host"), answer.json()["body"].as_str()), (Some("r"), Some("abc")));
+            assert_eq!(
+                (seen.header("authorization"), seen.header("x-arp-key")),
+                (own, None)
+            );
+            assert_eq!(
+                (seen.header("host"), answer.json()["body"].as_str()),
+                (Some("r"), Some("abc"))
+            );
         }
     }
     let key = "X-ARP-Key: k-e-y\r\n";
     for (path, bytes) in [("/bytes/300000", 300_000), ("/chunked/300000", 300_000)] {
-        assert_eq!(get(relay.public, &format!("{path}?token=demo"), key).await.body.len(), bytes);
+        assert_eq!(
+            get(relay.public, &format!("{path}?token=demo"), key)
+                .await
+                .body
+                .len(),
+            bytes
+        );
     }
     assert!(!edge.daemon.output().contains("k-e-y"));
 }
@@ -66,12 +89,18 @@ async fn events_stream_through_a_gate_and_a_missing_service_is_told() {
         visitor.chunk(&mut event).await;
         assert!(String::from_utf8(event).unwrap().contains(&format!("event {n}")));
     }
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let _edge = Edge::tcp_builder(&relay, "gone", nobody)
         .args(["--require-key", "k"])
         .start()
         .await;
     assert_eq!(get(relay.public, "/?token=gone", "").await.status, 401);
     let answer = get(relay.public, "/?token=gone", "X-ARP-Key: k\r\n").await;
-    assert_eq!((answer.status, answer.json()["code"].as_str()), (502, Some("local_service_unreachable")));
+    assert_eq!(
+        (answer.status, answer.json()["code"].as_str()),
+        (502, Some("local_service_unreachable"))
+    );
 }

@@ -33,7 +33,10 @@ async fn tokens_are_added_revoked_and_expire_while_running() {
         .await;
     assert_eq!(status(&relay, "demo").await, 404, "the id is no token");
     assert_eq!(status(&relay, "alice").await, 404);
-    assert_eq!(tokens(&edge, &["add", "alice", "--expires", "7d"]), (true, "alice\n".into()));
+    assert_eq!(
+        tokens(&edge, &["add", "alice", "--expires", "7d"]),
+        (true, "alice\n".into())
+    );
     assert_eq!(status(&relay, "alice").await, 200);
     let (ok, random) = tokens(&edge, &["add"]);
     assert!(ok && random.trim().len() == 32);
@@ -42,7 +45,10 @@ async fn tokens_are_added_revoked_and_expire_while_running() {
     assert!(!tokens(&edge, &["add", "a/b"]).0);
     assert!(!tokens(&edge, &["add", "x", "--expires", "soon"]).0);
     let (_, list) = tokens(&edge, &["list"]);
-    assert!(list.contains("alice  (expires in 6 d 23 h)") && !list.contains("demo"), "{list}");
+    assert!(
+        list.contains("alice  (expires in 6 d 23 h)") && !list.contains("demo"),
+        "{list}"
+    );
     assert_eq!(tokens(&edge, &["revoke", "alice"]), (true, "revoked\n".into()));
     assert_eq!(status(&relay, "alice").await, 404);
     assert!(!tokens(&edge, &["revoke", "alice"]).0);
@@ -78,5 +84,8 @@ async fn without_a_running_arpc_it_is_said_what_to_do() {
     edge.daemon.terminate();
     edge.daemon.ended().await;
     let (ok, said) = tokens(&edge, &["list"]);
-    assert!(!ok && said.contains("no arpc with this client id runs here"), "{said}");
+    assert!(
+        !ok && said.contains("no arpc with this client id runs here"),
+        "{said}"
+    );
 }

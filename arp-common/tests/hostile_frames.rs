@@ -19,15 +19,17 @@ fn command() -> impl Strategy<Value = Command> {
         proptest::option::of(".{0,30}"),
     );
     prop_oneof![
-        register.prop_map(|(id, version, tokens, id_token, key)| Command::Register(Register {
-            client_id: id.parse().unwrap(),
-            version,
-            agent: key.clone(),
-            mode: None,
-            tokens: tokens.iter().map(|t| t.parse().unwrap()).collect(),
-            id_token,
-            join_key: key.map(Secret::new),
-        })),
+        register.prop_map(
+            |(id, version, tokens, id_token, key)| Command::Register(Register {
+                client_id: id.parse().unwrap(),
+                version,
+                agent: key.clone(),
+                mode: None,
+                tokens: tokens.iter().map(|t| t.parse().unwrap()).collect(),
+                id_token,
+                join_key: key.map(Secret::new),
+            })
+        ),
         (any::<bool>(), proptest::option::of(".{0,30}")).prop_map(|(success, error)| {
             Command::RegisterResult(RegisterResult {
                 success,

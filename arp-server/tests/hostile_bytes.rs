@@ -18,7 +18,9 @@ impl Names for Table {
         (token == "demo").then_some(())
     }
     fn by_label(&self, label: &str) -> Option<(Token, ())> {
-        label.eq_ignore_ascii_case("demo").then(|| ("demo".parse().unwrap(), ()))
+        label
+            .eq_ignore_ascii_case("demo")
+            .then(|| ("demo".parse().unwrap(), ()))
     }
 }
 

@@ -52,7 +52,9 @@ async fn plain_edges_are_refused_with_a_reason_unless_allowed() {
         .spawn();
     assert_eq!(edge.daemon.ended().await.code(), Some(1));
     edge.daemon
-        .line("why", |l| (l.contains("arpc: ") && l.contains("only TLS")).then_some(()))
+        .line("why", |l| {
+            (l.contains("arpc: ") && l.contains("only TLS")).then_some(())
+        })
         .await;
     edge.daemon
         .line("a warning", |l| l.contains("can read and change").then_some(()))
@@ -104,7 +106,12 @@ async fn nothing_readable_is_on_the_wire() {
         .args(["--client-id", "very-secret-id", "--local-port", &port])
         .start()
         .await;
-    let answer = get(relay.public, "/echo?token=very-secret-id", "X-Secret: hunter2\r\n").await;
+    let answer = get(
+        relay.public,
+        "/echo?token=very-secret-id",
+        "X-Secret: hunter2\r\n",
+    )
+    .await;
     assert_eq!(answer.status, 200);
     let mut all = Vec::new();
     while let Ok(bytes) = seen.try_recv() {

@@ -30,7 +30,13 @@ async fn other_key_cannot_take_the_id_and_the_rightful_edge_keeps_serving() {
         .args(["--token", "alice"])
         .start()
         .await;
-    for (id, token) in [("demo", "x1"), ("DEMO", "x2"), ("alice", "x3"), ("thief", "alice"), ("thief", "demo")] {
+    for (id, token) in [
+        ("demo", "x1"),
+        ("DEMO", "x2"),
+        ("alice", "x3"),
+        ("thief", "alice"),
+        ("thief", "demo"),
+    ] {
         let mut thief = Edge::tcp_builder(&relay, id, evil.addr)
             .args(["--token", token])
             .spawn();
@@ -42,10 +48,15 @@ async fn other_key_cannot_take_the_id_and_the_rightful_edge_keeps_serving() {
     }
     relay
         .daemon
-        .line("the attempt", |l| (l.contains("refused an edge agent") && l.contains("SHA256:")).then_some(()))
+        .line("the attempt", |l| {
+            (l.contains("refused an edge agent") && l.contains("SHA256:")).then_some(())
+        })
         .await;
     for token in ["demo", "alice"] {
-        assert_eq!(get(relay.public, &format!("/?token={token}"), "").await.text(), "hello from rightful");
+        assert_eq!(
+            get(relay.public, &format!("/?token={token}"), "").await.text(),
+            "hello from rightful"
+        );
     }
     // Nor when the rightful one is away.
     edge.daemon.terminate();
@@ -54,8 +65,14 @@ async fn other_key_cannot_take_the_id_and_the_rightful_edge_keeps_serving() {
     assert_eq!(thief.daemon.ended().await.code(), Some(1));
     assert_eq!(get(relay.public, "/?token=demo", "").await.status, 503);
     // The same key comes back at once, and a second one of the same key replaces it.
-    let edge = Edge::tcp_builder(&relay, "demo", origin.addr).home(edge.home).start().await;
-    assert_eq!(get(relay.public, "/?token=demo", "").await.text(), "hello from rightful");
+    let edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .home(edge.home)
+        .start()
+        .await;
+    assert_eq!(
+        get(relay.public, "/?token=demo", "").await.text(),
+        "hello from rightful"
+    );
     drop(edge);
 }
 
@@ -89,7 +106,11 @@ async fn bindings_survive_a_restart_and_can_be_forgotten() {
     // Known, and offline: not "no such token".
     for token in ["demo", "alice"] {
         let answer = get(relay.public, &format!("/?token={token}"), "").await;
-        assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("offline")), "{token}");
+        assert_eq!(
+            (answer.status, answer.json()["code"].as_str()),
+            (503, Some("offline")),
+            "{token}"
+        );
     }
     assert_eq!(get(relay.public, "/?token=bob", "").await.status, 404);
     let thief = Identity::generate().unwrap();
@@ -133,7 +154,11 @@ async fn only_edges_that_know_the_join_key_register() {
     let path = file.path().to_str().unwrap().to_owned();
     let relay = Relay::builder().args(["--join-key-file", &path]).start().await;
     let identity = Identity::generate().unwrap();
-    for wrong in [register("demo"), with_join_key("demo", "correct hors"), with_join_key("demo", "")] {
+    for wrong in [
+        register("demo"),
+        with_join_key("demo", "correct hors"),
+        with_join_key("demo", ""),
+    ] {
         let (_, result) = try_register(&relay, &identity, wrong).await;
         assert!(!result.success && result.error.unwrap().contains("join key"));
     }
@@ -145,7 +170,9 @@ async fn only_edges_that_know_the_join_key_register() {
     assert!(!relay.daemon.output().contains("horse"));
     let mut open = Relay::start().await;
     open.daemon
-        .line("a notice", |l| l.contains("any edge agent may register").then_some(()))
+        .line("a notice", |l| {
+            l.contains("any edge agent may register").then_some(())
+        })
         .await;
     let full = Relay::builder().args(["--max-clients", "1"]).start().await;
     let (_link, result) = try_register(&full, &identity, register("one")).await;
@@ -203,6 +230,9 @@ async fn guessing_tokens_is_slowed_and_valid_visitors_do_not_notice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_relay_on_the_same_data_is_refused() {
     let relay = Relay::start().await;
-    let (done, said) = arps(&relay, &["--control-port", "0", "--proxy-port", "0", "--public-port", "0"]);
+    let (done, said) = arps(
+        &relay,
+        &["--control-port", "0", "--proxy-port", "0", "--public-port", "0"],
+    );
     assert!(!done && said.contains("another arps uses"), "{said}");
 }
