@@ -1,5 +1,11 @@
 //! An edge agent that says exactly what a test wants, over TLS with a key of its own.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use arp_common::ids::ClientId;
 use arp_common::protocol::{Command, FrameReader, Register, RegisterResult, Secret, write_frame};
