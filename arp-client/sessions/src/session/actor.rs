@@ -52,6 +52,8 @@ pub(crate) struct Actor {
     pub(super) resolved: VecDeque<String>,
     /// Waiting for the end of the process.
     pub(super) waiting: Vec<oneshot::Sender<Result<(), SessionError>>>,
+    /// Have waited for it, and it came.
+    pub(super) ended: Vec<oneshot::Sender<Result<(), SessionError>>>,
     pub(super) dirty: bool,
     idle_since: Instant,
     saved_at: Instant,
@@ -104,6 +106,7 @@ impl Actor {
             text: String::new(),
             resolved: VecDeque::new(),
             waiting: Vec::new(),
+            ended: Vec::new(),
             dirty: false,
             idle_since: now,
             saved_at: now,
@@ -202,6 +205,9 @@ impl Actor {
         self.events.flush()?;
         self.update_status();
         self.publish();
+        for waiting in self.ended.drain(..) {
+            let _ = waiting.send(Ok(()));
+        }
         Ok(())
     }
 
@@ -342,14 +348,12 @@ impl Actor {
         false
     }
 
-    /// Drops the process that ended, and answers who waited for it.
+    /// Drops the process that ended. Who waited for that is answered when the new state is shown.
     pub(super) fn end_run(&mut self) {
         self.over = false;
         self.run = None;
         self.idle_since = Instant::now();
-        for waiting in self.waiting.drain(..) {
-            let _ = waiting.send(Ok(()));
-        }
+        self.ended.append(&mut self.waiting);
     }
 
     pub(super) fn remember_resolved(&mut self, id: String) {

@@ -19,7 +19,8 @@ impl Actor {
         // An asker that went away does not need its answer.
         match ask {
             Ask::Begin(reply) => {
-                let _ = reply.send(self.begin().await);
+                let done = self.begin().await;
+                self.answer(reply, done).await;
             }
             Ask::Message {
                 text,
@@ -27,13 +28,16 @@ impl Actor {
                 interrupt,
                 reply,
             } => {
-                let _ = reply.send(self.message(text, client_id, interrupt).await);
+                let done = self.message(text, client_id, interrupt).await;
+                self.answer(reply, done).await;
             }
             Ask::Unqueue { message_id, reply } => {
-                let _ = reply.send(self.unqueue(&message_id));
+                let done = self.unqueue(&message_id);
+                self.answer(reply, done).await;
             }
             Ask::Interrupt { clear_queue, reply } => {
-                let _ = reply.send(self.interrupt(clear_queue).await);
+                let done = self.interrupt(clear_queue).await;
+                self.answer(reply, done).await;
             }
             Ask::Cancel(reply) => self.cancel(reply).await,
             Ask::Park(reply) => {
@@ -49,10 +53,12 @@ impl Actor {
                 decision,
                 reply,
             } => {
-                let _ = reply.send(self.decide(&approval_id, decision).await);
+                let done = self.decide(&approval_id, decision).await;
+                self.answer(reply, done).await;
             }
             Ask::Set { change, reply } => {
-                let _ = reply.send(self.set(change).await);
+                let done = self.set(change).await;
+                self.answer(reply, done).await;
             }
             Ask::Remove(reply) => {
                 let removed = self.remove();
@@ -72,6 +78,18 @@ impl Actor {
             self.give_up(&error).await;
         }
         Next::Go
+    }
+
+    /// First the new state is shown, then the asker hears that it is done: who looks after that sees it.
+    async fn answer<T>(
+        &mut self,
+        reply: oneshot::Sender<Result<T, SessionError>>,
+        done: Result<T, SessionError>,
+    ) {
+        if let Err(error) = self.settle().await {
+            self.give_up(&error).await;
+        }
+        let _ = reply.send(done);
     }
 
     async fn begin(&mut self) -> Result<(), SessionError> {

@@ -367,6 +367,9 @@ impl Actor {
         }
         self.publish();
         self.save();
+        for waiting in self.ended.drain(..) {
+            let _ = waiting.send(Ok(()));
+        }
     }
 }
 
