@@ -69,7 +69,7 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     if let Some(command) = args.command {
-        return command.run(&args.data_dir);
+        return command.run(&args.data_dir, &args.client_id);
     }
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())

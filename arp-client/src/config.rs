@@ -361,7 +361,7 @@ fn gate(s: &Settings, faults: &mut Vec<String>) -> Option<Gate> {
     if gate
         .auth
         .iter()
-        .any(|a| !a.expose().split_once(':').is_some_and(|(_, p)| !p.is_empty()))
+        .any(|a| a.expose().split_once(':').is_none_or(|(_, p)| p.is_empty()))
     {
         faults.push("--require-auth must be user:password".into());
     }

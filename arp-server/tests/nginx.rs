@@ -1,4 +1,5 @@
 //! A real nginx in front of the public port, with the configuration of `deploy/nginx.conf`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use arp_testkit::daemon::{Edge, PATIENCE, Relay};
 use arp_testkit::http::within;

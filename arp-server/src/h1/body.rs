@@ -258,12 +258,10 @@ pub fn put_last_chunk(out: &mut BytesMut, trailers: Option<&Trailers>) {
 mod tests {
     use super::*;
 
+    type Decoded = (Vec<u8>, Option<Trailers>, Vec<u8>);
+
     /// Decodes `wire` cut into pieces of `step` bytes: content, trailers, and what was left over.
-    fn decode(
-        framing: Framing,
-        wire: &[u8],
-        step: usize,
-    ) -> Result<(Vec<u8>, Option<Trailers>, Vec<u8>), BadBody> {
+    fn decode(framing: Framing, wire: &[u8], step: usize) -> Result<Decoded, BadBody> {
         let mut decoder = Decoder::new(framing);
         let mut buf = BytesMut::new();
         let mut content = Vec::new();

@@ -11,21 +11,21 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
 /// A connection to a port of the relay.
-pub struct Peer {
+pub(crate) struct Peer {
     /// What comes from the relay.
-    pub frames: FrameReader<ReadHalf>,
+    pub(crate) frames: FrameReader<ReadHalf>,
     /// What goes to it.
-    pub wr: WriteHalf,
+    pub(crate) wr: WriteHalf,
 }
 
 /// Opens a connection with the key of `identity`.
-pub async fn secure(to: SocketAddr, identity: &Identity) -> Stream {
+pub(crate) async fn secure(to: SocketAddr, identity: &Identity) -> Stream {
     let config = tls::client_config(identity, &Trust::FirstUse).unwrap();
     let tcp = TcpStream::connect(to).await.unwrap();
     tls::connect(tcp, "127.0.0.1", config).await.unwrap().0
 }
 
-pub fn register(id: &str) -> Register {
+pub(crate) fn register(id: &str) -> Register {
     Register {
         client_id: id.parse().unwrap(),
         version: Some(2),
@@ -37,7 +37,7 @@ pub fn register(id: &str) -> Register {
     }
 }
 
-pub fn with_join_key(id: &str, key: &str) -> Register {
+pub(crate) fn with_join_key(id: &str, key: &str) -> Register {
     Register {
         join_key: Some(Secret::new(key)),
         ..register(id)
@@ -45,11 +45,11 @@ pub fn with_join_key(id: &str, key: &str) -> Register {
 }
 
 impl Peer {
-    pub async fn secure(to: SocketAddr, identity: &Identity) -> Self {
+    pub(crate) async fn secure(to: SocketAddr, identity: &Identity) -> Self {
         Self::over(secure(to, identity).await)
     }
 
-    pub async fn plain(to: SocketAddr) -> Self {
+    pub(crate) async fn plain(to: SocketAddr) -> Self {
         Self::over(Stream::Plain(TcpStream::connect(to).await.unwrap()))
     }
 
@@ -59,17 +59,17 @@ impl Peer {
         Self { frames, wr }
     }
 
-    pub async fn say(&mut self, command: &Command) {
+    pub(crate) async fn say(&mut self, command: &Command) {
         write_frame(&mut self.wr, command).await.unwrap();
     }
 
     /// The next command; `None` when the relay has closed.
-    pub async fn hear(&mut self) -> Option<Command> {
+    pub(crate) async fn hear(&mut self) -> Option<Command> {
         within("the relay", self.frames.next()).await.ok().flatten()
     }
 
     /// Registers and gives the answer.
-    pub async fn register(&mut self, register: Register) -> RegisterResult {
+    pub(crate) async fn register(&mut self, register: Register) -> RegisterResult {
         self.say(&Command::Register(register)).await;
         match self.hear().await {
             Some(Command::RegisterResult(result)) => result,
@@ -78,7 +78,7 @@ impl Peer {
     }
 
     /// Waits until the relay asks for a tunnel.
-    pub async fn asked(&mut self) -> String {
+    pub(crate) async fn asked(&mut self) -> String {
         loop {
             match self.hear().await.expect("the link stays") {
                 Command::RequestNewProxyConn { proxy_conn_id } => return proxy_conn_id,
@@ -88,7 +88,7 @@ impl Peer {
     }
 
     /// Presents itself as a tunnel.
-    pub async fn present(&mut self, id: &str, client: &str) {
+    pub(crate) async fn present(&mut self, id: &str, client: &str) {
         let client_id: ClientId = client.parse().unwrap();
         self.say(&Command::NewProxyConn {
             proxy_conn_id: id.to_owned(),
@@ -99,7 +99,11 @@ impl Peer {
 }
 
 /// Registers with a key of its own and gives the answer.
-pub async fn try_register(relay: &Relay, identity: &Identity, register: Register) -> (Peer, RegisterResult) {
+pub(crate) async fn try_register(
+    relay: &Relay,
+    identity: &Identity,
+    register: Register,
+) -> (Peer, RegisterResult) {
     let mut peer = Peer::secure(relay.control, identity).await;
     let result = peer.register(register).await;
     (peer, result)

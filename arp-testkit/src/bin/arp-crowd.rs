@@ -68,6 +68,7 @@ async fn edge(place: Arc<Place>, id: String, turns: Arc<Semaphore>, up: mpsc::Se
         agent: Some("arp-crowd".into()),
         mode: Some(Mode::Tcp),
         tokens: Vec::new(),
+        id_token: None,
         join_key: None,
     };
     write_frame(&mut wr, &Command::Register(register))
