@@ -184,6 +184,9 @@ fn redirect<N: Names>(
         return None;
     }
     let host = head.host()?;
+    if let Some(location) = with_slash(head, site, route) {
+        return Some(location);
+    }
     match route.source {
         // With a domain each client has an origin of its own; a navigation to the bare one goes there.
         Source::Query | Source::Prefix if is_navigation(head) => {
@@ -209,6 +212,17 @@ fn redirect<N: Names>(
         }
         _ => None,
     }
+}
+
+/// A page opened at `/t/<token>` belongs at `/t/<token>/`: else its relative links would lead beside it.
+fn with_slash<C>(head: &RequestHead, site: Site<'_>, route: &Route<C>) -> Option<String> {
+    let target = head.target();
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let bare = path
+        .strip_prefix(PREFIX)
+        .is_some_and(|token| !token.contains('/'));
+    let wanted = route.source == Source::Prefix && bare && site.domain.is_none() && is_navigation(head);
+    wanted.then(|| format!("{path}/{query}"))
 }
 
 /// A browser's fetch (all of them say `Sec-Fetch-Mode` on origins they trust, `http://localhost` too).
@@ -554,6 +568,9 @@ mod tests {
             "Sec-Fetch-Mode: cors\r\nAccept: text/html\r\n"
         ));
         assert!(!set("/", "Cookie: arp_token=demo\r\nAccept: text/html\r\n"));
+
+        let page = head("GET", "/t/demo?x=1", html);
+        assert!(matches!(route(&page, SITE, &NAMES), Decision::Redirect(l) if l == "/t/demo/?x=1"));
 
         let bare = head(
             "GET",
