@@ -45,8 +45,8 @@ fn start(cli: Cli) -> anyhow::Result<()> {
     arp_common::net::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let relay = Relay::bind(config.clone())?;
         notices(&config);
-        let relay = Relay::bind(config)?;
         let at = relay.addresses()?;
         let stop = arp_common::shutdown::on_signal()?;
         println!("Fingerprint of this relay's key: {}", relay.fingerprint());

@@ -34,14 +34,20 @@ async fn a_relay_that_restarts_has_its_edges_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_restarts_is_reached_again() {
     let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut home = None;
     for round in 0..3 {
-        let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
+        let mut builder = Edge::tcp_builder(&relay, "demo", origin.addr);
+        if let Some(home) = home.take() {
+            builder = builder.home(home);
+        }
+        let mut edge = builder.start().await;
         assert_eq!(
             get(relay.public, "/?token=demo", "").await.status,
             200,
             "round {round}"
         );
         edge.daemon.kill().await;
+        home = Some(edge.home);
     }
 }
 
@@ -53,7 +59,12 @@ async fn the_newer_of_two_edges_with_one_name_wins_and_the_older_stops() {
         Origin::start("b").await,
     );
     let mut old = Edge::tcp(&relay, "demo", a.addr).await;
-    let _new = Edge::tcp(&relay, "demo", b.addr).await;
+    // The same key: another one would be refused.
+    let data = old.home.path().join("data/arpc");
+    let _new = Edge::tcp_builder(&relay, "demo", b.addr)
+        .args(["--data-dir", data.to_str().expect("UTF-8")])
+        .start()
+        .await;
     assert_eq!(old.daemon.ended().await.code(), Some(1));
     assert!(
         old.daemon.output().contains("another arpc registered"),
