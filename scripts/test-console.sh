@@ -21,6 +21,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ "${1:-}" = --quick ] && exit 0
 
 say "console: journeys in a real browser"
-cargo build --locked -p arpc --example command_mode
-cargo build --locked -p arp-testkit --bin arp-model-api
+# scripts/test.sh has built the whole workspace already; building two packages alone would pick other features of
+# their dependencies and compile those again.
+[ -n "${ARP_TEST_BUILT:-}" ] || cargo build --locked --workspace --bins --examples
 (cd arp-client/console && npm run --silent e2e)

@@ -60,7 +60,8 @@ say "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
 say "build"
-cargo build --workspace --bins --locked
+cargo build --workspace --bins --examples --locked
+export ARP_TEST_BUILT=1
 
 if [ -f arp-client/console/package.json ]; then
     say "console: types, unit tests, bundle as committed, size"
@@ -68,6 +69,6 @@ if [ -f arp-client/console/package.json ]; then
 fi
 
 say "tests"
-ARP_TEST_BUILT=1 cargo test --workspace --locked --no-fail-fast
+cargo test --workspace --locked --no-fail-fast
 
 say "all good"
