@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Why a control channel ended.
@@ -306,11 +306,9 @@ impl Channel<'_> {
                 }
                 () = self.client.pool.stirred() => self.client.pool.tend(false),
                 _ = repair.tick() => self.client.pool.tend(true),
-                _ = heartbeat.tick(), if v2 => {
-                    if heard.elapsed() > self.heartbeat * HEARTBEATS_MISSED {
-                        return Err(ControlError::Dead(heard.elapsed().as_secs()));
-                    }
-                    batch.push(Command::Ping {});
+                _ = heartbeat.tick(), if v2 => batch.push(Command::Ping {}),
+                () = sleep_until(heard + self.heartbeat * HEARTBEATS_MISSED), if v2 => {
+                    return Err(ControlError::Dead(heard.elapsed().as_secs()));
                 }
             }
             let leaving = batch.iter().any(|c| matches!(c, Command::GoAway { .. }));

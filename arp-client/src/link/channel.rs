@@ -16,7 +16,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Why a link ended. Each says what to do.
@@ -254,11 +254,9 @@ impl Channel<'_> {
                     self.say(&Command::SetTokens { tokens, id_token }).await?;
                     self.changes.push_back(change);
                 }
-                _ = heartbeat.tick(), if v2 => {
-                    if heard.elapsed() > self.heartbeat * HEARTBEATS_MISSED {
-                        return Err(LinkError::Lost(format!("no sign of life for {} s", heard.elapsed().as_secs())));
-                    }
-                    self.say(&Command::Ping {}).await?;
+                _ = heartbeat.tick(), if v2 => self.say(&Command::Ping {}).await?,
+                () = sleep_until(heard + self.heartbeat * HEARTBEATS_MISSED), if v2 => {
+                    return Err(LinkError::Lost(format!("no sign of life for {} s", heard.elapsed().as_secs())));
                 }
             }
         }
