@@ -1,20 +1,20 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-BKxcV8Fm.js",
+        path: "assets/Files-fEdhg759.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "c3bae358359a67bd",
+        tag: "0040f81e41f18097",
         immutable: true,
-        identity: include_bytes!("assets/Files-BKxcV8Fm.js"),
-        compressed: Some((include_bytes!("assets/Files-BKxcV8Fm.js.gz"), include_bytes!("assets/Files-BKxcV8Fm.js.br"))),
+        identity: include_bytes!("assets/Files-fEdhg759.js"),
+        compressed: Some((include_bytes!("assets/Files-fEdhg759.js.gz"), include_bytes!("assets/Files-fEdhg759.js.br"))),
     },
     Asset {
-        path: "assets/index-D0NI5kQD.js",
+        path: "assets/index-DI_ID_VD.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "a69e964b68b3a155",
+        tag: "972993a9c885b652",
         immutable: true,
-        identity: include_bytes!("assets/index-D0NI5kQD.js"),
-        compressed: Some((include_bytes!("assets/index-D0NI5kQD.js.gz"), include_bytes!("assets/index-D0NI5kQD.js.br"))),
+        identity: include_bytes!("assets/index-DI_ID_VD.js"),
+        compressed: Some((include_bytes!("assets/index-DI_ID_VD.js.gz"), include_bytes!("assets/index-DI_ID_VD.js.br"))),
     },
     Asset {
         path: "assets/index-Qd91mkf9.css",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "93abddb1bb09ef51",
+        tag: "8d79e779465e23bd",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

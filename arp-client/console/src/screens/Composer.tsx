@@ -12,7 +12,9 @@ import { modeName } from './Pickers';
 
 /** Messages that wait: those of the machine's queue, and those on their way there. */
 function Queue({ open, session }: { open: OpenSession; session: Session }) {
-  const outgoing = open.outgoing.value;
+  // The machine may have told of a message in its queue before it answered who sent it.
+  const told = new Set(session.queue.map((message) => message.client_id));
+  const outgoing = open.outgoing.value.filter((message) => !told.has(message.clientId));
   if (!session.queue.length && !outgoing.length) return null;
   return (
     <ul class="queue" aria-label={t.queue}>
