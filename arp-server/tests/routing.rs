@@ -158,7 +158,11 @@ async fn a_browser_keeps_its_client_by_cookie_and_referer() {
         "a program wants none"
     );
     let cookie = "Cookie: theme=dark; arp_token=tab-a\r\n";
-    assert_eq!(get(relay.public, "/app.js", cookie).await.text(), "hello from a");
+    let script = get(relay.public, "/app.js", cookie).await;
+    assert_eq!(
+        (script.text(), script.header("vary")),
+        ("hello from a".into(), Some("Cookie"))
+    );
     let seen = a.seen().pop().expect("it arrived");
     assert_eq!(seen.header("cookie"), Some("theme=dark"));
     // The page of the other tab asks: its Referer wins over the cookie that the first tab left.

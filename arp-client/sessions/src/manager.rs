@@ -8,7 +8,7 @@ pub use approvals::ExternalApproval;
 pub use create::{Created, NewSession};
 
 use crate::core::{AgentSource, Core, PastSessions, SessionsConfig};
-use crate::defaults::BUS_CAPACITY;
+use crate::defaults::{BUS_CAPACITY, LOCK_WAIT};
 use crate::error::SessionError;
 use crate::host::SessionDir;
 use crate::model::{Meta, Resolution, SessionView, Status};
@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot, watch};
 
 /// What is to become of running sessions when `arpc` stops.
@@ -67,6 +67,20 @@ pub struct Follower {
     dir: SessionDir,
 }
 
+/// Takes the lock of the data directory. A killed `arpc` may have been starting a session host: until that has
+/// begun its own program it holds what its parent held, so a lock that is taken is tried for a moment longer.
+fn hold(lock: &File) -> Result<(), std::fs::TryLockError> {
+    let patience = Instant::now() + LOCK_WAIT;
+    loop {
+        match lock.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+}
+
 impl Sessions {
     /// Opens the data directory, and takes over the sessions that an earlier `arpc` left running. Must be
     /// called on a Tokio runtime.
@@ -81,7 +95,7 @@ impl Sessions {
         crate::ipc::private_dir(&config.data_dir)?;
         crate::ipc::private_dir(&config.data_dir.join("sessions"))?;
         let lock = File::create(config.data_dir.join("arpc.lock"))?;
-        lock.try_lock().map_err(|_| {
+        hold(&lock).map_err(|_| {
             SessionError::Internal(format!(
                 "another arpc uses the data directory {}; stop it, or give this one its own",
                 config.data_dir.display()

@@ -28,6 +28,7 @@ pub enum Name {
     Trailer,
     TransferEncoding,
     Upgrade,
+    UserAgent,
     Via,
     XArpToken,
     XForwardedFor,
@@ -61,6 +62,7 @@ impl Name {
             10 => &[
                 ("connection", Self::Connection),
                 ("keep-alive", Self::KeepAlive),
+                ("user-agent", Self::UserAgent),
                 ("set-cookie", Self::SetCookie),
             ],
             11 => &[("x-arp-token", Self::XArpToken)],

@@ -7,8 +7,8 @@ use super::Public;
 use super::answer::{Refusal, Who};
 use super::deadline::Deadline;
 use super::io::{poll_fill, poll_write};
-use super::rewrite::{self, Visitor};
-use super::route::Route;
+use super::rewrite::{self, Added, Visitor};
+use super::route::{Route, Source};
 use crate::defaults as d;
 use crate::h1::body::{BadBody, Decoder, Piece, put_chunk_size, put_last_chunk};
 use crate::h1::head::{Framing, RequestHead, ResponseHead};
@@ -62,7 +62,7 @@ pub trait Responder {
         &mut self,
         head: &ResponseHead,
         framing: Framing,
-        cookie: Option<&str>,
+        added: Added<'_>,
     ) -> impl Future<Output = io::Result<()>> + Send;
     /// Bytes of the body. They may be kept back until [`Responder::flush`].
     fn data(&mut self, data: Bytes) -> impl Future<Output = io::Result<()>> + Send;
@@ -553,9 +553,13 @@ impl DownStream<'_> {
                 request.visitor.scheme(request.head) == "https",
             )
         });
+        let added = Added {
+            cookie: cookie.as_deref(),
+            vary: matches!(request.route.source, Source::Referer | Source::Cookie),
+        };
         self.progress.answered.store(true, Relaxed);
         responder
-            .head(&head, framing, cookie.as_deref())
+            .head(&head, framing, added)
             .await
             .map_err(|_| DownError::Visitor)?;
         self.body(framing, responder).await?;

@@ -5,7 +5,7 @@ use super::answer::{Refusal, Rendered, Who};
 use super::deadline::Deadline;
 use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use super::io::{poll_fill, poll_write};
-use super::rewrite::{self, AnswerForm, Visitor};
+use super::rewrite::{self, Added, AnswerForm, Visitor};
 use super::route::Route;
 use crate::defaults as d;
 use crate::h1::body::{Decoder, Piece, Trailers, put_chunk_size, put_last_chunk};
@@ -387,11 +387,11 @@ impl Responder for Answer<'_> {
             http11: true,
             hsts: None,
         };
-        rewrite::put_answer(&mut self.out, head, form, None);
+        rewrite::put_answer(&mut self.out, head, form, Added::default());
         self.write(Bytes::new()).await
     }
 
-    async fn head(&mut self, head: &ResponseHead, framing: Framing, cookie: Option<&str>) -> io::Result<()> {
+    async fn head(&mut self, head: &ResponseHead, framing: Framing, added: Added<'_>) -> io::Result<()> {
         // A length that is only known at the end is told by chunks, to who understands them.
         let framing = match framing {
             Framing::UntilEof | Framing::Chunked if self.http11 => Framing::Chunked,
@@ -406,7 +406,7 @@ impl Responder for Answer<'_> {
             http11: self.http11,
             hsts: self.hsts,
         };
-        rewrite::put_answer(&mut self.out, head, form, cookie);
+        rewrite::put_answer(&mut self.out, head, form, added);
         Ok(())
     }
 

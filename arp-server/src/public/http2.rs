@@ -3,7 +3,7 @@
 use super::Public;
 use super::answer::{Refusal, Rendered, Who};
 use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
-use super::rewrite::{self, Visitor};
+use super::rewrite::{self, Added, Visitor};
 use crate::defaults as d;
 use crate::h1::body::{BadBody, Piece, Trailers};
 use crate::h1::head::{BadHead, Framing, Name, RequestHead, ResponseHead};
@@ -267,7 +267,7 @@ impl Answer {
 }
 
 /// The head of an answer in HTTP/2's form. Fields that HTTP/2 cannot carry are left out.
-fn response_of(head: &ResponseHead, cookie: Option<&str>) -> io::Result<Response<()>> {
+fn response_of(head: &ResponseHead, added: Added<'_>) -> io::Result<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() =
         StatusCode::from_u16(head.status).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -280,8 +280,11 @@ fn response_of(head: &ResponseHead, cookie: Option<&str>) -> io::Result<Response
             headers.append(name, value);
         }
     }
-    if let Some(cookie) = cookie.and_then(|c| HeaderValue::from_str(c).ok()) {
+    if let Some(cookie) = added.cookie.and_then(|c| HeaderValue::from_str(c).ok()) {
         headers.append(http::header::SET_COOKIE, cookie);
+    }
+    if added.vary {
+        headers.append(http::header::VARY, HeaderValue::from_static("Cookie"));
     }
     Ok(response)
 }
@@ -295,15 +298,15 @@ fn unfolded(value: &[u8]) -> Vec<u8> {
 
 impl Responder for Answer {
     async fn interim(&mut self, head: &ResponseHead) -> io::Result<()> {
-        let response = response_of(head, None)?;
+        let response = response_of(head, Added::default())?;
         match &mut self.respond {
             Some(respond) => respond.send_informational(response).map_err(io::Error::other),
             None => Ok(()),
         }
     }
 
-    async fn head(&mut self, head: &ResponseHead, framing: Framing, cookie: Option<&str>) -> io::Result<()> {
-        let mut response = response_of(head, cookie)?;
+    async fn head(&mut self, head: &ResponseHead, framing: Framing, added: Added<'_>) -> io::Result<()> {
+        let mut response = response_of(head, added)?;
         if let Some(secs) = self.hsts
             && let Ok(value) = HeaderValue::from_str(&rewrite::hsts(secs))
         {

@@ -188,8 +188,18 @@ pub fn hsts(secs: u64) -> String {
     format!("max-age={secs}")
 }
 
+/// What the relay adds to the head of an answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Added<'a> {
+    /// The cookie that keeps a browser with its client.
+    pub cookie: Option<&'a str>,
+    /// The URL does not name the client, only the request's cookie or Referer does: a cache must not give
+    /// the answer of one client to who asks for another.
+    pub vary: bool,
+}
+
 /// Writes the head of an answer for an HTTP/1 visitor.
-pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, set_cookie: Option<&str>) {
+pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, added: Added<'_>) {
     out.reserve(512);
     let _ = write!(out, "HTTP/1.1 {:03} ", head.status);
     out.put_slice(head.reason());
@@ -201,8 +211,11 @@ pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, set
             put_field(out, field.name, field.value);
         }
     }
-    if let Some(cookie) = set_cookie {
+    if let Some(cookie) = added.cookie {
         put_field(out, b"Set-Cookie", cookie.as_bytes());
+    }
+    if added.vary {
+        put_field(out, b"Vary", b"Cookie");
     }
     if let Some(secs) = form.hsts.filter(|_| head.status >= 200) {
         put_field(out, b"Strict-Transport-Security", hsts(secs).as_bytes());

@@ -225,12 +225,16 @@ fn with_slash<C>(head: &RequestHead, site: Site<'_>, route: &Route<C>) -> Option
     wanted.then(|| format!("{path}/{query}"))
 }
 
-/// A browser's fetch (all of them say `Sec-Fetch-Mode` on origins they trust, `http://localhost` too).
+/// Is this a browser's fetch, which can follow a redirect? Browsers say `Sec-Fetch-Mode` only on origins they
+/// trust (HTTPS and localhost); on plain HTTP the name that all of them give must do.
 fn fields_say_browser(head: &RequestHead) -> bool {
-    matches!(
-        head.fields.first(Name::SecFetchMode),
-        Some(b"navigate" | b"no-cors" | b"cors" | b"same-origin")
-    )
+    match head.fields.first(Name::SecFetchMode) {
+        Some(mode) => matches!(mode, b"navigate" | b"no-cors" | b"cors" | b"same-origin"),
+        None => head
+            .fields
+            .first(Name::UserAgent)
+            .is_some_and(|agent| agent.starts_with(b"Mozilla/")),
+    }
 }
 
 /// Is this a person opening a page?
@@ -588,6 +592,14 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(l, "/m.js?v=1&token=demo");
+        let plain = tabs.replace(
+            "Sec-Fetch-Mode: cors",
+            "User-Agent: Mozilla/5.0 (X11) Firefox/140.0",
+        );
+        assert!(matches!(
+            route(&head("GET", "/m.js", &plain), SITE, &NAMES),
+            Decision::Redirect(_)
+        ));
         let one = tabs.replace("Alice", "demo");
         assert!(matches!(
             route(&head("GET", "/m.js", &one), SITE, &NAMES),
