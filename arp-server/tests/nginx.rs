@@ -284,14 +284,15 @@ async fn events_come_through_nginx_one_by_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn websockets_come_through_nginx() {
-    let relay = Relay::start().await;
-    let Some(nginx) = Nginx::start(&relay).await else {
-        return;
-    };
-    if !web::ready() {
-        return;
-    }
     for scenario in ["messages", "closing", "many"] {
+        // Each scenario brings an edge with a key of its own, and a relay keeps a name for the first key.
+        let relay = Relay::start().await;
+        let Some(nginx) = Nginx::start(&relay).await else {
+            return;
+        };
+        if !web::ready() {
+            return;
+        }
         Scenario::new("websocket.js", scenario)
             .at(nginx.url(""))
             .var("NODE_TLS_REJECT_UNAUTHORIZED", "0")
