@@ -39,7 +39,13 @@ pub fn registered(config: &Config, names: &Names, public: &Public, qr: bool) {
         && std::io::stdout().is_terminal()
         && let Ok(code) = qrcode::QrCode::with_error_correction_level(&url, qrcode::EcLevel::L)
     {
-        say(&code.render::<Dense1x2>().quiet_zone(true).build());
+        say(&code
+            .render::<Dense1x2>()
+            // Terminals are dark, and many cameras read only dark on light.
+            .dark_color(Dense1x2::Light)
+            .light_color(Dense1x2::Dark)
+            .quiet_zone(true)
+            .build());
     }
 }
 
