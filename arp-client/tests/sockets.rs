@@ -19,7 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-struct Ws(WebSocketStream<TcpStream>);
+/// A socket, and the frames since the last one sent that were not what was waited for: replies and events come in no
+/// promised order.
+struct Ws(WebSocketStream<TcpStream>, Vec<Value>);
 
 impl Ws {
     async fn open(edge: &Edge, path: &str) -> Self {
@@ -27,7 +29,10 @@ impl Ws {
         let stream = TcpStream::connect(address).await.unwrap();
         let join = if path.contains('?') { '&' } else { '?' };
         let url = format!("ws://{address}{path}{join}token={TOKEN}");
-        Self(tokio_tungstenite::client_async(url, stream).await.unwrap().0)
+        Self(
+            tokio_tungstenite::client_async(url, stream).await.unwrap().0,
+            Vec::new(),
+        )
     }
 
     async fn next(&mut self) -> Value {
@@ -46,15 +51,20 @@ impl Ws {
     }
 
     async fn until(&mut self, like: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.1.iter().position(&like) {
+            return self.1.remove(at);
+        }
         loop {
             let frame = self.next().await;
             if like(&frame) {
                 return frame;
             }
+            self.1.push(frame);
         }
     }
 
     async fn send(&mut self, frame: Value) {
+        self.1.clear();
         self.0
             .send(Message::Text(frame.to_string().into()))
             .await
