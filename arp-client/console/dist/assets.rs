@@ -1,20 +1,20 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-fEdhg759.js",
+        path: "assets/Files-BEfTPHTh.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "0040f81e41f18097",
+        tag: "0905b892715d7114",
         immutable: true,
-        identity: include_bytes!("assets/Files-fEdhg759.js"),
-        compressed: Some((include_bytes!("assets/Files-fEdhg759.js.gz"), include_bytes!("assets/Files-fEdhg759.js.br"))),
+        identity: include_bytes!("assets/Files-BEfTPHTh.js"),
+        compressed: Some((include_bytes!("assets/Files-BEfTPHTh.js.gz"), include_bytes!("assets/Files-BEfTPHTh.js.br"))),
     },
     Asset {
-        path: "assets/index-DI_ID_VD.js",
+        path: "assets/index-DFvdY1ru.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "972993a9c885b652",
+        tag: "3c082d0fea77a214",
         immutable: true,
-        identity: include_bytes!("assets/index-DI_ID_VD.js"),
-        compressed: Some((include_bytes!("assets/index-DI_ID_VD.js.gz"), include_bytes!("assets/index-DI_ID_VD.js.br"))),
+        identity: include_bytes!("assets/index-DFvdY1ru.js"),
+        compressed: Some((include_bytes!("assets/index-DFvdY1ru.js.gz"), include_bytes!("assets/index-DFvdY1ru.js.br"))),
     },
     Asset {
         path: "assets/index-Qd91mkf9.css",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "8d79e779465e23bd",
+        tag: "93d2b7641d247224",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

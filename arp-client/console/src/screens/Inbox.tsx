@@ -1,7 +1,7 @@
 //! The inbox: all sessions of all machines by attention.
 
 import { computed, signal } from '@preact/signals';
-import { useEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import { ago, lang, number, t } from '../i18n';
 import { arrange, groupOf, isUnread, matches, type Group } from '../model/inbox';
 import { seen } from '../model/prefs';
@@ -95,7 +95,8 @@ export function openSearch(): void {
 
 export function Inbox() {
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => {
+  // Before the next key arrives: what is typed right after `/` belongs to the search.
+  useLayoutEffect(() => {
     if (searching.value) field.current?.focus();
   }, [searching.value]);
   const ready = rooms.value.some((room) => room.ready.value);

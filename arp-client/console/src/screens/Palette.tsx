@@ -1,7 +1,7 @@
 //! The palette (Ctrl K): any session or place by a few letters.
 
 import { signal } from '@preact/signals';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { t } from '../i18n';
 import { matches } from '../model/inbox';
 import { go, type Route } from '../state/route';
@@ -36,7 +36,8 @@ export function Palette() {
   const [at, setAt] = useState(0);
   const dialog = useRef<HTMLDialogElement>(null);
   const list = useRef<HTMLUListElement>(null);
-  useEffect(() => {
+  // Before the next key arrives: what is typed right after Ctrl K belongs to the palette.
+  useLayoutEffect(() => {
     dialog.current?.showModal();
   }, []);
   useEffect(() => list.current?.children[at]?.scrollIntoView({ block: 'nearest' }), [at]);

@@ -52,6 +52,10 @@ interface Violation { id: string; impact: string; nodes: { target: string[]; fai
 /** What axe finds that is serious or worse, as lines to read. */
 export async function seriousFaults(page: Page): Promise<string[]> {
   await page.evaluate(axe);
+  // A panel that is still fading in has the contrast of its fading.
+  await page.evaluate(() => Promise.allSettled(document.getAnimations()
+    .filter((one) => one.effect?.getComputedTiming().endTime !== Infinity)
+    .map((one) => one.finished)));
   const found = await page.evaluate(async () => {
     const { axe: run } = globalThis as unknown as { axe: { run(): Promise<{ violations: Violation[] }> } };
     return (await run.run()).violations;
