@@ -30,6 +30,9 @@ pub enum DataError {
 pub struct Data {
     /// The relay's key.
     pub identity: Identity,
+    /// Key of the hashes that stand for tokens, in cookies too: it stays the same, so that a browser's
+    /// cookie holds across restarts.
+    pub names_key: (u64, u64),
     /// Key bindings.
     pub store: Store,
     /// Clients known from earlier.
@@ -48,6 +51,22 @@ pub fn store_file(dir: &Path) -> PathBuf {
 /// See [`IdentityError`].
 pub fn identity(dir: &Path) -> Result<Identity, IdentityError> {
     Identity::load_or_create(&dir.join("relay-key.pem"))
+}
+
+/// Reads the key of the hashes, which is made if there is none or it is broken.
+fn names_key(dir: &Path) -> io::Result<(u64, u64)> {
+    let path = dir.join("names-key");
+    let fresh: [u8; 16] = rand::random();
+    private::create(&path, &fresh)?;
+    let key = match <[u8; 16]>::try_from(private::read(&path, 64)?) {
+        Ok(key) => key,
+        Err(_) => {
+            private::replace(&path, &fresh)?;
+            fresh
+        }
+    };
+    let key = u128::from_le_bytes(key);
+    Ok(((key >> 64) as u64, key as u64))
 }
 
 impl Data {
@@ -70,6 +89,7 @@ impl Data {
         let (store, known) = Store::open(&store_file(dir), max_names, d::MAX_OFFLINE)?;
         Ok(Self {
             identity,
+            names_key: names_key(dir)?,
             store,
             known,
             _lock: lock,

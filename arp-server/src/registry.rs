@@ -116,11 +116,11 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// An empty registry.
-    pub fn new(limits: PoolLimits, max_clients: usize) -> Self {
+    /// An empty registry. The key of its hashes is nobody else's business.
+    pub fn new(limits: PoolLimits, max_clients: usize, hash_key: (u64, u64)) -> Self {
         Self {
             tokens: DashMap::default(),
-            hash_key: rand::random(),
+            hash_key,
             clients: DashMap::default(),
             limits: Arc::new(limits),
             pending: Arc::default(),
@@ -147,6 +147,11 @@ impl Registry {
         self.find(label)
     }
 
+    /// The client and token with this keyed hash.
+    pub fn by_hash(&self, hash: u128) -> Option<(Token, Arc<Client>)> {
+        self.tokens.get(&hash).map(|e| e.value().clone())
+    }
+
     /// Keyed hash of a name, the same in any case.
     pub fn hash(&self, name: &str) -> u128 {
         let mut lower = [0; MAX_NAME];
@@ -163,7 +168,7 @@ impl Registry {
         if token.len() > MAX_NAME {
             return None;
         }
-        self.tokens.get(&self.hash(token)).map(|e| e.value().clone())
+        self.by_hash(self.hash(token))
     }
 
     /// All clients.

@@ -122,7 +122,11 @@ impl Relay {
             acceptor,
             certificate,
         } = self;
-        let registry = Arc::new(Registry::new(config.pool.clone(), config.max_clients));
+        let registry = Arc::new(Registry::new(
+            config.pool.clone(),
+            config.max_clients,
+            data.names_key,
+        ));
         registry.restore(data.known);
         let admission = Arc::new(Admission::new(
             registry.clone(),

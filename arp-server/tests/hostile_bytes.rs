@@ -22,6 +22,12 @@ impl Names for Table {
             .eq_ignore_ascii_case("demo")
             .then(|| ("demo".parse().unwrap(), ()))
     }
+    fn mark(&self, token: &str) -> u128 {
+        token.len() as u128
+    }
+    fn by_mark(&self, mark: u128) -> Option<(Token, ())> {
+        (mark == 4).then(|| ("demo".parse().unwrap(), ()))
+    }
 }
 
 /// Bytes that look like a head often enough to reach the far corners.
@@ -34,7 +40,7 @@ fn head_like() -> impl Strategy<Value = Vec<u8>> {
         Just(b"Transfer-Encoding: gzip, chunked".to_vec()),
         Just(b"Connection: upgrade, x".to_vec()),
         Just(b"Upgrade: websocket".to_vec()),
-        Just(b"Cookie: a=b; arp_token=demo; ;=".to_vec()),
+        Just(b"Cookie: a=b; arp_token=demo:4:f; ;=".to_vec()),
         Just(b"Referer: http://r/?token=demo&x".to_vec()),
         "[A-Za-z-]{1,12}:[ -~]{0,20}".prop_map(String::into_bytes),
         proptest::collection::vec(any::<u8>(), 0..20),

@@ -172,6 +172,22 @@ async fn a_browser_keeps_its_client_by_cookie_and_referer() {
         b.seen().pop().expect("it arrived").header("referer"),
         Some("http://relay.test/x?y=1")
     );
+    // A browser that has opened both: of one URL each page has its own answer, in caches too.
+    let opened = get(
+        relay.public,
+        "/?token=tab-b",
+        "Cookie: arp_token=tab-a\r\nAccept: text/html\r\n",
+    )
+    .await;
+    let had = opened.header("set-cookie").expect("a cookie");
+    let had = had.split(';').next().expect("a value");
+    assert!(had.starts_with("arp_token=tab-b:"), "{had}");
+    let asked = format!("Cookie: {had}\r\nReferer: http://relay.test/x?token=tab-b\r\n");
+    let script = get(relay.public, "/app.js", &asked).await;
+    assert_eq!(script.header("vary"), Some("Cookie, Referer"));
+    // A script of the first client, which has no token in its URL, loads another.
+    let late = format!("Cookie: {had}\r\nReferer: http://relay.test/app.js\r\n");
+    assert_eq!(get(relay.public, "/late.js", &late).await.text(), "hello from a");
     let foreign = "Cookie: arp_token=tab-a\r\nReferer: http://evil.test/?token=tab-b\r\n";
     assert_eq!(get(relay.public, "/app.js", foreign).await.text(), "hello from a");
 }

@@ -12,6 +12,7 @@ export async function serve(name) {
   await cp(new URL('app', import.meta.url), root, { recursive: true })
   for (const file of ['src/name.js', 'src/late.js']) await replace(root, file, 'NAME', name)
   const seen = []
+  const welcomed = []
   const vite = await createServer({
     root,
     configFile: false,
@@ -19,12 +20,13 @@ export async function serve(name) {
     // So that the smallest image, too, is a request of its own.
     build: { assetsInlineLimit: 0 },
     server: { host: '127.0.0.1', port: 0 },
-    plugins: [application(name, seen)],
+    plugins: [application(name, seen, welcomed)],
   })
   await vite.listen()
   return {
     port: vite.httpServer.address().port,
     seen,
+    welcomed,
     edit: (file, from, to) => replace(root, file, from, to),
     async close() {
       await vite.close()
@@ -33,8 +35,8 @@ export async function serve(name) {
   }
 }
 
-/** What the application has on its server: `/api/name` and a WebSocket at `/live` that echoes. */
-function application(name, seen) {
+/** What the application has on its server: `/api/name` (which may be kept, with `?keep`) and a WebSocket at `/live/<its name>` that echoes. */
+function application(name, seen, welcomed) {
   return {
     name: 'application',
     configureServer(vite) {
@@ -42,14 +44,21 @@ function application(name, seen) {
       const live = new WebSocketServer({ noServer: true })
       vite.httpServer.on('upgrade', (request, socket, head) => {
         note(request)
-        if (new URL(request.url, 'http://local').pathname !== '/live') return
+        const { pathname } = new URL(request.url, 'http://local')
+        if (!pathname.startsWith('/live/')) return
+        if (pathname !== `/live/${name}`) {
+          socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n')
+          return
+        }
+        welcomed.push(request.url)
         live.handleUpgrade(request, socket, head, (client) => {
           client.on('message', (text) => client.send(`${name} heard ${text}`))
         })
       })
       vite.middlewares.use((request, response, next) => {
         note(request)
-        if (request.url !== '/api/name') return next()
+        if (!request.url.startsWith('/api/name')) return next()
+        if (request.url.endsWith('?keep')) response.setHeader('Cache-Control', 'max-age=3600')
         response.end(name)
       })
     },

@@ -8,7 +8,7 @@ use super::answer::{Refusal, Who};
 use super::deadline::Deadline;
 use super::io::{poll_fill, poll_write};
 use super::rewrite::{self, Added, Visitor};
-use super::route::{Route, Source};
+use super::route::Route;
 use crate::defaults as d;
 use crate::h1::body::{BadBody, Decoder, Piece, put_chunk_size, put_last_chunk};
 use crate::h1::head::{Framing, RequestHead, ResponseHead};
@@ -91,6 +91,8 @@ pub struct Request<'a> {
     pub visitor: Visitor,
     /// Address for the edge's logs.
     pub peer: SocketAddr,
+    /// Is only a change of protocol wanted? Any other answer is [`Outcome::Declined`].
+    pub trial: bool,
 }
 
 /// How an exchange ended.
@@ -102,6 +104,8 @@ pub enum Outcome {
     },
     /// Both sides change to another protocol: the head of the 101 answer, not yet sent.
     Switch(Box<ResponseHead>, Box<Tunnel>),
+    /// The client gave another answer than the change of protocol it was tried for.
+    Declined,
     /// No answer has begun: this one is to be given.
     Refused {
         /// What to say.
@@ -121,6 +125,8 @@ enum DownError {
     NotHttp(&'static str),
     /// It did not answer in time.
     Silent,
+    /// It does not change protocols, and was only asked whether it would.
+    Declined,
     /// The visitor took no more of the answer.
     Visitor,
 }
@@ -236,6 +242,9 @@ pub async fn run<B: RequestBody, R: Responder>(
                 if progress.answered.load(Relaxed) {
                     return Outcome::Broken;
                 }
+                if matches!(failure, Failure::Down(DownError::Declined)) {
+                    return Outcome::Declined;
+                }
                 return match refusal_of(failure) {
                     Some(refusal) => refused(refusal, progress.body_sent.load(Relaxed)),
                     None => Outcome::Broken,
@@ -261,7 +270,8 @@ fn refusal_of(failure: Failure) -> Option<Refusal> {
         Failure::Up(UpEnd::Bad(e)) => bad_body(e),
         Failure::Up(UpEnd::Slow) => slow_body(),
         Failure::Up(UpEnd::Tunnel) => broken_tunnel("the tunnel closed while the request body was sent"),
-        Failure::Up(UpEnd::HalfClosed | UpEnd::Gone) | Failure::Down(DownError::Visitor) => return None,
+        Failure::Up(UpEnd::HalfClosed | UpEnd::Gone)
+        | Failure::Down(DownError::Visitor | DownError::Declined) => return None,
         Failure::Down(DownError::Tunnel(what, error)) => match error {
             // An orderly end comes from the local service; a failure, from the way there.
             None => Refusal::new(Who::LocalService, 502, "no_answer", what),
@@ -541,21 +551,19 @@ impl DownStream<'_> {
                     return Ok(Down::Switch(Box::new(head)));
                 }
                 101 => return Err(DownError::NotHttp("101 to a request that did not ask for it")),
+                200.. if request.trial => return Err(DownError::Declined),
                 100..=199 => responder.interim(&head).await.map_err(|_| DownError::Visitor)?,
                 _ => break head,
             }
         };
         let method = request.head.method();
         let framing = head.framing(method).map_err(|e| DownError::NotHttp(e.text))?;
-        let cookie = request.route.set_cookie.then(|| {
-            rewrite::cookie(
-                request.route.token.as_str(),
-                request.visitor.scheme(request.head) == "https",
-            )
-        });
+        let secure = request.visitor.scheme(request.head) == "https";
+        let cookie = request.route.set_cookie.as_ref();
+        let cookie = cookie.map(|value| rewrite::cookie(value, secure));
         let added = Added {
             cookie: cookie.as_deref(),
-            vary: matches!(request.route.source, Source::Referer | Source::Cookie),
+            vary: request.route.vary,
         };
         self.progress.answered.store(true, Relaxed);
         responder

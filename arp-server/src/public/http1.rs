@@ -165,7 +165,7 @@ impl Connection {
             return self.answer(refusal.render(false), false, false).await;
         }
         let refusal = match self.public.decide(head, &self.visitor) {
-            Ok(route) => return self.forward(head, &route, stop).await,
+            Ok(route) => return self.forward(head, route, stop).await,
             Err(refusal) => refusal,
         };
         let keep = head.framing == Framing::None && head.keep_alive() && !stop.is_cancelled();
@@ -173,12 +173,39 @@ impl Connection {
             .await
     }
 
+    /// Carries a request to its client. Where others may be meant, each is tried until one agrees to change
+    /// protocols; if none does, the first one's answer is given.
     async fn forward(
         &mut self,
         head: &RequestHead,
-        route: &Route<Arc<Client>>,
+        mut route: Route<Arc<Client>>,
         stop: &CancellationToken,
     ) -> Next {
+        let mut others = std::mem::take(&mut route.others);
+        if !others.is_empty() {
+            others.push((route.token.clone(), route.client.clone()));
+        }
+        let mut others = others.into_iter();
+        loop {
+            let trial = others.len() > 0;
+            if let Some(next) = self.forward_to(head, &route, trial, stop).await {
+                return next;
+            }
+            match others.next() {
+                Some(other) => (route.token, route.client) = other,
+                None => return Next::Abort,
+            }
+        }
+    }
+
+    /// `None`: this was a trial, and it failed.
+    async fn forward_to(
+        &mut self,
+        head: &RequestHead,
+        route: &Route<Arc<Client>>,
+        trial: bool,
+        stop: &CancellationToken,
+    ) -> Option<Next> {
         let Self {
             public,
             rd,
@@ -207,13 +234,15 @@ impl Connection {
             route,
             visitor: self.visitor,
             peer: self.peer,
+            trial,
         };
         let outcome = exchange::run(public, request, &mut body, &mut responder).await;
         let keep_alive = responder.keep_alive;
-        match outcome {
+        Some(match outcome {
+            Outcome::Declined | Outcome::Refused { .. } if trial => return None,
             Outcome::Done { body_read: true } if keep_alive => Next::Request,
             Outcome::Done { .. } => Next::Close,
-            Outcome::Broken => Next::Abort,
+            Outcome::Broken | Outcome::Declined => Next::Abort,
             Outcome::Refused { refusal, body_read } => {
                 let keep = body_read && head.keep_alive() && !stop.is_cancelled();
                 self.answer(refusal.render_for(head), keep, head.method() == "HEAD")
@@ -221,9 +250,8 @@ impl Connection {
             }
             Outcome::Switch(answer, tunnel) => {
                 let scheme = self.visitor.scheme(head);
-                let cookie = route
-                    .set_cookie
-                    .then(|| rewrite::cookie(route.token.as_str(), scheme == "https"));
+                let cookie = route.set_cookie.as_ref();
+                let cookie = cookie.map(|value| rewrite::cookie(value, scheme == "https"));
                 let mut out = BytesMut::new();
                 rewrite::put_switch(&mut out, &answer, cookie.as_deref());
                 match self.send(out).await {
@@ -231,7 +259,7 @@ impl Connection {
                     Err(_) => Next::Abort,
                 }
             }
-        }
+        })
     }
 
     /// Gives an answer of our own.

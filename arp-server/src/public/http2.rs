@@ -97,11 +97,14 @@ async fn stream(
                 route: &route,
                 visitor,
                 peer,
+                trial: false,
             };
             let mut body = Body { recv, ended: false };
             match exchange::run(&public, request, &mut body, &mut answer).await {
                 Outcome::Done { .. } => return,
-                Outcome::Broken | Outcome::Switch(..) => return answer.reset(Reason::INTERNAL_ERROR),
+                Outcome::Broken | Outcome::Switch(..) | Outcome::Declined => {
+                    return answer.reset(Reason::INTERNAL_ERROR);
+                }
                 Outcome::Refused { refusal, .. } => refusal,
             }
         }
@@ -283,8 +286,8 @@ fn response_of(head: &ResponseHead, added: Added<'_>) -> io::Result<Response<()>
     if let Some(cookie) = added.cookie.and_then(|c| HeaderValue::from_str(c).ok()) {
         headers.append(http::header::SET_COOKIE, cookie);
     }
-    if added.vary {
-        headers.append(http::header::VARY, HeaderValue::from_static("Cookie"));
+    if let Some(names) = added.vary {
+        headers.append(http::header::VARY, HeaderValue::from_static(names));
     }
     Ok(response)
 }

@@ -13,6 +13,7 @@ pub mod io;
 pub mod limits;
 pub mod rewrite;
 pub mod route;
+pub mod tabs;
 
 use crate::defaults as d;
 use crate::guesses::Guesses;

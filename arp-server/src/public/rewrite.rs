@@ -178,9 +178,9 @@ pub fn passed_on(head: &ResponseHead) -> impl Iterator<Item = Field<'_>> {
 }
 
 /// The cookie that keeps a browser with its client. It lives as long as the browser's session.
-pub fn cookie(token: &str, secure: bool) -> String {
+pub fn cookie(value: &str, secure: bool) -> String {
     let secure = if secure { "; Secure" } else { "" };
-    format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax{secure}")
+    format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax{secure}")
 }
 
 /// Value of `Strict-Transport-Security`. Subdomains are not ours to speak for.
@@ -193,9 +193,9 @@ pub fn hsts(secs: u64) -> String {
 pub struct Added<'a> {
     /// The cookie that keeps a browser with its client.
     pub cookie: Option<&'a str>,
-    /// The URL does not name the client, only the request's cookie or Referer does: a cache must not give
-    /// the answer of one client to who asks for another.
-    pub vary: bool,
+    /// The fields that name the client, where the URL does not: a cache must not give the answer of one
+    /// client to who asks for another.
+    pub vary: Option<&'static str>,
 }
 
 /// Writes the head of an answer for an HTTP/1 visitor.
@@ -214,8 +214,8 @@ pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, add
     if let Some(cookie) = added.cookie {
         put_field(out, b"Set-Cookie", cookie.as_bytes());
     }
-    if added.vary {
-        put_field(out, b"Vary", b"Cookie");
+    if let Some(names) = added.vary {
+        put_field(out, b"Vary", names.as_bytes());
     }
     if let Some(secs) = form.hsts.filter(|_| head.status >= 200) {
         put_field(out, b"Strict-Transport-Security", hsts(secs).as_bytes());

@@ -2,7 +2,8 @@
 //!
 //! Pure: strings in, a decision out. The order of the sources is docs/protocol.md, "Tokens".
 
-use crate::h1::head::{Name, RequestHead};
+use super::tabs::{self, Tabs};
+use crate::h1::head::{Framing, Name, RequestHead};
 use crate::registry::{Client, Registry};
 use arp_common::ids::Token;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -35,6 +36,10 @@ pub trait Names {
     fn by_token(&self, token: &str) -> Option<Self::Client>;
     /// This token in any case, and how it is written.
     fn by_label(&self, label: &str) -> Option<(Token, Self::Client)>;
+    /// What stands for a token in a cookie and lets nobody guess it.
+    fn mark(&self, token: &str) -> u128;
+    /// The token with this mark.
+    fn by_mark(&self, mark: u128) -> Option<(Token, Self::Client)>;
 }
 
 impl Names for Registry {
@@ -44,6 +49,12 @@ impl Names for Registry {
     }
     fn by_label(&self, label: &str) -> Option<(Token, Arc<Client>)> {
         Registry::by_label(self, label)
+    }
+    fn mark(&self, token: &str) -> u128 {
+        self.hash(token)
+    }
+    fn by_mark(&self, mark: u128) -> Option<(Token, Arc<Client>)> {
+        self.by_hash(mark)
     }
 }
 
@@ -75,8 +86,13 @@ pub struct Route<C> {
     pub source: Source,
     /// Path and query, without what was ours.
     pub target: String,
-    /// Should the browser remember the token?
-    pub set_cookie: bool,
+    /// What the browser is to remember: the value of our cookie.
+    pub set_cookie: Option<String>,
+    /// The fields that led to the client, where its URL did not.
+    pub vary: Option<&'static str>,
+    /// Who else may be meant, if this client does not change protocols: a WebSocket says nothing of the tab
+    /// that opens it.
+    pub others: Vec<(Token, C)>,
 }
 
 /// What becomes of a request.
@@ -108,13 +124,16 @@ pub fn route<N: Names>(head: &RequestHead, site: Site<'_>, names: &N) -> Decisio
     let mut named = false;
     let go = |client, token: &str, source, target: String| {
         let token = token.parse::<Token>().ok()?;
-        let set_cookie = matches!(source, Source::Query | Source::Prefix) && is_navigation(head);
+        let opened = matches!(source, Source::Query | Source::Prefix) && is_navigation(head);
+        let set_cookie = opened.then(|| tabs::remembered(tabs_of(head).next(), token.as_str(), names));
         Some(Route {
             client,
             token,
             source,
             target,
             set_cookie,
+            vary: matches!(source, Source::Referer | Source::Cookie).then(|| vary(head)),
+            others: Vec::new(),
         })
     };
     let decide = |route: Route<N::Client>| match redirect(head, site, &route, names) {
@@ -158,11 +177,21 @@ pub fn route<N: Names>(head: &RequestHead, site: Site<'_>, names: &N) -> Decisio
     {
         return decide(route);
     }
-    for value in cookies(head) {
+    for tabs in tabs_of(head) {
         named = true;
-        if let Some(client) = names.by_token(value)
-            && let Some(route) = go(client, value, Source::Cookie, rooted(target))
+        let Some(client) = names.by_token(tabs.current) else {
+            continue;
+        };
+        if let Some((token, client)) = owner_of_part(head, tabs, names)
+            && let Some(route) = go(client, token.as_str(), Source::Cookie, rooted(target))
         {
+            return Decision::Go(route);
+        }
+        if let Some(mut route) = go(client, tabs.current, Source::Cookie, rooted(target)) {
+            if head.upgrade().is_some() && head.framing == Framing::None {
+                let others = tabs.others().filter_map(|mark| names.by_mark(mark));
+                route.others = others.filter(|(token, _)| *token != route.token).collect();
+            }
             return decide(route);
         }
     }
@@ -201,11 +230,18 @@ fn redirect<N: Names>(
                 )
             })
         }
-        // The page says one client and the cookie another: two tabs share this origin. What the answer
-        // loads in turn would name only the answer's URL as its Referer, so the token goes into that URL.
+        // Tabs of several clients share this origin. What the answer loads in turn would name only the
+        // answer's URL as its Referer, so the token goes into that URL (see `tabs.rs`).
         Source::Referer if fields_say_browser(head) => {
-            let other = cookies(head).find(|c| names.by_token(c).is_some())?;
-            (other != route.token.as_str()).then(|| {
+            let tabs = tabs_of(head).find(|tabs| names.by_token(tabs.current).is_some())?;
+            let astray = tabs.current != route.token.as_str();
+            let later = || {
+                let owner = tabs
+                    .owner()
+                    .is_some_and(|o| o == names.mark(route.token.as_str()));
+                tabs.owner().is_some() && !owner && may_load_more(head)
+            };
+            (astray || later()).then(|| {
                 let joint = if route.target.contains('?') { '&' } else { '?' };
                 format!("{}{joint}{PARAM}={}", route.target, route.token.as_str())
             })
@@ -228,6 +264,10 @@ fn with_slash<C>(head: &RequestHead, site: Site<'_>, route: &Route<C>) -> Option
 /// Is this a browser's fetch, which can follow a redirect? Browsers say `Sec-Fetch-Mode` only on origins they
 /// trust (HTTPS and localhost); on plain HTTP the name that all of them give must do.
 fn fields_say_browser(head: &RequestHead) -> bool {
+    // The script of a service worker may not come by a redirect; it is the root of its own chain.
+    if head.fields.first(Name::SecFetchDest) == Some(b"serviceworker") {
+        return false;
+    }
     match head.fields.first(Name::SecFetchMode) {
         Some(mode) => matches!(mode, b"navigate" | b"no-cors" | b"cors" | b"same-origin"),
         None => head
@@ -235,6 +275,36 @@ fn fields_say_browser(head: &RequestHead) -> bool {
             .first(Name::UserAgent)
             .is_some_and(|agent| agent.starts_with(b"Mozilla/")),
     }
+}
+
+/// Is this something that loads further things, as far as the browser says?
+fn may_load_more(head: &RequestHead) -> bool {
+    match head.fields.first(Name::SecFetchDest) {
+        Some(dest) => matches!(
+            dest,
+            b"script" | b"style" | b"worker" | b"sharedworker" | b"iframe"
+        ),
+        None => !head
+            .fields
+            .first(Name::Accept)
+            .is_some_and(|a| a.starts_with(b"image/")),
+    }
+}
+
+/// What a cache must look at. With several clients in one browser, the page that asks decides, too.
+fn vary(head: &RequestHead) -> &'static str {
+    if tabs_of(head).any(|tabs| tabs.owner().is_some()) {
+        "Cookie, Referer"
+    } else {
+        "Cookie"
+    }
+}
+
+/// The client of a script without a token in its URL, where several clients share the browser and such a
+/// script is what asks.
+fn owner_of_part<N: Names>(head: &RequestHead, tabs: Tabs<'_>, names: &N) -> Option<(Token, N::Client)> {
+    let owner = tabs.owner()?;
+    tabs::is_part(own_referer(head)?).then(|| names.by_mark(owner))?
 }
 
 /// Is this a person opening a page?
@@ -390,6 +460,13 @@ pub fn cleaned_referer<N: Names>(head: &RequestHead, names: &N) -> Option<String
     Some(format!("{}{cleaned}", &referer[..referer.len() - target.len()]))
 }
 
+/// What our cookie says, and says again if there are several.
+fn tabs_of(head: &RequestHead) -> impl Iterator<Item = Tabs<'_>> {
+    cookies(head)
+        .map(Tabs::parse)
+        .filter(|tabs| !tabs.current.is_empty())
+}
+
 /// The values of our cookie.
 fn cookies(head: &RequestHead) -> impl Iterator<Item = &str> {
     head.fields
@@ -450,6 +527,13 @@ mod tests {
         }
         fn by_label(&self, label: &str) -> Option<(Token, &'static str)> {
             let t = self.0.iter().find(|t| t.eq_ignore_ascii_case(label))?;
+            Some((t.parse().ok()?, t))
+        }
+        fn mark(&self, token: &str) -> u128 {
+            0xa0 + self.0.iter().position(|t| *t == token).unwrap_or(99) as u128
+        }
+        fn by_mark(&self, mark: u128) -> Option<(Token, &'static str)> {
+            let t = self.0.get(mark.checked_sub(0xa0)? as usize)?;
             Some((t.parse().ok()?, t))
         }
     }
@@ -561,7 +645,7 @@ mod tests {
     fn browsers_are_told_to_remember_and_where_to_go() {
         let html = "Accept: text/html,*/*;q=0.8\r\n";
         let set = |target: &str, fields: &str| match route(&head("GET", target, fields), SITE, &NAMES) {
-            Decision::Go(r) => r.set_cookie,
+            Decision::Go(r) => r.set_cookie.is_some(),
             other => panic!("{other:?}"),
         };
         assert!(set("/?token=demo", html));
@@ -605,6 +689,63 @@ mod tests {
             route(&head("GET", "/m.js", &one), SITE, &NAMES),
             Decision::Go(_)
         ));
+    }
+
+    /// A browser that opened Alice (mark a2), and then demo (mark a0).
+    #[test]
+    fn scripts_without_a_token_are_of_the_client_that_was_opened_first() {
+        let asked = |target: &str, referer: &str, more: &str| {
+            let fields = format!("Referer: http://r:17003{referer}\r\nSec-Fetch-Mode: cors\r\n{more}\r\n");
+            route(&head("GET", target, &fields), SITE, &NAMES)
+        };
+        let both = "Cookie: arp_token=demo:a2";
+        let late = |referer: &str| match asked("/late.js", referer, both) {
+            Decision::Go(r) => (r.client, r.source),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(late("/main.js"), ("Alice", Source::Cookie));
+        assert_eq!(
+            late("/settings"),
+            ("demo", Source::Cookie),
+            "a page that changed its address"
+        );
+        // So the scripts of the later one are given its token, though the cookie agrees.
+        for (dest, goes) in [
+            ("script", false),
+            ("style", false),
+            ("image", true),
+            ("serviceworker", true),
+        ] {
+            let fields = format!("{both}\r\nSec-Fetch-Dest: {dest}");
+            let decision = asked("/x", "/?token=demo", &fields);
+            assert_eq!(matches!(decision, Decision::Go(_)), goes, "{dest}: {decision:?}");
+        }
+        let mut first = asked("/x", "/?token=Alice", "Cookie: arp_token=Alice:a2:a0");
+        assert!(
+            matches!(&first, Decision::Go(r) if r.client == "Alice"),
+            "{first:?}"
+        );
+        first = asked("/x.js", "/main.js", "Cookie: arp_token=demo:ffff");
+        assert!(
+            matches!(&first, Decision::Go(r) if r.client == "demo"),
+            "{first:?}"
+        );
+
+        // Opening another client keeps the first.
+        let fields = format!("{both}\r\nAccept: text/html\r\n").replace("Sec-Fetch-Mode: cors\r\n", "");
+        let opened = route(&head("GET", "/?token=ci-test", &fields), SITE, &NAMES);
+        let Decision::Go(opened) = opened else { panic!() };
+        let want = format!("ci-test:{:032x}:{:032x}", 0xa2, 0xa0);
+        assert_eq!(opened.set_cookie, Some(want));
+
+        // A WebSocket names nobody: all may be meant.
+        let socket = "Connection: Upgrade\r\nUpgrade: websocket\r\nCookie: arp_token=demo:a2:a0:a1";
+        let Decision::Go(socket) = asked("/ws", "", socket) else {
+            panic!()
+        };
+        assert_eq!(socket.client, "demo");
+        let others: Vec<_> = socket.others.iter().map(|(_, c)| *c).collect();
+        assert_eq!(others, ["Alice", "ci-test"]);
     }
 
     #[test]

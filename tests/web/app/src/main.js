@@ -13,12 +13,12 @@ show(first)
 import.meta.hot.accept('./message.js', show)
 
 /** Asks the server for its name, as an application does long after the page was loaded. */
-window.ask = async () => (await fetch('/api/name')).text()
+window.ask = async (query = '') => (await fetch(`/api/name${query}`)).text()
 
 /** Opens a WebSocket and gives the first answer on it. */
 window.call = (text) =>
   new Promise((done, failed) => {
-    const socket = new WebSocket(`ws://${location.host}/live?tab=${name}`)
+    const socket = new WebSocket(`ws://${location.host}/live/${name}`)
     socket.onopen = () => socket.send(text)
     socket.onmessage = ({ data }) => done(data)
     socket.onerror = () => failed(new Error('the WebSocket failed'))
