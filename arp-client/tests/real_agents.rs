@@ -27,6 +27,17 @@ async fn edge(binary: &str) -> Option<(Edge, Home, ModelApi)> {
     Some((edge, home, api))
 }
 
+/// Waits until the clock is in the first part of a minute.
+async fn early_in_a_minute() {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    if now % 60 > 35 {
+        tokio::time::sleep(Duration::from_secs(60 - now % 60)).await;
+    }
+}
+
 async fn start(edge: &Edge, home: &Home, executor: &str, prompt: &str) -> String {
     let mut body = json!({"executor": executor, "prompt": prompt, "project_path": home.project()});
     if executor == "gemini" {
@@ -199,6 +210,61 @@ async fn codex_lives_a_whole_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gemini_lives_a_whole_life() {
     whole_life("gemini").await;
+}
+
+/// Gemini loses a session that is opened twice within a minute of the clock, so arpc waits, says so, survives its own
+/// end meanwhile, and goes on counting the tokens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gemini_that_is_resumed_at_once_is_not_lost() {
+    let Some((mut edge, home, _api)) = edge("gemini").await else {
+        return;
+    };
+    early_in_a_minute().await;
+    let id = start(&edge, &home, "gemini", "say remember").await;
+    let before = edge.until_status(&id, "idle").await;
+    edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    edge.say(&id, "say back").await;
+    let waiting = edge.view(&id).await;
+    assert_eq!(
+        (&waiting["status"], &waiting["queue"][0]["text"]),
+        (&json!("starting"), &json!("say back")),
+        "{waiting}"
+    );
+    let events = edge.events(&id).await;
+    let told = events.last().unwrap()["message"].as_str().unwrap_or_default();
+    assert!(told.contains("within one minute"), "{events:?}");
+    edge.kill_and_restart();
+    let view = edge
+        .until_within(Duration::from_secs(100), &id, "the way back", |view| {
+            view["status"] == "idle"
+        })
+        .await;
+    assert_eq!(
+        (&view["turns"], &view["agent_session_id"]),
+        (&json!(2), &before["agent_session_id"]),
+        "{view}"
+    );
+    assert_eq!(
+        view["usage"]["input_tokens"].as_u64(),
+        before["usage"]["input_tokens"].as_u64().map(|first| first * 2)
+    );
+    let path = format!(
+        "/api/gemini/sessions/{}?format=events",
+        view["agent_session_id"].as_str().unwrap()
+    );
+    let said = edge.get(&path).await.1.to_string();
+    assert!(
+        said.contains("say remember") && said.contains("say back"),
+        "{said}"
+    );
+    // Given up while it waits.
+    edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    edge.say(&id, "say never").await;
+    let (_, cancelled) = edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    assert_eq!(
+        (&cancelled["session"]["status"], &cancelled["session"]["queue"]),
+        (&json!("cancelled"), &json!([]))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub(crate) use sse::SseReader;
+pub(crate) use sse::{Sse, SseReader};
 pub(crate) use ws::Ws;
 
 /// The token of the edge under test.
