@@ -215,3 +215,109 @@ async fn unknown_paths_and_methods_say_so() {
     assert_eq!(edge.get("/api/fs").await.1["code"], "fs_disabled");
     assert_eq!(edge.get("/proxy/1/").await.1["code"], "port_not_allowed");
 }
+
+/// What somebody may try who can reach the machine through the relay, or from a page in its owner's browser.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_and_loopback_are_guarded_alike_and_no_answer_shows_a_secret() {
+    const KEY: &str = "edge-key-of-the-test-0123456789";
+    let secrets = [
+        ("ARPC_EDGE_KEY", KEY),
+        ("ANTHROPIC_API_KEY", "secret-of-the-agent"),
+        ("OTHER", "secret-of-the-shell"),
+    ];
+    let environment: Vec<_> = secrets.map(|(name, value)| (name.into(), value.into())).into();
+    let claude = format!(
+        "--agent-path=claude={}",
+        support::example("scripted_claude").display()
+    );
+    let root = tempfile::tempdir().unwrap();
+    let arguments = vec![
+        claude,
+        "--enable-fs".to_owned(),
+        format!("--fs-root={}", root.path().display()),
+    ];
+    let mut alone = arguments.clone();
+    alone.push(format!("--edge-key={KEY}"));
+    let relayed = Edge::launch_through_relay(arguments, environment.clone()).await;
+    for edge in [relayed, Edge::launch(alone, environment).await] {
+        let ask = |method: Method, path: &str| edge.request(method, path).bearer_auth(KEY);
+        let evil = |method: Method, path: &str| ask(method, path).header("origin", "https://evil.example");
+        let post = |kind: &str| {
+            ask(Method::POST, "/api/sessions")
+                .header("content-type", kind)
+                .body(r#"{"prompt":"say x"}"#)
+        };
+        let socket = |request: reqwest::RequestBuilder| {
+            request
+                .header("connection", "upgrade")
+                .header("upgrade", "websocket")
+                .header("sec-websocket-version", "13")
+                .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        };
+        let deep = ask(Method::POST, "/api/sessions").header("content-type", "application/json");
+        for (request, status, code) in [
+            (edge.request(Method::GET, "/api/info"), 401, "edge_key_required"),
+            (
+                edge.request(Method::GET, "/api/info").bearer_auth("wrong"),
+                401,
+                "edge_key_required",
+            ),
+            (
+                edge.client.get(edge.url("/api/info")).bearer_auth(KEY),
+                401,
+                "token_required",
+            ),
+            (
+                socket(edge.request(Method::GET, "/api/ws")),
+                401,
+                "edge_key_required",
+            ),
+            (socket(evil(Method::GET, "/api/ws")), 403, "origin_not_allowed"),
+            (
+                evil(Method::POST, "/api/sessions/x/cancel"),
+                403,
+                "origin_not_allowed",
+            ),
+            (
+                evil(Method::DELETE, "/api/claude/sessions/x"),
+                403,
+                "origin_not_allowed",
+            ),
+            (post("text/plain; a=application/json"), 415, "json_required"),
+            (post("application/jsonp"), 415, "json_required"),
+            (deep.body("[".repeat(200_000)), 400, "bad_request"),
+            (
+                ask(Method::GET, "/api/fs/..%2f..%2fetc/passwd"),
+                403,
+                "outside_root",
+            ),
+            (ask(Method::GET, "/api/fs/etc/passwd"), 403, "outside_root"),
+            (ask(Method::GET, "/proxy/22/"), 403, "port_not_allowed"),
+        ] {
+            let shown = format!("{request:?}");
+            let (is, refused) = answer(request).await;
+            assert_eq!((is.as_u16(), &refused["code"]), (status, &json!(code)), "{shown}");
+        }
+
+        let body = json!({"prompt": "say x", "project_path": edge.project()});
+        let (status, started) = answer(ask(Method::POST, "/api/sessions").json(&body)).await;
+        assert_eq!(status, StatusCode::CREATED, "{started}");
+        let session = format!("/api/sessions/{}", started["session_id"].as_str().unwrap());
+        for path in [
+            "/api/info",
+            "/api/health",
+            "/api/openapi.json",
+            "/api/sessions",
+            &session,
+            "/api/approvals",
+            "/api/claude/projects",
+            "/api/claude/sessions",
+            "/api/fs",
+        ] {
+            let said = ask(Method::GET, path).send().await.unwrap().text().await.unwrap();
+            for (_, secret) in secrets {
+                assert!(!said.contains(secret), "{path}: {said}");
+            }
+        }
+    }
+}
