@@ -47,6 +47,22 @@ async fn until_nobody_asks(edge: &Edge) {
     waited.await.expect("the approval goes");
 }
 
+async fn until_two_ask(edge: &Edge) -> Vec<Value> {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let listed = edge.get("/api/approvals").await.1["approvals"]
+                .as_array()
+                .unwrap()
+                .clone();
+            if listed.len() == 2 {
+                return listed;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.expect("both ask")
+}
+
 /// What the client says next: what it waits for.
 async fn heard(lines: &mut Lines<BufReader<ChildStdout>>, child: &mut Child) -> String {
     let next = tokio::time::timeout(PATIENCE * 3, lines.next_line()).await;
@@ -101,6 +117,18 @@ async fn goes_through_everything(edge: &Edge, arguments: &[&str], session: Optio
         json!({"decision": "deny", "message": "not on my phone"}),
     )
     .await;
+
+    // Two wait at once, and the later one is answered first.
+    assert_eq!(heard(&mut lines, &mut child).await, "two");
+    let two = until_two_ask(edge).await;
+    let titled = |title: &str| two.iter().find(|asked| asked["title"] == title).unwrap();
+    decide(
+        edge,
+        titled("touch 2"),
+        json!({"decision": "deny", "message": "only one"}),
+    )
+    .await;
+    decide(edge, titled("touch 1"), json!({"decision": "allow"})).await;
 
     assert_eq!(heard(&mut lines, &mut child).await, "void");
     edge.until_any_asked().await;
@@ -233,33 +261,58 @@ async fn an_answer_after_more_than_a_minute_still_counts() {
     assert!(home.project().join("late.txt").exists());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_codex_session_lists_sessions_through_mcp_once_it_may() {
-    let Some(codex) = cli::find("codex") else { return };
+/// Makes arp's MCP server known to an agent, as its user would.
+fn configure(executor: &str, home: &Home, data: &Path) {
+    let program = support::example("command_mode");
+    let server = json!({"command": program, "args": ["--data-dir", data, "mcp"]});
+    let (file, content) = match executor {
+        "codex" => {
+            let file = home.path().join(".codex/config.toml");
+            let mut config = std::fs::read_to_string(&file).unwrap();
+            config.push_str(&format!(
+                "\n[mcp_servers.arp]\ncommand = {program:?}\nargs = [\"--data-dir\", {data:?}, \"mcp\"]\n"
+            ));
+            (file, config)
+        }
+        "claude" => {
+            let config = json!({"mcpServers": {"arp": server}});
+            (home.path().join(".claude.json"), config.to_string())
+        }
+        _ => {
+            let file = home.path().join(".gemini/settings.json");
+            let mut config: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            config["mcpServers"] = json!({"arp": server});
+            (file, config.to_string())
+        }
+    };
+    std::fs::write(file, content).unwrap();
+}
+
+/// A session of a real agent asks before it uses a tool of an MCP server; here that server is arp's own.
+async fn asks_for_an_mcp_tool(executor: &str, call: &str) {
+    let Some(binary) = cli::find(executor) else { return };
     let api = ModelApi::bind(0).await.unwrap();
     let home = Home::new(&api);
     let mut arguments: Vec<String> = MCP.map(str::to_owned).into();
-    arguments.push(format!("--agent-path=codex={}", codex.display()));
+    arguments.push(format!("--agent-path={executor}={}", binary.display()));
     let edge = Edge::launch(arguments, home.env().to_vec()).await;
-    let file = home.path().join(".codex/config.toml");
-    let mut config = std::fs::read_to_string(&file).unwrap();
-    config.push_str(&format!(
-        "\n[mcp_servers.arp]\ncommand = {:?}\nargs = [\"--data-dir\", {:?}, \"mcp\"]\n",
-        support::example("command_mode"),
-        edge.root.path().join("data")
-    ));
-    std::fs::write(&file, config).unwrap();
-    let prompt = "call mcp__arp/list_sessions {}";
-    let body = json!({"executor": "codex", "prompt": prompt, "project_path": home.project()});
+    configure(executor, &home, &edge.root.path().join("data"));
+    let mut body = json!({"executor": executor, "prompt": call, "project_path": home.project()});
+    if executor == "gemini" {
+        body["model"] = json!("gemini-2.5-flash");
+    }
     let (status, started) = edge.post("/api/sessions", body).await;
     assert_eq!(status, StatusCode::CREATED, "{started}");
     let id = started["session_id"].as_str().unwrap();
     let asked = edge.until_asked(id).await;
-    assert_eq!(
-        (&asked["kind"], &asked["tool_name"]),
-        (&json!("mcp"), &json!("mcp__arp__list_sessions")),
-        "{asked}"
-    );
+    assert!(asked.to_string().contains("list_sessions"), "{asked}");
+    if executor != "gemini" {
+        assert_eq!(
+            (&asked["kind"], &asked["tool_name"]),
+            (&json!("mcp"), &json!("mcp__arp__list_sessions")),
+            "{asked}"
+        );
+    }
     decide(&edge, &asked, json!({"decision": "allow"})).await;
     edge.until_status(id, "idle").await;
     let events = edge.events(id).await;
@@ -268,4 +321,19 @@ async fn a_codex_session_lists_sessions_through_mcp_once_it_may() {
         .find(|event| event["type"] == "tool_result" && event["is_error"] == false)
         .unwrap_or_else(|| panic!("{events:?}"));
     assert!(result["output"].as_str().unwrap().contains(id), "{result}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claude_session_uses_a_tool_of_mcp_once_it_may() {
+    asks_for_an_mcp_tool("claude", "call mcp__arp__list_sessions {}").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_codex_session_uses_a_tool_of_mcp_once_it_may() {
+    asks_for_an_mcp_tool("codex", "call mcp__arp/list_sessions {}").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gemini_session_uses_a_tool_of_mcp_once_it_may() {
+    asks_for_an_mcp_tool("gemini", "call mcp_arp_list_sessions {}").await;
 }

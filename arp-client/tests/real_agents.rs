@@ -276,6 +276,18 @@ async fn what_is_allowed_for_the_session_is_not_asked_again() {
         let id = start(&edge, &home, executor, "run tool: touch a.txt").await;
         let asked = edge.until_asked(&id).await;
         assert_eq!(asked["can_allow_session"], true, "{executor}: {asked}");
+        assert_eq!(asked["can_edit"], executor == "claude", "{executor}: {asked}");
+        if executor != "claude" {
+            let path = format!("/api/approvals/{}", asked["id"].as_str().unwrap());
+            let changed = json!({"decision": "allow", "updated_input": {"command": "touch b.txt"}});
+            let (status, refused) = edge.post(&path, changed).await;
+            assert_eq!(
+                (status, &refused["code"]),
+                (StatusCode::BAD_REQUEST, &json!("unsupported")),
+                "{executor}"
+            );
+            assert_eq!(edge.until_asked(&id).await["id"], asked["id"], "it still waits");
+        }
         decide(&edge, &asked, json!({"decision": "allow", "for_session": true})).await;
         edge.until_status(&id, "idle").await;
         edge.say(&id, "run tool: touch a.txt").await;

@@ -3,7 +3,7 @@
 //   node client.js http URL TOKEN
 //   node client.js stdio PROGRAM ARGUMENT...
 //
-// Goes through all tools and says on standard output what the test has to do meanwhile: `allow`, `deny`, `void`.
+// Goes through all tools and says on standard output what the test has to do meanwhile: `allow`, `deny`, `two`, `void`.
 // Exits with 0 when everything was as it has to be. PROJECT names the directory for its session.
 
 import assert from 'node:assert/strict';
@@ -102,6 +102,12 @@ assert.ok(lives > 0, 'it was told that somebody is being asked');
 const refused = ask('rm -rf /');
 console.log('deny');
 assert.deepEqual(await refused, { behavior: 'deny', message: 'not on my phone' });
+const both = Promise.all([ask('touch 1'), ask('touch 2')]);
+console.log('two');
+assert.deepEqual(await both, [
+  { behavior: 'allow', updatedInput: { command: 'touch 1' } },
+  { behavior: 'deny', message: 'only one' },
+]);
 const abort = new AbortController();
 const given_up = ask('touch c', { signal: abort.signal }).catch((error) => error);
 console.log('void');
