@@ -2,18 +2,18 @@
 
 mod approvals;
 mod create;
+mod follow;
 mod retention;
 
 pub use approvals::ExternalApproval;
 pub use create::{Created, NewSession};
+pub use follow::Follower;
 
 use crate::core::{AgentSource, Core, PastSessions, SessionsConfig};
 use crate::defaults::{BUS_CAPACITY, LOCK_WAIT};
 use crate::error::SessionError;
-use crate::host::SessionDir;
 use crate::model::{Meta, Resolution, SessionView, Status};
-use crate::read::{Cursor, Sequence};
-use crate::session::{Accepted, Actor, Ask, BusEvent, Change, Handle, Tail};
+use crate::session::{Accepted, Actor, Ask, Change, Handle};
 use crate::store::{Filter, Store};
 use approvals::External;
 use arp_agents::driver::{Decision, PermissionMode};
@@ -22,7 +22,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot};
 
 /// What is to become of running sessions when `arpc` stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,14 +57,6 @@ pub enum Deleted {
     Deleted,
     /// Our record is gone, the agent's history is kept.
     Removed,
-}
-
-/// A live view of one session for a reader.
-#[derive(Debug)]
-pub struct Follower {
-    handle: Handle,
-    tail: watch::Receiver<Tail>,
-    dir: SessionDir,
 }
 
 /// Takes the lock of the data directory. A killed `arpc` may have been starting a session host: until that has
@@ -314,40 +306,6 @@ impl Sessions {
         .await
     }
 
-    /// What happens to sessions and approvals from now on.
-    #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<BusEvent> {
-        self.core().bus.subscribe()
-    }
-
-    /// Follows a session.
-    ///
-    /// # Errors
-    /// [`SessionError::NotFound`].
-    pub fn follow(&self, id: &str) -> Result<Follower, SessionError> {
-        let handle = self.handle(id)?;
-        let id = handle.shared.view().id.clone();
-        let dir = SessionDir::new(self.core().config.session_dir(&id));
-        Ok(Follower {
-            tail: handle.shared.tail.subscribe(),
-            handle,
-            dir,
-        })
-    }
-
-    /// Reads one of the two sequences from a number on.
-    ///
-    /// # Errors
-    /// [`SessionError::NotFound`].
-    pub fn read(&self, id: &str, sequence: Sequence, from: u64) -> Result<Cursor, SessionError> {
-        let id = &self.get(id)?.id;
-        Ok(cursor(
-            &SessionDir::new(self.core().config.session_dir(id)),
-            sequence,
-            from,
-        ))
-    }
-
     /// Stops looking after the sessions; returns when all is done.
     pub async fn shutdown(&self, leaving: Leaving) {
         self.0.closing.store(true, Ordering::SeqCst);
@@ -466,37 +424,5 @@ impl Sessions {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Err(SessionError::Internal("the session does not answer".into()))
-    }
-}
-
-fn cursor(dir: &SessionDir, sequence: Sequence, from: u64) -> Cursor {
-    let path = match sequence {
-        Sequence::Lines => dir.raw_log(),
-        Sequence::Events => dir.event_log(),
-    };
-    Cursor::new(path, sequence, from)
-}
-
-impl Follower {
-    /// The session as it is now.
-    #[must_use]
-    pub fn view(&self) -> Arc<SessionView> {
-        self.handle.shared.view()
-    }
-
-    /// How far the sequences reach now; marks it as seen.
-    pub fn tail(&mut self) -> Tail {
-        *self.tail.borrow_and_update()
-    }
-
-    /// Waits until anything has changed since [`Follower::tail`] was asked. `false`: nothing will any more.
-    pub async fn changed(&mut self) -> bool {
-        self.tail.changed().await.is_ok()
-    }
-
-    /// Reads one of the sequences from a number on.
-    #[must_use]
-    pub fn read(&self, sequence: Sequence, from: u64) -> Cursor {
-        cursor(&self.dir, sequence, from)
     }
 }

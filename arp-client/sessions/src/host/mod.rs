@@ -11,6 +11,8 @@
 //! - `host.err`: what the host itself had to complain about
 
 mod agent;
+mod door;
+mod lines;
 mod run;
 
 pub use run::host_main;

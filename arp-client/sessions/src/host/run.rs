@@ -1,12 +1,12 @@
 //! The host's one loop.
 
 use super::agent::{Agent, Chunk, Next};
+use super::door::accept;
+use super::lines::Splitter;
 use super::{FromHost, HostInfo, HostSpec, Mark, RunEnd, RunStart, SessionDir, StartReply, ToHost};
 use crate::clock;
-use crate::defaults::{
-    DRAIN, DRAIN_WITH_TOOLS, HOST_LINGER, HOST_ORPHAN, LOCK_WAIT, MAX_LINE, MAX_LOG_BYTES,
-};
-use crate::ipc::{self, Frames, Listener};
+use crate::defaults::{DRAIN, DRAIN_WITH_TOOLS, HOST_LINGER, HOST_ORPHAN, LOCK_WAIT, MAX_LOG_BYTES};
+use crate::ipc::{self, Listener};
 use crate::log::{Kind, LogError, LogWriter};
 use arp_agents::driver::Exit;
 use std::fs::File;
@@ -365,124 +365,4 @@ impl Host {
 
 fn disk_error(error: LogError) -> io::Error {
     io::Error::other(error)
-}
-
-/// Takes connections of arpc: commands in, the tail out.
-async fn accept(
-    listener: Listener,
-    commands: mpsc::Sender<ToHost>,
-    tail: watch::Receiver<FromHost>,
-    connected: watch::Sender<usize>,
-) {
-    let mut serving = tokio::task::JoinSet::new();
-    loop {
-        match listener.accept().await {
-            Ok(stream) => {
-                while serving.try_join_next().is_some() {}
-                let (commands, tail, connected) = (commands.clone(), tail.clone(), connected.clone());
-                connected.send_modify(|count| *count += 1);
-                serving.spawn(async move {
-                    // A broken connection is arpc's business: it comes again.
-                    let _ = serve_connection(Frames::new(stream), commands, tail).await;
-                    connected.send_modify(|count| *count -= 1);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot take a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn serve_connection(
-    mut frames: Frames,
-    commands: mpsc::Sender<ToHost>,
-    mut tail: watch::Receiver<FromHost>,
-) -> io::Result<()> {
-    tail.mark_changed();
-    loop {
-        tokio::select! {
-            changed = tail.changed() => {
-                if changed.is_err() {
-                    return Ok(());
-                }
-                let now = *tail.borrow_and_update();
-                frames.send(&now).await?;
-            }
-            command = frames.receive() => {
-                let Some(command) = command? else { return Ok(()) };
-                if commands.send(command).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-/// Cuts a stream of bytes into lines.
-#[derive(Default)]
-struct Splitter {
-    rest: Vec<u8>,
-}
-
-impl Splitter {
-    fn feed(
-        &mut self,
-        mut bytes: &[u8],
-        ends: bool,
-        mut line: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        while let Some(at) = memchr::memchr(b'\n', bytes) {
-            let (head, tail) = bytes.split_at(at);
-            bytes = &tail[1..];
-            if self.rest.is_empty() {
-                line(strip(head))?;
-            } else {
-                self.rest.extend_from_slice(head);
-                line(strip(&self.rest))?;
-                self.rest.clear();
-                self.rest.shrink_to(64 * 1024);
-            }
-        }
-        self.rest.extend_from_slice(bytes);
-        if self.rest.len() >= MAX_LINE || (ends && !self.rest.is_empty()) {
-            line(&self.rest)?;
-            self.rest = Vec::new();
-        }
-        Ok(())
-    }
-}
-
-/// Takes off the carriage return that Windows programs print.
-fn strip(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r").unwrap_or(line)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(chunks: &[&str]) -> Vec<String> {
-        let mut splitter = Splitter::default();
-        let mut lines = Vec::new();
-        let mut add = |line: &[u8]| {
-            lines.push(String::from_utf8_lossy(line).into_owned());
-            Ok(())
-        };
-        for chunk in chunks {
-            splitter.feed(chunk.as_bytes(), false, &mut add).unwrap();
-        }
-        splitter.feed(b"", true, &mut add).unwrap();
-        lines
-    }
-
-    #[test]
-    fn lines_are_whole_wherever_the_chunks_are_cut() {
-        let text = "one\r\ntwo\n\nthree";
-        for cut in 0..text.len() {
-            let (a, b) = text.split_at(cut);
-            assert_eq!(lines(&[a, b]), ["one", "two", "", "three"], "cut at {cut}");
-        }
-    }
 }

@@ -1,7 +1,6 @@
 //! A session's process: started, taken over from an earlier `arpc`, stopped, lost.
 
 use super::actor::Actor;
-use super::apply::OwnEvent;
 use super::run::Run;
 use crate::clock;
 use crate::core::FoundAgent;
@@ -17,7 +16,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 /// Of a process that has not ended, or whose end nobody saw.
-const NO_EXIT: Exit = Exit {
+pub(super) const NO_EXIT: Exit = Exit {
     code: None,
     signal: None,
 };
@@ -38,64 +37,6 @@ impl Actor {
             self.meta.used_before = used_before;
         }
         begun
-    }
-
-    /// When the agent can open the session, if that is still to come.
-    fn too_early(&self, agent: &dyn Agent, options: &LaunchOptions) -> Option<u64> {
-        let opens = !matches!(options.resume, Resume::New) && self.meta.opened_ms > 0;
-        let at = opens.then(|| agent.reopens_at(self.meta.opened_ms))?;
-        (at > clock::now_ms()).then_some(at)
-    }
-
-    /// Tells that the process is started at this time; [`Actor::on_time`] does it.
-    fn start_later(&mut self, at: u64, agent: &str) -> Result<(), SessionError> {
-        if self.meta.starts_ms.replace(at).is_some() {
-            return Ok(());
-        }
-        self.now_ms = clock::now_ms();
-        self.fresh = true;
-        let seconds = at.saturating_sub(self.now_ms).div_ceil(1000);
-        self.meta.status = Status::Starting;
-        (self.meta.error, self.meta.ended_ms) = (None, None);
-        (self.meta.exit_code, self.meta.exit_signal) = (None, None);
-        self.emit(&OwnEvent::Status {
-            status: Status::Starting,
-            message: Some(&format!(
-                "{agent} cannot open a session twice within one minute of the clock, so it is started in {seconds} s; \
-                 what you say waits until then"
-            )),
-            exit_code: None,
-            exit_signal: None,
-        });
-        self.meta.activity = Some(format!("Waiting {seconds} s for {agent}"));
-        self.end_batch(self.events_from)?;
-        self.save();
-        Ok(())
-    }
-
-    /// The time has come to start the process that [`Self::start_later`] put off.
-    pub(super) async fn start_if_due(&mut self) {
-        if self.run.is_some() || self.meta.starts_ms.is_none_or(|at| at > clock::now_ms()) {
-            return;
-        }
-        self.meta.starts_ms = None;
-        if let Err(error) = self.start().await {
-            self.now_ms = clock::now_ms();
-            self.set_status(Status::Failed, Some(error.to_string()), NO_EXIT);
-            if let Err(error) = self.end_batch(self.events_from) {
-                tracing::error!(session = self.meta.id, %error, "cannot write events");
-            }
-        }
-    }
-
-    /// Nothing is started later any more.
-    pub(super) fn put_off_no_more(&mut self, status: Status) -> Result<(), SessionError> {
-        if self.meta.starts_ms.take().is_some() {
-            self.set_status(status, None, NO_EXIT);
-            self.end_batch(self.events_from)?;
-            self.save();
-        }
-        Ok(())
     }
 
     async fn start_now(

@@ -8,6 +8,8 @@
 mod actor;
 mod apply;
 mod asks;
+mod decide;
+mod later;
 mod launch;
 mod run;
 

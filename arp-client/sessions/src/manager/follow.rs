@@ -1,0 +1,86 @@
+//! Reading sessions: what happens to all, and the two sequences of one.
+
+use super::Sessions;
+use crate::error::SessionError;
+use crate::host::SessionDir;
+use crate::model::SessionView;
+use crate::read::{Cursor, Sequence};
+use crate::session::{BusEvent, Handle, Tail};
+use std::sync::Arc;
+use tokio::sync::{broadcast, watch};
+
+/// A live view of one session for a reader.
+#[derive(Debug)]
+pub struct Follower {
+    handle: Handle,
+    tail: watch::Receiver<Tail>,
+    dir: SessionDir,
+}
+
+impl Sessions {
+    /// What happens to sessions and approvals from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<BusEvent> {
+        self.core().bus.subscribe()
+    }
+
+    /// Follows a session.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`].
+    pub fn follow(&self, id: &str) -> Result<Follower, SessionError> {
+        let handle = self.handle(id)?;
+        let id = handle.shared.view().id.clone();
+        let dir = SessionDir::new(self.core().config.session_dir(&id));
+        Ok(Follower {
+            tail: handle.shared.tail.subscribe(),
+            handle,
+            dir,
+        })
+    }
+
+    /// Reads one of the two sequences from a number on.
+    ///
+    /// # Errors
+    /// [`SessionError::NotFound`].
+    pub fn read(&self, id: &str, sequence: Sequence, from: u64) -> Result<Cursor, SessionError> {
+        let id = &self.get(id)?.id;
+        Ok(cursor(
+            &SessionDir::new(self.core().config.session_dir(id)),
+            sequence,
+            from,
+        ))
+    }
+}
+
+fn cursor(dir: &SessionDir, sequence: Sequence, from: u64) -> Cursor {
+    let path = match sequence {
+        Sequence::Lines => dir.raw_log(),
+        Sequence::Events => dir.event_log(),
+    };
+    Cursor::new(path, sequence, from)
+}
+
+impl Follower {
+    /// The session as it is now.
+    #[must_use]
+    pub fn view(&self) -> Arc<SessionView> {
+        self.handle.shared.view()
+    }
+
+    /// How far the sequences reach now; marks it as seen.
+    pub fn tail(&mut self) -> Tail {
+        *self.tail.borrow_and_update()
+    }
+
+    /// Waits until anything has changed since [`Follower::tail`] was asked. `false`: nothing will any more.
+    pub async fn changed(&mut self) -> bool {
+        self.tail.changed().await.is_ok()
+    }
+
+    /// Reads one of the sequences from a number on.
+    #[must_use]
+    pub fn read(&self, sequence: Sequence, from: u64) -> Cursor {
+        cursor(&self.dir, sequence, from)
+    }
+}
