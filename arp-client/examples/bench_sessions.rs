@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 const TOKEN: &str = "bench";
@@ -189,14 +189,23 @@ impl Events {
         let mut delays = Vec::with_capacity(wanted);
         while delays.len() < wanted {
             let Some(data) = self.next().await else { break };
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
-            let stamp = data.split("\"at ").nth(1).and_then(|rest| rest.split('"').next());
-            if let Some(stamp) = stamp.and_then(|digits| digits.parse::<u128>().ok()) {
-                delays.push(u64::try_from(now.saturating_sub(stamp)).unwrap());
-            }
+            delays.extend(delay(&data));
         }
         delays
     }
+}
+
+/// Microseconds since the moment that a line says it was printed at, if it says one.
+fn delay(line: &str) -> Option<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let stamp = line
+        .split("\"at ")
+        .nth(1)?
+        .split('"')
+        .next()?
+        .parse::<u128>()
+        .ok()?;
+    u64::try_from(now.saturating_sub(stamp)).ok()
 }
 
 /// The value below which this share of them lies, in milliseconds.
@@ -314,6 +323,27 @@ async fn by_post(agent: &Agent, stage: &Stage, home: &Home) -> (u64, u64) {
     (first.unwrap(), text.unwrap())
 }
 
+/// The agent's lines read from its pipe: what the load of the machine alone does to them.
+async fn piped(wanted: usize, pause: u64) -> Vec<u64> {
+    let scripted = std::env::current_exe().unwrap().with_file_name("scripted_claude");
+    let mut child = Command::new(scripted)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let prompt =
+        json!({"type": "user", "message": {"content": [{"text": format!("stamps {wanted} {pause}")}]}});
+    let input = child.stdin.as_mut().unwrap();
+    input.write_all(format!("{prompt}\n").as_bytes()).await.unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut delays = Vec::with_capacity(wanted);
+    while delays.len() < wanted {
+        delays.extend(delay(&lines.next_line().await.unwrap().unwrap()));
+    }
+    delays
+}
+
 async fn delays(stage: &Stage, project: &Path) {
     println!("| delay from the agent's output | p50 (ms) | p99 (ms) |\n|---|---:|---:|");
     for (wanted, pause) in [(1000, 10), (2000, 2)] {
@@ -325,7 +355,9 @@ async fn delays(stage: &Stage, project: &Path) {
             .post(&format!("/api/sessions/{id}/messages"), json!({"text": text}))
             .await;
         let (mut direct, mut relayed) = tokio::join!(direct.delays(wanted), relayed.delays(wanted));
+        let mut pipe = piped(wanted, pause).await;
         for (way, all) in [
+            ("the agent's pipe, read by hand", &mut pipe),
             ("the edge, read directly", &mut direct),
             ("through the relay", &mut relayed),
         ] {
