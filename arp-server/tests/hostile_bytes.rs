@@ -77,7 +77,7 @@ proptest! {
                     prop_assert!(r.target.starts_with('/') || r.target == "*");
                     prop_assert!(!r.target.bytes().any(|b| b <= b' ' || b == 0x7f), "{:?}", r.target);
                 }
-                Decision::Redirect(to) => prop_assert!(!to.bytes().any(|b| b <= b' ' || b == 0x7f), "{to:?}"),
+                Decision::Redirect(to, _) => prop_assert!(!to.bytes().any(|b| b <= b' ' || b == 0x7f), "{to:?}"),
                 Decision::NoToken | Decision::Unknown => {}
             }
             if let Some(referer) = cleaned_referer(&head, &Table) {

@@ -1,25 +1,27 @@
 //! What becomes of a request: the route it takes, or the refusal it gets. The same for every kind of visitor.
 
 use super::Public;
-use super::answer::{Refusal, Who};
+use super::answer::{Refusal, Rendered, Who};
 use super::rewrite::Visitor;
-use super::route::{Decision, Route, Site, route};
-use crate::defaults::GUESS_RETRY;
+use super::route::{Decision, Route, Site, route, wants_html};
+use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
 use crate::guesses::Standing;
 use crate::h1::head::{Name, RequestHead};
 use crate::registry::Client;
-use std::net::IpAddr;
+use arp_common::ids::Token;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 impl Public {
-    /// Where a request goes.
+    /// Where a request goes that came over the connection from `peer`.
     ///
     /// # Errors
     /// What the visitor is told instead.
-    pub(super) fn decide(
+    pub(super) async fn decide(
         &self,
         head: &RequestHead,
         visitor: &Visitor,
+        peer: SocketAddr,
     ) -> Result<Route<Arc<Client>>, Refusal> {
         let scheme = visitor.scheme(head);
         if self.tls.is_some()
@@ -32,28 +34,71 @@ impl Public {
             scheme,
             domain: self.limits.domain.as_deref(),
         };
-        match route(head, site, &*self.registry) {
-            Decision::Go(route) => {
-                let name = || self.registry.hash(route.token.as_str());
-                if self.guesses.admits(self.source(head, visitor), name) {
-                    Ok(route)
-                } else {
+        let decision = route(head, site, &*self.registry);
+        let token = match &decision {
+            Decision::Go(route) => Some(&route.token),
+            // It, too, tells that a token is right.
+            Decision::Redirect(_, token) => Some(token),
+            Decision::NoToken => return Err(Refusal::no_token()),
+            Decision::Unknown => None,
+        };
+        self.withhold(head, visitor, peer, token).await?;
+        match decision {
+            Decision::Go(route) => Ok(route),
+            Decision::Redirect(location, _) => Err(Refusal::redirect(307, location)),
+            Decision::NoToken | Decision::Unknown => Err(Refusal::unknown_token()),
+        }
+    }
+
+    /// Has an address that guesses wait before it is told about a name; `token` is the one it found, if it
+    /// found one.
+    async fn withhold(
+        &self,
+        head: &RequestHead,
+        visitor: &Visitor,
+        peer: SocketAddr,
+        token: Option<&Token>,
+    ) -> Result<(), Refusal> {
+        let Some(token) = token else {
+            let ip = self.source(head, visitor);
+            return match self.guesses.miss(ip, tries(head)) {
+                Standing::Good => Ok(()),
+                Standing::Doubtful => Err(too_many()),
+                Standing::Guessing => {
+                    // Neither more nor less than for a name that is there.
+                    let _ = self.turn(head, ip, peer).await;
                     Err(too_many())
                 }
-            }
-            // A redirect, too, would tell that a token is right.
-            Decision::Redirect(_)
-                if self.guesses.standing(self.source(head, visitor)) == Standing::Guessing =>
-            {
-                Err(too_many())
-            }
-            Decision::Redirect(location) => Err(Refusal::redirect(307, location)),
-            Decision::NoToken => Err(Refusal::no_token()),
-            Decision::Unknown => match self.guesses.miss(self.source(head, visitor), tries(head)) {
-                Standing::Good => Err(Refusal::unknown_token()),
-                Standing::Doubtful | Standing::Guessing => Err(too_many()),
-            },
+            };
+        };
+        if self.guesses.is_empty() || unguessable(token) {
+            return Ok(());
         }
+        let ip = self.source(head, visitor);
+        let name = || self.registry.hash(token.as_str());
+        if self.guesses.admits(ip, name) {
+            return Ok(());
+        }
+        if !self.turn(head, ip, peer).await {
+            return Err(too_many());
+        }
+        self.guesses.befriend(ip, name());
+        Ok(())
+    }
+
+    async fn turn(&self, head: &RequestHead, ip: IpAddr, peer: SocketAddr) -> bool {
+        // On the heap: hardly any connection ever waits here, and none is to be larger for it.
+        tries(head) <= NAMES_A_TURN && Box::pin(self.guesses.turn(ip, peer)).await
+    }
+
+    /// An answer of the relay's own, to a request whose head was understood, or not.
+    pub(super) fn own(&self, refusal: &Refusal, head: Option<&RequestHead>, visitor: &Visitor) -> Rendered {
+        let mut answer = refusal.render(head.is_some_and(wants_html));
+        answer.hsts = match head {
+            Some(head) => self.hsts(head, visitor),
+            None => self.limits.hsts.filter(|_| visitor.tls),
+        };
+        answer
     }
 
     /// Seconds of HSTS for an answer to this visitor.
@@ -75,6 +120,13 @@ impl Public {
         let outside = told.iter().rev().find(|ip| !self.trusts(**ip));
         outside.copied().unwrap_or(visitor.ip)
     }
+}
+
+/// Is this a name of 128 bits, as derived client ids and tokens of `arpc tokens add` are? Slowness would protect
+/// it no further.
+fn unguessable(token: &Token) -> bool {
+    let token = token.as_str();
+    token.len() == 32 && token.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// How many names a request asks for: one can carry many.

@@ -151,7 +151,8 @@ impl Connection {
 
     async fn refuse_head(&mut self, bad: BadHead) -> Next {
         let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
-        self.answer(refusal.render(false), false, false).await
+        let answer = self.public.own(&refusal, None, &self.visitor);
+        self.answer(answer, false, false).await
     }
 
     async fn exchange(&mut self, head: &RequestHead, stop: &CancellationToken) -> Next {
@@ -162,15 +163,16 @@ impl Connection {
                 "method_not_allowed",
                 "TRACE is not offered here",
             );
-            return self.answer(refusal.render(false), false, false).await;
+            let answer = self.public.own(&refusal, None, &self.visitor);
+            return self.answer(answer, false, false).await;
         }
-        let refusal = match self.public.decide(head, &self.visitor) {
+        let refusal = match self.public.decide(head, &self.visitor, self.peer).await {
             Ok(route) => return self.forward(head, route, stop).await,
             Err(refusal) => refusal,
         };
         let keep = head.framing == Framing::None && head.keep_alive() && !stop.is_cancelled();
-        self.answer(refusal.render_for(head), keep, head.method() == "HEAD")
-            .await
+        let answer = self.public.own(&refusal, Some(head), &self.visitor);
+        self.answer(answer, keep, head.method() == "HEAD").await
     }
 
     /// Carries a request to its client. Where others may be meant, each is tried until one agrees to change
@@ -245,15 +247,16 @@ impl Connection {
             Outcome::Broken | Outcome::Declined => Next::Abort,
             Outcome::Refused { refusal, body_read } => {
                 let keep = body_read && head.keep_alive() && !stop.is_cancelled();
-                self.answer(refusal.render_for(head), keep, head.method() == "HEAD")
-                    .await
+                let answer = self.public.own(&refusal, Some(head), &self.visitor);
+                self.answer(answer, keep, head.method() == "HEAD").await
             }
             Outcome::Switch(answer, tunnel) => {
                 let scheme = self.visitor.scheme(head);
                 let cookie = route.set_cookie.as_ref();
                 let cookie = cookie.map(|value| rewrite::cookie(value, scheme == "https"));
                 let mut out = BytesMut::new();
-                rewrite::put_switch(&mut out, &answer, cookie.as_deref());
+                let hsts = self.public.hsts(head, &self.visitor);
+                rewrite::put_switch(&mut out, &answer, cookie.as_deref(), hsts);
                 match self.send(out).await {
                     Ok(()) => Next::Switch(tunnel),
                     Err(_) => Next::Abort,

@@ -85,12 +85,12 @@ async fn stream(
         Ok(head) => head,
         Err(bad) => {
             let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
-            return answer.own(refusal.render(false), false).await;
+            return answer.own(public.own(&refusal, None, &visitor), false).await;
         }
     };
     let head_only = head.method() == "HEAD";
     answer.hsts = public.hsts(&head, &visitor);
-    let refusal = match public.decide(&head, &visitor) {
+    let refusal = match public.decide(&head, &visitor, peer).await {
         Ok(route) => {
             let request = Request {
                 head: &head,
@@ -110,7 +110,9 @@ async fn stream(
         }
         Err(refusal) => refusal,
     };
-    answer.own(refusal.render_for(&head), head_only).await;
+    answer
+        .own(public.own(&refusal, Some(&head), &visitor), head_only)
+        .await;
 }
 
 /// Writes the request as the HTTP/1.1 head that it will be on the tunnel, and reads that with the same

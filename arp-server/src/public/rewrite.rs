@@ -188,6 +188,11 @@ pub fn hsts(secs: u64) -> String {
     format!("max-age={secs}")
 }
 
+/// Does the relay say this itself? Its own word counts, where it has one: it speaks for the whole host.
+fn told_by_us(field: &Field<'_>, hsts: Option<u64>) -> bool {
+    hsts.is_some() && field.name.eq_ignore_ascii_case(b"strict-transport-security")
+}
+
 /// What the relay adds to the head of an answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Added<'a> {
@@ -204,12 +209,8 @@ pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, add
     let _ = write!(out, "HTTP/1.1 {:03} ", head.status);
     out.put_slice(head.reason());
     out.put_slice(b"\r\n");
-    for field in passed_on(head) {
-        // The relay's own word counts, where it has one: it speaks for the whole host.
-        let told_by_us = form.hsts.is_some() && field.name.eq_ignore_ascii_case(b"strict-transport-security");
-        if !told_by_us {
-            put_field(out, field.name, field.value);
-        }
+    for field in passed_on(head).filter(|f| !told_by_us(f, form.hsts)) {
+        put_field(out, field.name, field.value);
     }
     if let Some(cookie) = added.cookie {
         put_field(out, b"Set-Cookie", cookie.as_bytes());
@@ -236,18 +237,21 @@ pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, add
 }
 
 /// Writes a 101 answer for a visitor who asked for it.
-pub fn put_switch(out: &mut BytesMut, head: &ResponseHead, set_cookie: Option<&str>) {
+pub fn put_switch(out: &mut BytesMut, head: &ResponseHead, set_cookie: Option<&str>, hsts_secs: Option<u64>) {
     let _ = write!(out, "HTTP/1.1 101 ");
     out.put_slice(head.reason());
     out.put_slice(b"\r\nConnection: Upgrade\r\n");
     for value in head.fields.all(Name::Upgrade) {
         put_field(out, b"Upgrade", value);
     }
-    for field in passed_on(head) {
+    for field in passed_on(head).filter(|f| !told_by_us(f, hsts_secs)) {
         put_field(out, field.name, field.value);
     }
     if let Some(cookie) = set_cookie {
         put_field(out, b"Set-Cookie", cookie.as_bytes());
+    }
+    if let Some(secs) = hsts_secs {
+        put_field(out, b"Strict-Transport-Security", hsts(secs).as_bytes());
     }
     out.put_slice(b"\r\n");
 }

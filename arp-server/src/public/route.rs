@@ -100,8 +100,8 @@ pub struct Route<C> {
 pub enum Decision<C> {
     /// It goes to a client.
     Go(Route<C>),
-    /// The browser is to ask again, there.
-    Redirect(String),
+    /// The browser is to ask again, there, for the client that this token names.
+    Redirect(String, Token),
     /// It names no client.
     NoToken,
     /// It names one that is not known.
@@ -137,7 +137,7 @@ pub fn route<N: Names>(head: &RequestHead, site: Site<'_>, names: &N) -> Decisio
         })
     };
     let decide = |route: Route<N::Client>| match redirect(head, site, &route, names) {
-        Some(location) => Decision::Redirect(location),
+        Some(location) => Decision::Redirect(location, route.token),
         None => Decision::Go(route),
     };
 
@@ -658,7 +658,7 @@ mod tests {
         assert!(!set("/", "Cookie: arp_token=demo\r\nAccept: text/html\r\n"));
 
         let page = head("GET", "/t/demo?x=1", html);
-        assert!(matches!(route(&page, SITE, &NAMES), Decision::Redirect(l) if l == "/t/demo/?x=1"));
+        assert!(matches!(route(&page, SITE, &NAMES), Decision::Redirect(l, _) if l == "/t/demo/?x=1"));
 
         let bare = head(
             "GET",
@@ -666,13 +666,13 @@ mod tests {
             "Host: arp.example:8443\r\nAccept: text/html\r\n",
         );
         let there = "https://demo.arp.example:8443/x?y=1";
-        assert!(matches!(route(&bare, DOMAIN, &NAMES), Decision::Redirect(l) if l == there));
+        assert!(matches!(route(&bare, DOMAIN, &NAMES), Decision::Redirect(l, _) if l == there));
 
         // Two tabs, two clients: a real browser's sub-requests are given the token of their own page.
         let tabs =
             "Referer: http://r:17003/?token=demo\r\nCookie: arp_token=Alice\r\nSec-Fetch-Mode: cors\r\n";
         let l = match route(&head("GET", "/m.js?v=1", tabs), SITE, &NAMES) {
-            Decision::Redirect(l) => l,
+            Decision::Redirect(l, _) => l,
             other => panic!("{other:?}"),
         };
         assert_eq!(l, "/m.js?v=1&token=demo");
@@ -682,7 +682,7 @@ mod tests {
         );
         assert!(matches!(
             route(&head("GET", "/m.js", &plain), SITE, &NAMES),
-            Decision::Redirect(_)
+            Decision::Redirect(..)
         ));
         let one = tabs.replace("Alice", "demo");
         assert!(matches!(
