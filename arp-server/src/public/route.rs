@@ -474,7 +474,7 @@ fn cookies(head: &RequestHead) -> impl Iterator<Item = &str> {
         .filter_map(|v| std::str::from_utf8(v).ok())
         .flat_map(|v| v.split(';'))
         .filter_map(|pair| {
-            let (name, value) = pair.trim().split_once('=')?;
+            let (name, value) = pair.trim_ascii().split_once('=')?;
             (name == COOKIE && !value.is_empty()).then_some(value)
         })
 }
