@@ -428,4 +428,24 @@ mod tests {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        /// A file that somebody wrote into is read or refused; what is read is bounded and can be kept again.
+        #[test]
+        fn any_file_is_read_or_refused(
+            text in "(\\[?\\{?\"?(token|expires|alice|[0-9a-z./]{0,9})\"?[:,]? ?\\}?\\]?){0,9}",
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = names(dir.path()).path;
+            for content in [text.as_bytes(), &bytes, b"[{\"token\":\"a/b\"}]", b"[{\"token\":\"ok\",\"x\":1}]"] {
+                std::fs::write(&path, content).unwrap();
+                let id = "demo".parse().unwrap();
+                if let Ok(names) = Names::load(dir.path(), &id, Vec::new(), true) {
+                    names.save().unwrap();
+                    proptest::prop_assert_eq!(self::names(dir.path()).list().1, names.list().1);
+                }
+            }
+        }
+    }
 }

@@ -106,20 +106,29 @@ impl Public {
         self.limits.hsts.filter(|_| visitor.scheme(head) == "https")
     }
 
-    /// Whose guess it is: behind trusted proxies, the last address that one of them has seen and that is not
-    /// itself one of them.
+    /// Whose guess it is: behind trusted proxies, the visitor that they have seen.
     fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
         if !visitor.trusted {
             return visitor.ip;
         }
-        let told: Vec<IpAddr> = head
-            .fields
-            .members(Name::XForwardedFor)
-            .filter_map(|m| std::str::from_utf8(m).ok()?.trim().parse().ok())
-            .collect();
-        let outside = told.iter().rev().find(|ip| !self.trusts(**ip));
-        outside.copied().unwrap_or(visitor.ip)
+        seen_by_proxies(head, |ip| self.trusts(ip)).unwrap_or(visitor.ip)
     }
+}
+
+/// The last address in `X-Forwarded-For` that is not itself a trusted proxy. What stands in front of it, or of
+/// something that is no address, was said by nobody who is trusted.
+fn seen_by_proxies(head: &RequestHead, trusts: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let told: Vec<&[u8]> = head.fields.members(Name::XForwardedFor).collect();
+    for member in told.into_iter().rev() {
+        let text = std::str::from_utf8(member).ok()?.trim();
+        // Some proxies add the port.
+        let with_port = || Some(text.parse::<SocketAddr>().ok()?.ip());
+        let ip = text.parse().ok().or_else(with_port)?;
+        if !trusts(ip) {
+            return Some(ip);
+        }
+    }
+    None
 }
 
 /// Is this a name of 128 bits, as derived client ids and tokens of `arpc tokens add` are? Slowness would protect
@@ -142,4 +151,42 @@ fn too_many() -> Refusal {
     let mut answer = Refusal::new(Who::Visitor, 429, "too_many_unknown_tokens", message);
     answer.retry_after = Some(GUESS_RETRY);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    fn seen(fields: &[&str]) -> Option<IpAddr> {
+        let lines: String = fields
+            .iter()
+            .map(|f| format!("X-Forwarded-For: {f}\r\n"))
+            .collect();
+        let head = RequestHead::parse(Bytes::from(format!("GET / HTTP/1.1\r\nHost: r\r\n{lines}\r\n")));
+        seen_by_proxies(&head.unwrap(), |ip| ip.to_string().starts_with("10."))
+    }
+
+    #[test]
+    fn the_last_address_that_a_trusted_proxy_saw_counts() {
+        let want = |ip: &str| Some(ip.parse().unwrap());
+        assert_eq!(seen(&["192.0.2.1"]), want("192.0.2.1"));
+        assert_eq!(seen(&["203.0.113.9, 192.0.2.1, 10.0.0.1"]), want("192.0.2.1"));
+        assert_eq!(seen(&["203.0.113.9", "192.0.2.1:4711"]), want("192.0.2.1"));
+        assert_eq!(seen(&["203.0.113.9, [2001:db8::1]:4711"]), want("2001:db8::1"));
+        for nobody in [&[][..], &["10.0.0.1"], &["203.0.113.9, unknown"]] {
+            assert_eq!(seen(nobody), None, "{nobody:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a visitor says of itself, the proxy in front adds the truth behind it, and that counts.
+        #[test]
+        fn a_visitor_cannot_say_who_it_is(said in "[ -~]{0,40}", real in any::<std::net::Ipv6Addr>()) {
+            let real = IpAddr::from(real);
+            prop_assert_eq!(seen(&[&format!("{said}, {real}")]), Some(real));
+            prop_assert_eq!(seen(&[&said, &real.to_string()]), Some(real));
+        }
+    }
 }
