@@ -159,7 +159,8 @@ def nginx(port):
 def arps(*flags):
     ports = [str(free_port()) for _ in range(3)]
     named = zip(("--control-port", "--proxy-port", "--public-port"), ports)
-    relay = start([f"{BIN}/arps", "--bind", "127.0.0.1", "--allow-plaintext", *(x for p in named for x in p), *flags])
+    flags = ["--bind", "127.0.0.1", "--allow-plaintext", "--data-dir", tempfile.mkdtemp(dir=HOME), *flags]
+    relay = start([f"{BIN}/arps", *(x for p in named for x in p), *flags])
     listens(ports[0])
     return relay.pid, ports
 
@@ -167,6 +168,7 @@ def arps(*flags):
 def arp(origin):
     relay, (control, proxy, public) = arps()
     link = ["--server-addr", "127.0.0.1", "--control-port", control, "--proxy-port", proxy, "--plaintext"]
+    link += ["--data-dir", tempfile.mkdtemp(dir=HOME)]
     edge = start([f"{BIN}/arpc", *link, "--client-id", "demo", "--local-port", str(origin)])
     url = f"http://127.0.0.1:{public}/?token=demo"
     answers(url)
