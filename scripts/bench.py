@@ -210,10 +210,8 @@ def nginx(port):
 def arps(*flags):
     ports = [str(free_port()) for _ in range(3)]
     named = zip(("--control-port", "--proxy-port", "--public-port"), ports)
-    data = ["--data-dir", f"{HOME}/relay-{ports[0]}"]
-    relay = start(
-        [f"{BIN}/arps", "--bind", "127.0.0.1", *data, "--allow-plaintext", *(x for p in named for x in p), *flags]
-    )
+    flags = ["--bind", "127.0.0.1", "--allow-plaintext", "--data-dir", tempfile.mkdtemp(dir=HOME), *flags]
+    relay = start([f"{BIN}/arps", *(x for p in named for x in p), *flags])
     listens(ports[0])
     return relay.pid, ports
 
@@ -221,7 +219,7 @@ def arps(*flags):
 def arp(origin, tls=False, *flags):
     relay, (control, proxy, public) = arps(*flags)
     link = ["--server-addr", "127.0.0.1", "--control-port", control, "--proxy-port", proxy]
-    link += ["--data-dir", f"{HOME}/edge-{control}", *([] if tls else ["--plaintext"])]
+    link += ["--data-dir", tempfile.mkdtemp(dir=HOME), *([] if tls else ["--plaintext"])]
     edge = start([f"{BIN}/arpc", *link, "--client-id", "demo", "--local-port", str(origin)])
     url = f"http://127.0.0.1:{public}/?token=demo"
     answers(url)

@@ -19,6 +19,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt;
@@ -34,6 +35,7 @@ pub struct Connection {
     wr: WriteHalf,
     buf: BytesMut,
     deadline: Deadline,
+    answer_deadline: Deadline,
 }
 
 /// What a connection does after a request.
@@ -66,13 +68,17 @@ impl Connection {
             wr,
             buf,
             deadline: Deadline::default(),
+            answer_deadline: Deadline::default(),
         }
     }
 
     /// Serves it until it ends. After `stop` no further request is taken.
     pub async fn serve(mut self, stop: &CancellationToken) {
+        // Waited for in one place for as long as the connection lives: to begin anew for every request takes
+        // a lock that all connections share.
+        let mut stopped = pin!(stop.cancelled());
         loop {
-            let next = match self.read_head(stop).await {
+            let next = match self.read_head(stopped.as_mut()).await {
                 Ok(Some(block)) => match RequestHead::parse(block) {
                     Ok(head) => self.exchange(&head, stop).await,
                     Err(bad) => self.refuse_head(bad).await,
@@ -90,7 +96,10 @@ impl Connection {
     }
 
     /// The bytes of the next request head, or `None` when no further request comes.
-    async fn read_head(&mut self, stop: &CancellationToken) -> Result<Option<Bytes>, BadHead> {
+    async fn read_head(
+        &mut self,
+        mut stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<Bytes>, BadHead> {
         let mut scanner = Scanner::default();
         let mut begun = false;
         loop {
@@ -131,7 +140,7 @@ impl Connection {
                 tokio::select! {
                     biased;
                     read = read => read,
-                    () = stop.cancelled() => return Ok(None),
+                    () = stopped.as_mut() => return Ok(None),
                 }
             };
             match read {
@@ -214,6 +223,7 @@ impl Connection {
             wr,
             buf,
             deadline,
+            answer_deadline,
             ..
         } = self;
         let mut body = Body {
@@ -238,7 +248,7 @@ impl Connection {
             peer: self.peer,
             trial,
         };
-        let outcome = exchange::run(public, request, &mut body, &mut responder).await;
+        let outcome = exchange::run(public, request, &mut body, &mut responder, answer_deadline).await;
         let keep_alive = responder.keep_alive;
         Some(match outcome {
             Outcome::Declined | Outcome::Refused { .. } if trial => return None,

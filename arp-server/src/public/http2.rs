@@ -2,6 +2,7 @@
 
 use super::Public;
 use super::answer::{Refusal, Rendered, Who};
+use super::deadline::Deadline;
 use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use super::rewrite::{self, Added, Visitor};
 use crate::defaults as d;
@@ -100,7 +101,7 @@ async fn stream(
                 trial: false,
             };
             let mut body = Body { recv, ended: false };
-            match exchange::run(&public, request, &mut body, &mut answer).await {
+            match exchange::run(&public, request, &mut body, &mut answer, &mut Deadline::default()).await {
                 Outcome::Done { .. } => return,
                 Outcome::Broken | Outcome::Switch(..) | Outcome::Declined => {
                     return answer.reset(Reason::INTERNAL_ERROR);

@@ -7,6 +7,7 @@ use crate::h1::head::{Framing, Name, RequestHead};
 use crate::registry::{Client, Registry};
 use arp_common::ids::Token;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Cookie that keeps a browser with its client.
@@ -326,13 +327,13 @@ pub fn wants_html(head: &RequestHead) -> bool {
     })
 }
 
-struct InQuery {
-    token: String,
+struct InQuery<'a> {
+    token: Cow<'a, str>,
     target: String,
 }
 
 /// The first `token` parameter whose value names a known client, and the target without it.
-fn in_query<N: Names>(target: &str, names: &N, named: &mut bool) -> Option<(N::Client, InQuery)> {
+fn in_query<'a, N: Names>(target: &'a str, names: &N, named: &mut bool) -> Option<(N::Client, InQuery<'a>)> {
     let (path, query) = target.split_once('?')?;
     let mut at = 0;
     for pair in query.split('&') {
@@ -401,7 +402,7 @@ fn join(path: &str, rest: &str) -> (String, Option<String>) {
 }
 
 /// Takes `/t/<token>` off a target.
-fn in_path(target: &str) -> Option<(String, &str)> {
+fn in_path(target: &str) -> Option<(Cow<'_, str>, &str)> {
     let after = target.strip_prefix(PREFIX)?;
     let end = after.find(['/', '?']).unwrap_or(after.len());
     let token = decoded(&after[..end]);
@@ -436,7 +437,7 @@ fn own_referer(head: &RequestHead) -> Option<&str> {
         .then_some(&rest[end..])
 }
 
-fn in_referer<N: Names>(head: &RequestHead, names: &N) -> Option<(N::Client, String)> {
+fn in_referer<'a, N: Names>(head: &'a RequestHead, names: &N) -> Option<(N::Client, Cow<'a, str>)> {
     let target = own_referer(head)?;
     if let Some((client, found)) = in_query(target, names, &mut false) {
         return Some((client, found.token));
@@ -500,8 +501,8 @@ fn text(value: Option<&[u8]>) -> Option<&str> {
         .filter(|v| !v.is_empty())
 }
 
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
 }
 
 /// A target begins with a slash (or is the `*` of OPTIONS).
