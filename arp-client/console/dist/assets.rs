@@ -1,28 +1,28 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-BEfTPHTh.js",
+        path: "assets/Files-Dn0B1syI.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "0905b892715d7114",
+        tag: "357a7b96c2129a23",
         immutable: true,
-        identity: include_bytes!("assets/Files-BEfTPHTh.js"),
-        compressed: Some((include_bytes!("assets/Files-BEfTPHTh.js.gz"), include_bytes!("assets/Files-BEfTPHTh.js.br"))),
+        identity: include_bytes!("assets/Files-Dn0B1syI.js"),
+        compressed: Some((include_bytes!("assets/Files-Dn0B1syI.js.gz"), include_bytes!("assets/Files-Dn0B1syI.js.br"))),
     },
     Asset {
-        path: "assets/index-DFvdY1ru.js",
-        content_type: "text/javascript; charset=utf-8",
-        tag: "3c082d0fea77a214",
-        immutable: true,
-        identity: include_bytes!("assets/index-DFvdY1ru.js"),
-        compressed: Some((include_bytes!("assets/index-DFvdY1ru.js.gz"), include_bytes!("assets/index-DFvdY1ru.js.br"))),
-    },
-    Asset {
-        path: "assets/index-Qd91mkf9.css",
+        path: "assets/index-CKOGvVge.css",
         content_type: "text/css; charset=utf-8",
-        tag: "4184e7e50409bcf2",
+        tag: "c278441eb1676776",
         immutable: true,
-        identity: include_bytes!("assets/index-Qd91mkf9.css"),
-        compressed: Some((include_bytes!("assets/index-Qd91mkf9.css.gz"), include_bytes!("assets/index-Qd91mkf9.css.br"))),
+        identity: include_bytes!("assets/index-CKOGvVge.css"),
+        compressed: Some((include_bytes!("assets/index-CKOGvVge.css.gz"), include_bytes!("assets/index-CKOGvVge.css.br"))),
+    },
+    Asset {
+        path: "assets/index-DwaWwDLB.js",
+        content_type: "text/javascript; charset=utf-8",
+        tag: "4cb4f319d1de4c67",
+        immutable: true,
+        identity: include_bytes!("assets/index-DwaWwDLB.js"),
+        compressed: Some((include_bytes!("assets/index-DwaWwDLB.js.gz"), include_bytes!("assets/index-DwaWwDLB.js.br"))),
     },
     Asset {
         path: "icon-192.png",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "93d2b7641d247224",
+        tag: "3d0805b4f870d124",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

@@ -1,6 +1,6 @@
 //! The question an agent waits with, where the thumb is: all of what would happen, then the ways to answer.
 
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { lang, second, span, t } from '../i18n';
 import type { WaitingApproval } from '../net/types';
 import { decide, type Decision } from '../state/approve';
@@ -128,7 +128,8 @@ function Ask({ room, approval, onDone }: { room: Room; approval: WaitingApproval
     }
   };
 
-  useEffect(() => {
+  // In place with the panel itself: a key that comes right after it is an answer.
+  useLayoutEffect(() => {
     const hear = (event: Event): void => {
       const key = (event as CustomEvent<string>).detail;
       if (mode !== 'ask' || approval.questions?.length) return;

@@ -72,6 +72,7 @@ export const en = {
   promptHint: 'Describe what should be done…',
   start: 'Start',
   starting: 'Starting…',
+  continueLast: 'Continue the last session here',
   modelDefault: 'Default model',
   modelOther: 'Other model…',
   browse: 'Browse',

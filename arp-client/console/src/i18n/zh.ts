@@ -67,6 +67,7 @@ export const zh: Dictionary = {
   promptHint: '描述要做的事…',
   start: '开始',
   starting: '正在启动…',
+  continueLast: '接着这里上次的会话',
   modelDefault: '默认模型',
   modelOther: '其他模型…',
   browse: '浏览',

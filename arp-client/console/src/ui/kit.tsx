@@ -1,7 +1,7 @@
 //! Small parts that every screen uses: sheets, toasts, menus, choices, the line that tells of the connection.
 
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
 import { clock, explain, number, second, t } from '../i18n';
 import type { Link } from '../net/link';
@@ -11,7 +11,8 @@ import { Icon, type IconName } from './icons';
 export function Sheet({ title, onClose, children, wide = false }: { title: string; onClose(): void; children: ComponentChildren; wide?: boolean }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  // Before the next key arrives: it belongs to the dialog.
+  useLayoutEffect(() => {
     const box = dialog.current;
     if (!box || box.open) return;
     const before = document.activeElement as HTMLElement | null;
