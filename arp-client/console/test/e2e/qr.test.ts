@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import jsQR from 'jsqr';
 import type { Browser } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { device, faults, openBrowser } from './browser';
 import { binary, RealMachine } from './machine';
 import { cannotRun } from './visit';
@@ -68,12 +68,12 @@ describe.skipIf(cannotRun('the QR code'))('first open', { timeout: 60_000 }, () 
     terminal = spawn('python3', ['-c', 'import pty, sys; pty.spawn(sys.argv[1:])', binary('arpc') ?? '', ...machine.edgeArgs('second'), '--data-dir', join(folder, 'data')], { env: machine.env, cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] });
     terminal.stdout?.on('data', (data: Buffer) => (shown += data.toString()));
     const plain = (): string[] => shown.split(/\r?\n/).map((line) => line.replace(/\x1b\[[0-9;]*m/g, ''));
-    await expect.poll(() => {
-      const block = plain().filter((line) => /^[ ▀▄█]+$/.test(line));
-      code = bitmap(block);
-      return read(code);
-    }, { timeout: 30_000 }).not.toBeNull();
-    url = read(code) ?? '';
+    url = await vi.waitFor(() => {
+      code = bitmap(plain().filter((line) => /^[ ▀▄█]{20,}$/.test(line)));
+      const text = code.length ? read(code) : null;
+      if (!text) throw new Error(`no code in: ${shown}`);
+      return text;
+    }, { timeout: 30_000 });
     expect(plain()).toContain(`Public URL: ${url}`);
   });
   afterAll(async () => {
