@@ -1,12 +1,12 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-Dn0B1syI.js",
+        path: "assets/Files-R4HTr44M.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "357a7b96c2129a23",
+        tag: "f7db5aba7da96b1b",
         immutable: true,
-        identity: include_bytes!("assets/Files-Dn0B1syI.js"),
-        compressed: Some((include_bytes!("assets/Files-Dn0B1syI.js.gz"), include_bytes!("assets/Files-Dn0B1syI.js.br"))),
+        identity: include_bytes!("assets/Files-R4HTr44M.js"),
+        compressed: Some((include_bytes!("assets/Files-R4HTr44M.js.gz"), include_bytes!("assets/Files-R4HTr44M.js.br"))),
     },
     Asset {
         path: "assets/index-CKOGvVge.css",
@@ -17,12 +17,12 @@
         compressed: Some((include_bytes!("assets/index-CKOGvVge.css.gz"), include_bytes!("assets/index-CKOGvVge.css.br"))),
     },
     Asset {
-        path: "assets/index-DwaWwDLB.js",
+        path: "assets/index-CvC3vEws.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "4cb4f319d1de4c67",
+        tag: "70e45f3efb2d7761",
         immutable: true,
-        identity: include_bytes!("assets/index-DwaWwDLB.js"),
-        compressed: Some((include_bytes!("assets/index-DwaWwDLB.js.gz"), include_bytes!("assets/index-DwaWwDLB.js.br"))),
+        identity: include_bytes!("assets/index-CvC3vEws.js"),
+        compressed: Some((include_bytes!("assets/index-CvC3vEws.js.gz"), include_bytes!("assets/index-CvC3vEws.js.br"))),
     },
     Asset {
         path: "icon-192.png",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "3d0805b4f870d124",
+        tag: "57a0558ec7044277",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),
