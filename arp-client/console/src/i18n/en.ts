@@ -169,6 +169,7 @@ export const en = {
   denyStop: 'Deny and stop the turn',
   edit: 'Edit',
   allowEdited: 'Allow as edited',
+  hiddenText: 'It holds characters that cannot be seen or that reorder the text. They are shown as ‹U+…›.',
   editBad: 'This is not valid JSON.',
   answer: 'Answer',
   otherAnswer: 'Other answer',

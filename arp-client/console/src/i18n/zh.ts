@@ -160,6 +160,7 @@ export const zh: Dictionary = {
   denyStop: '拒绝并停止本轮',
   edit: '编辑',
   allowEdited: '按修改后允许',
+  hiddenText: '内容里有看不见或会打乱文字顺序的字符，已显示为 ‹U+…›。',
   editBad: '不是有效的 JSON。',
   answer: '回答',
   otherAnswer: '其他回答',
