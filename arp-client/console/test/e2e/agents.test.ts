@@ -1,10 +1,13 @@
 //! All three agents, driven through the console alone: the real relay, the real arpc, the real Claude Code, Codex
 //! and Gemini CLI; only the model is a loopback one.
 
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { openBrowser, type Size } from './browser';
-import { RealMachine } from './machine';
+import { agentsDir, RealMachine } from './machine';
 import { cannotRun, Visit } from './visit';
 
 describe.skipIf(cannotRun('the journey with all agents'))('agents', { timeout: 120_000 }, () => {
@@ -120,6 +123,34 @@ describe.skipIf(cannotRun('the journey with all agents'))('agents', { timeout: 1
     await at.said('the common beginning');
     expect((await at.events()).length).toBe(before.length);
     expect(await at.page.locator('.md', { hasText: 'another way' }).count()).toBe(0);
+    await at.stop();
+  });
+
+  test('claude on a phone: a new session goes on with the last one of its directory, even one that was begun in a terminal', async () => {
+    const project = join(machine.home, 'terminal');
+    mkdirSync(project);
+    execFileSync(join(agentsDir() ?? '', 'claude'), ['-p', 'say begun in a terminal'], { cwd: project, env: machine.env, stdio: ['ignore', 'ignore', 'inherit'], timeout: 60_000 });
+    const at = visit = await Visit.open(browser, machine, { size: 'phone' });
+    await at.page.locator('.new-pill').click();
+    await at.page.locator('.agents label', { hasText: 'Claude Code' }).click();
+    await at.page.locator('.settings-rows button').first().click();
+    await at.page.locator('dialog form input').fill(project);
+    await at.page.locator('dialog form button').click();
+    const row = at.page.locator('.settings-rows .switch', { hasText: 'say begun in a terminal' });
+    await row.click();
+    await at.page.locator('#new-prompt').fill('say and gone on with from a phone');
+    await at.page.getByRole('button', { name: 'Resume' }).click();
+    await at.said('and gone on with from a phone');
+    await at.done(1);
+    expect(await machine.lastAsked()).toContain('begun in a terminal');
+    const session = await at.session();
+
+    // Now it is one of ours: going on leads to the very same session.
+    await at.page.evaluate(() => { location.hash = '#/new'; });
+    await at.page.locator('.settings-rows .switch').click();
+    await at.page.getByRole('button', { name: 'Resume' }).click();
+    await at.page.locator('#reply').waitFor();
+    expect(await at.session()).toBe(session);
     await at.stop();
   });
 });
