@@ -1,28 +1,28 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-9xjmf00f.js",
+        path: "assets/Files-DXkmfG6V.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "dbe04fb2d586566b",
+        tag: "c4520525ca929708",
         immutable: true,
-        identity: include_bytes!("assets/Files-9xjmf00f.js"),
-        compressed: Some((include_bytes!("assets/Files-9xjmf00f.js.gz"), include_bytes!("assets/Files-9xjmf00f.js.br"))),
+        identity: include_bytes!("assets/Files-DXkmfG6V.js"),
+        compressed: Some((include_bytes!("assets/Files-DXkmfG6V.js.gz"), include_bytes!("assets/Files-DXkmfG6V.js.br"))),
     },
     Asset {
-        path: "assets/index-VpJbYO0K.css",
+        path: "assets/index-D5-3vIKo.js",
+        content_type: "text/javascript; charset=utf-8",
+        tag: "c80411f747636fcf",
+        immutable: true,
+        identity: include_bytes!("assets/index-D5-3vIKo.js"),
+        compressed: Some((include_bytes!("assets/index-D5-3vIKo.js.gz"), include_bytes!("assets/index-D5-3vIKo.js.br"))),
+    },
+    Asset {
+        path: "assets/index-DdIgeByL.css",
         content_type: "text/css; charset=utf-8",
-        tag: "21106a115f04d712",
+        tag: "ee187ce90c21f90f",
         immutable: true,
-        identity: include_bytes!("assets/index-VpJbYO0K.css"),
-        compressed: Some((include_bytes!("assets/index-VpJbYO0K.css.gz"), include_bytes!("assets/index-VpJbYO0K.css.br"))),
-    },
-    Asset {
-        path: "assets/index-thL6h36O.js",
-        content_type: "text/javascript; charset=utf-8",
-        tag: "43d412c539851340",
-        immutable: true,
-        identity: include_bytes!("assets/index-thL6h36O.js"),
-        compressed: Some((include_bytes!("assets/index-thL6h36O.js.gz"), include_bytes!("assets/index-thL6h36O.js.br"))),
+        identity: include_bytes!("assets/index-DdIgeByL.css"),
+        compressed: Some((include_bytes!("assets/index-DdIgeByL.css.gz"), include_bytes!("assets/index-DdIgeByL.css.br"))),
     },
     Asset {
         path: "icon-192.png",
@@ -51,7 +51,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "3f9da6b553d886cf",
+        tag: "fec92f4b7575c09c",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

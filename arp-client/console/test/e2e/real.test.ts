@@ -158,17 +158,19 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
 
     // One line of a third of a megabyte, made of what makes parsers slow; the page answers all the while.
     await machine.answer(`**${'*a['.repeat(100_000)}`);
-    await reply('be long');
-    await done(2);
+    await page.locator('#reply').fill('be long');
+    await page.locator('button.send').click();
     await page.locator('.md .plain').waitFor();
+    await page.locator('.state.idle').waitFor();
     await harmless();
 
     // What a command hides is shown before it is allowed, and what a tool prints to a terminal does nothing here.
-    await reply(`run tool: printf '\\033[8mhidden\\033[0m \\033]0;title\\007 <b>bold</b>' # \u202egnp.exe`);
+    await page.locator('#reply').fill(`run tool: printf '\\033[8mhidden\\033[0m \\033]0;title\\007 <b>bold</b>' # \u202egnp.exe`);
+    await page.locator('button.send').click();
     await page.locator('.approval .command', { hasText: '# ‹U+202E›gnp.exe' }).waitFor();
     await page.locator('.approval .notice').waitFor();
     await page.locator('.decide .primary').click();
-    await done(3);
+    await page.locator('.state.idle').waitFor();
     await page.locator('.card-head', { hasText: 'printf' }).last().click();
     await page.locator('.card.open .output', { hasText: /^hidden {2}<b>bold<\/b>$/ }).waitFor();
     await harmless();
