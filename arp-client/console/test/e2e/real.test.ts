@@ -165,14 +165,14 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
     await harmless();
 
     // What a command hides is shown before it is allowed, and what a tool prints to a terminal does nothing here.
-    await page.locator('#reply').fill(`run tool: printf '\\033[8mhidden\\033[0m \\033]0;title\\007 <b>bold</b>' # \u202egnp.exe`);
+    await page.locator('#reply').fill(`run tool: touch hidden.txt; printf '\\033[8mhidden\\033[0m \\033]0;title\\007' # \u202egnp.exe`);
     await page.locator('button.send').click();
     await page.locator('.approval .command', { hasText: '# ‹U+202E›gnp.exe' }).waitFor();
     await page.locator('.approval .notice').waitFor();
     await page.locator('.decide .primary').click();
     await page.locator('.state.idle').waitFor();
-    await page.locator('.card-head', { hasText: 'printf' }).last().click();
-    await page.locator('.card.open .output', { hasText: /^hidden {2}<b>bold<\/b>$/ }).waitFor();
+    await page.locator('.card-head', { hasText: 'touch hidden' }).last().click();
+    await page.locator('.card.open .output', { hasText: /^hidden\s*$/ }).waitFor();
     await harmless();
   });
 
