@@ -1,7 +1,7 @@
 //! The question an agent waits with, where the thumb is: all of what would happen, then the ways to answer.
 
 import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { lang, second, span, t } from '../i18n';
+import { second, span, t } from '../i18n';
 import type { WaitingApproval } from '../net/types';
 import { decide, type Decision } from '../state/approve';
 import type { Room } from '../state/machines';
@@ -236,7 +236,7 @@ export function ApprovalPanel({ room, approvals, onLater }: { room: Room; approv
       <header class="approval-head">
         <span class="attn-mark"><Icon name={approval.kind} size={17} /></span>
         <h2 aria-live="assertive">
-          {who}{lang.value === 'zh' ? '' : ' '}{t.wants[approval.kind] ?? t.wants.other}
+          {who} {t.wants[approval.kind] ?? t.wants.other}
         </h2>
         {approvals.length > 1 && (
           <span class="pager">

@@ -167,7 +167,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
               <li>
                 <label class="switch">
                   <Icon name="history" size={19} />
-                  <span class="two"><span>{t.continueLast}</span><span class="soft clip">{past.title || past.first_message || t.untitled} · {ago(timeOf(past.updated_at ?? past.message_timestamp ?? past.created_at))}</span></span>
+                  <span class="two"><span>{t.continueLast}</span><span class="soft last"><span class="clip">{past.title || past.first_message || t.untitled}</span> · {ago(timeOf(past.updated_at ?? past.message_timestamp ?? past.created_at))}</span></span>
                   <input type="checkbox" role="switch" checked={goOn} onChange={(event) => setGoing(event.currentTarget.checked)} />
                   <i aria-hidden="true" />
                 </label>

@@ -180,7 +180,7 @@ export function Connection({ link, name }: { link: Link; name?: string }) {
   const seconds = Math.max(0, Math.ceil((status.retryAt - second.value) / 1000));
   const words = { offline: t.tr_offline, relay: t.tr_relay, edge: t.tr_edge, token: t.tr_token, key: t.tr_key, gone: t.tr_gone, error: t.tr_error };
   return (
-    <div class="line down">
+    <div class={name ? 'line down named' : 'line down'}>
       <Icon name={status.trouble === 'key' ? 'key' : 'offline'} size={18} />
       <p>
         <span role="status">
