@@ -59,6 +59,9 @@ done
 say "format"
 cargo fmt --all --check
 
+say "dependencies: licences, doubles, sources, known holes"
+./scripts/check-dependencies.sh
+
 say "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 

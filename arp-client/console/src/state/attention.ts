@@ -1,5 +1,6 @@
 //! Calls for the user when the page is not looked at: title, badge of the installed app, notification.
 
+import { visible } from '../text/visible';
 import { effect } from '@preact/signals';
 import { t } from '../i18n';
 import { notify } from '../model/prefs';
@@ -32,7 +33,7 @@ export function watchAttention(): void {
       if (document.visibilityState === 'visible' || notify.peek() !== 'on') continue;
       if (!('Notification' in globalThis) || Notification.permission !== 'granted') continue;
       const href = hrefOf({ name: 'session', machine: room.machine.id, id: approval.session_id ?? `~${approval.id}` });
-      const text = { body: `${approval.session_title ?? ''}\n${approval.title}`.trim(), tag: approval.id, icon: './icon-192.png' };
+      const text = { body: `${approval.session_title ?? ''}\n${visible(approval.title)}`.trim(), tag: approval.id, icon: './icon-192.png' };
       try {
         const notice = new Notification(t.notifTitle, text);
         notice.onclick = (): void => {
