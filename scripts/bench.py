@@ -13,7 +13,8 @@ import urllib.request
 
 BIN, RATHOLE = os.environ["BIN"], os.environ["RATHOLE"]
 ROUNDS, SECONDS = int(os.environ["ROUNDS"]), int(os.environ["SECONDS_EACH"])
-CROWD = int(os.environ["CROWD"])
+CROWD, HANDSHAKES = int(os.environ["CROWD"]), 300
+MODE = os.environ["MODE"]
 CONNECTIONS, TICK = 64, os.sysconf("SC_CLK_TCK")
 HOME = tempfile.mkdtemp(prefix="arp-bench-")
 running = []
@@ -21,48 +22,98 @@ running = []
 
 def main():
     origin = nginx(free_port())
+    if MODE == "links":
+        return links(origin)
     subjects = {"arp": arp(origin), "rathole": rathole(origin)}
     figures = {}
-
-    def note(what, name, value):
-        figures.setdefault(what, {}).setdefault(name, []).append(value)
-
-    for name, (pids, _) in subjects.items():
-        for which, rss in zip(("relay", "edge"), map(rss_mb, pids)):
-            note(f"RSS idle, {which} (MB)", name, rss)
-    for at in range(ROUNDS):
-        # Each round begins with the other one, so that what comes second is not always the same.
-        order = list(subjects.items())[:: 1 if at % 2 == 0 else -1]
-        for kind, headers in (("keep-alive", []), ("Connection: close", ["-H", "Connection: close"])):
-            for name, (pids, url) in order:
-                rate, cpu = load(url, pids, headers)
-                note(f"{kind}: requests/s", name, rate)
-                note(f"{kind}: CPU per request (µs)", name, cpu)
-        for name, (pids, url) in order:
-            rate, cpu = download(url, pids)
-            note("1 GiB download (MB/s)", name, rate)
-            note("1 GiB download: CPU (s)", name, cpu)
-        print(f"round {at + 1} of {ROUNDS} done", file=sys.stderr)
-    for name, (pids, _) in subjects.items():
-        for which, rss in zip(("relay", "edge"), map(rss_mb, pids)):
-            note(f"RSS after the load, {which} (MB)", name, rss)
-
+    note_rss(figures, subjects, "idle")
+    rounds(figures, subjects)
+    note_rss(figures, subjects, "after the load")
     for name, start in (("arp", arp), ("rathole", rathole)):
         pids, url = start(origin)
         requests(url, 100_000)
-        for which, rss in zip(("relay", "edge"), map(rss_mb, pids)):
-            note(f"RSS after 100,000 requests, {which} (MB)", name, rss)
-    table(figures)
+        note_rss(figures, {name: (pids, url)}, "after 100,000 requests")
+    table(figures, {"arp": "arp", "rathole": "rathole 0.5"}, [("arp", "rathole")])
     crowd()
 
 
-def table(figures):
-    print(f"| {CONNECTIONS} connections, medians of {ROUNDS} | arp | rathole 0.5 | ratio |")
-    print("|---|---:|---:|---:|")
+def links(origin):
+    """What the security of the link costs: TLS beside plain, and beside rathole's noise and its plain."""
+    subjects = {
+        "arp": arp(origin, tls=True),
+        "arp plain": arp(origin),
+        "rathole noise": rathole(origin, noise=True),
+        "rathole plain": rathole(origin),
+    }
+    figures = {}
+    note_rss(figures, subjects, "idle")
+    rounds(figures, subjects)
+    note_rss(figures, subjects, "after the load")
+    names = {"arp": "arp (TLS)", "arp plain": "arp plain", "rathole noise": "rathole noise", "rathole plain": "rathole plain"}
+    table(figures, names, [("arp", "arp plain"), ("arp", "rathole noise"), ("rathole noise", "rathole plain")])
+    idle_tunnels(origin)
+    handshakes()
+
+
+def note(figures, what, name, value):
+    figures.setdefault(what, {}).setdefault(name, []).append(value)
+
+
+def note_rss(figures, subjects, when):
+    for name, (pids, _) in subjects.items():
+        for which, rss in zip(("relay", "edge"), map(rss_mb, pids)):
+            note(figures, f"RSS {when}, {which} (MB)", name, rss)
+
+
+def rounds(figures, subjects):
+    everybody = list(subjects.items())
+    for at in range(ROUNDS):
+        # Each round begins with another one, so that what comes later is not always the same.
+        order = everybody[at % len(everybody) :] + everybody[: at % len(everybody)]
+        for kind, headers in (("keep-alive", []), ("Connection: close", ["-H", "Connection: close"])):
+            for name, (pids, url) in order:
+                rate, cpu = load(url, pids, headers)
+                note(figures, f"{kind}: requests/s", name, rate)
+                note(figures, f"{kind}: CPU per request (µs)", name, cpu)
+        for name, (pids, url) in order:
+            rate, cpu = download(url, pids)
+            note(figures, "1 GiB download (MB/s)", name, rate)
+            note(figures, "1 GiB download: CPU (s)", name, cpu)
+        print(f"round {at + 1} of {ROUNDS} done", file=sys.stderr)
+
+
+def table(figures, names, ratios):
+    """A column for each subject, and one for each ratio of two of them."""
+    of = [f"{names[a]} / {names[b]}" if len(ratios) > 1 else "ratio" for a, b in ratios]
+    print(f"| {CONNECTIONS} connections, medians of {ROUNDS} | {' | '.join([*names.values(), *of])} |")
+    print("|---|" + "---:|" * (len(names) + len(ratios)))
     for what, by_name in figures.items():
-        arp_is, other = (statistics.median(by_name[name]) for name in ("arp", "rathole"))
-        ratio = f"{arp_is / other:.2f}" if other else ""
-        print(f"| {what} | {arp_is:,.1f} | {other:,.1f} | {ratio} |")
+        medians = {name: statistics.median(by_name[name]) for name in names}
+        cells = [f"{medians[name]:,.1f}" for name in names]
+        cells += [f"{medians[a] / medians[b]:.2f}" if medians[b] else "" for a, b in ratios]
+        print(f"| {what} | {' | '.join(cells)} |")
+
+
+def idle_tunnels(origin):
+    """Memory of idle tunnels, in both daemons."""
+    few, many = 5, 505
+    print("\n| 500 idle tunnels | relay (kB a tunnel) | edge (kB a tunnel) |\n|---|---:|---:|")
+    for name, tls in (("TLS", True), ("plain", False)):
+        held = {}
+        for pool in (few, many):
+            (relay, edge), _ = arp(origin, tls, "--pool-size", str(pool), "--max-tunnels", "1000")
+            tunnels = settled(lambda: len(os.listdir(f"/proc/{relay}/fd")))
+            assert tunnels > pool, f"{tunnels} files, {pool} tunnels"
+            held[pool] = (rss_mb(relay), rss_mb(edge))
+        per = [(b - a) * 1000 / (many - few) for a, b in zip(held[few], held[many])]
+        print(f"| {name} | {per[0]:.1f} | {per[1]:.1f} |")
+
+
+def handshakes():
+    relay, ports = arps("--pool-size", "0")
+    print()
+    sys.stdout.flush()
+    subprocess.run([f"{BIN}/arp-handshake", "127.0.0.1", *ports, str(HANDSHAKES), str(relay)], check=True)
 
 
 def crowd():
@@ -159,21 +210,23 @@ def nginx(port):
 def arps(*flags):
     ports = [str(free_port()) for _ in range(3)]
     named = zip(("--control-port", "--proxy-port", "--public-port"), ports)
-    relay = start([f"{BIN}/arps", "--bind", "127.0.0.1", "--allow-plaintext", *(x for p in named for x in p), *flags])
+    flags = ["--bind", "127.0.0.1", "--allow-plaintext", "--data-dir", tempfile.mkdtemp(dir=HOME), *flags]
+    relay = start([f"{BIN}/arps", *(x for p in named for x in p), *flags])
     listens(ports[0])
     return relay.pid, ports
 
 
-def arp(origin):
-    relay, (control, proxy, public) = arps()
-    link = ["--server-addr", "127.0.0.1", "--control-port", control, "--proxy-port", proxy, "--plaintext"]
+def arp(origin, tls=False, *flags):
+    relay, (control, proxy, public) = arps(*flags)
+    link = ["--server-addr", "127.0.0.1", "--control-port", control, "--proxy-port", proxy]
+    link += ["--data-dir", tempfile.mkdtemp(dir=HOME), *([] if tls else ["--plaintext"])]
     edge = start([f"{BIN}/arpc", *link, "--client-id", "demo", "--local-port", str(origin)])
     url = f"http://127.0.0.1:{public}/?token=demo"
     answers(url)
     return (relay, edge.pid), url
 
 
-def rathole(origin):
+def rathole(origin, noise=False):
     control, public = free_port(), free_port()
     # A running one reads its file again when it changes: each has its own.
     server_file, client_file = (f"{HOME}/{kind}-{control}.toml" for kind in ("server", "client"))
@@ -184,6 +237,13 @@ def rathole(origin):
     with open(client_file, "w") as file:
         file.write(f'[client]\nremote_addr = "127.0.0.1:{control}"\n{common}')
         file.write(f'[client.services.web]\nlocal_addr = "127.0.0.1:{origin}"\nnodelay = true\n')
+    if noise:
+        told = subprocess.run([RATHOLE, "--genkey"], check=True, capture_output=True, text=True).stdout.split()
+        private, public_key = told[2], told[5]
+        kinds = ((server_file, "server", "local_private_key", private), (client_file, "client", "remote_public_key", public_key))
+        for path, side, name, key in kinds:
+            with open(path, "a") as file:
+                file.write(f'[{side}.transport]\ntype = "noise"\n[{side}.transport.noise]\n{name} = "{key}"\n')
     server = start([RATHOLE, "--server", server_file])
     listens(control)
     client = start([RATHOLE, "--client", client_file])

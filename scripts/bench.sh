@@ -5,12 +5,17 @@
 # Needs Linux, nginx, wrk and curl (apt-get install nginx-light wrk curl), and python3. rathole is taken from
 # $RATHOLE, PATH or .cache/rathole, and else built with cargo.
 #
+#   scripts/bench.sh --links …    what TLS on the link costs: TLS, plain, and rathole's noise and plain; the memory of
+#                                 idle tunnels, and the cost of handshakes
 #   scripts/bench.sh [ROUNDS]     rounds of each measurement, interleaved; medians are printed (default 5)
 #   SECONDS_EACH=5                seconds of each load
 #   CROWD=1000                    idle edges in the last measurement
 #   BIN=DIR                       arps, arpc and arp-crowd from here instead of a release build
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+MODE=all
+if [ "${1:-}" = --links ]; then MODE=links; shift; fi
 
 need() { command -v "$1" >/dev/null || { echo "bench.sh: $1 is missing: apt-get install nginx-light wrk curl python3" >&2; exit 1; }; }
 PATH=$PATH:/usr/sbin
@@ -22,10 +27,10 @@ if [ -z "$RATHOLE" ]; then
   [ -x "$RATHOLE" ] || cargo install rathole --version 0.5.0 --locked --root .cache/rathole
 fi
 if [ -z "${BIN:-}" ]; then
-  cargo build --release -p arps -p arpc -p arp-testkit --bin arps --bin arpc --bin arp-crowd
+  cargo build --release -p arps -p arpc -p arp-testkit --bin arps --bin arpc --bin arp-crowd --bin arp-handshake
   BIN=${CARGO_TARGET_DIR:-$PWD/target}/release
 fi
 # 1,000 edges hold 6,000 connections.
 ulimit -n "$(ulimit -Hn)"
-export BIN RATHOLE ROUNDS="${1:-5}" SECONDS_EACH="${SECONDS_EACH:-5}" CROWD="${CROWD:-1000}"
+export BIN RATHOLE MODE ROUNDS="${1:-5}" SECONDS_EACH="${SECONDS_EACH:-5}" CROWD="${CROWD:-1000}"
 exec python3 scripts/bench.py

@@ -51,10 +51,16 @@ install_agents() {
 
 install_tools
 install_agents
-[ ! -f tests/web/package.json ] || { say "installing the browser tests"; npm ci --prefix tests/web --no-audit --no-fund --loglevel=error; }
+for tests in tests/web tests/mcp; do
+    say "installing $tests"
+    npm ci --prefix $tests --no-audit --no-fund --loglevel=error
+done
 
 say "format"
 cargo fmt --all --check
+
+say "dependencies: licences, doubles, sources, known holes"
+./scripts/check-dependencies.sh
 
 say "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings

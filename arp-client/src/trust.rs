@@ -193,4 +193,25 @@ mod tests {
         );
         assert!(authorities("/does/not/exist").is_err());
     }
+
+    proptest::proptest! {
+        /// Whatever lines a file holds, a pin that is in it is found, and nothing else is taken for one.
+        #[test]
+        fn a_pin_is_found_among_lines_of_any_kind(
+            before in proptest::collection::vec("[ -~\\t]{0,60}", 0..4),
+            after in proptest::collection::vec("(relay 7 |relay |)[A-Za-z0-9+/=: ]{0,60}", 0..4),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let known = KnownRelays::new(dir.path());
+            let lines = |l: &[String]| l.iter().map(|l| format!("{l}\n")).collect::<String>();
+            std::fs::write(known.path(), lines(&before)).unwrap();
+            proptest::prop_assert_eq!(known.find("relay.example", 7).unwrap(), None);
+            let key = arp_common::tls::Identity::generate().unwrap().fingerprint();
+            known.pin("relay.example", 7, key).unwrap();
+            let text = std::fs::read_to_string(known.path()).unwrap();
+            std::fs::write(known.path(), text + &lines(&after)).unwrap();
+            proptest::prop_assert_eq!(known.find("Relay.Example", 7).unwrap(), Some(key));
+            proptest::prop_assert_eq!(known.find("relay.example", 8).unwrap(), None);
+        }
+    }
 }

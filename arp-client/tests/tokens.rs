@@ -1,7 +1,7 @@
 //! Tokens that come and go while the edge runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use arp_testkit::daemon::{Edge, PATIENCE, Relay};
+use arp_testkit::daemon::{Daemon, Edge, PATIENCE, Relay};
 use arp_testkit::http::get;
 use arp_testkit::origin::Origin;
 use std::process::Command;
@@ -90,4 +90,49 @@ async fn without_a_running_arpc_it_is_said_what_to_do() {
         !ok && said.contains("no arpc with this client id runs here"),
         "{said}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_the_relay_gave_away_meanwhile_is_dropped_and_the_edge_serves_on() {
+    let (mut relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    for token in ["alice", "bob"] {
+        assert!(tokens(&edge, &["add", token]).0);
+    }
+    // While the relay is away its operator frees one of the names, and somebody else is faster.
+    edge.daemon.signal("STOP");
+    relay.daemon.kill().await;
+    let data = relay.data.path().to_str().unwrap();
+    let forget = ["clients", "forget", "alice", "--data-dir", data].map(str::to_owned);
+    assert!(Daemon::start("arps", &forget, &[]).ended().await.success());
+    let relay = Relay::builder().at(&relay).start().await;
+    let other = Origin::start("other").await;
+    let _faster = Edge::tcp_builder(&relay, "faster", other.addr)
+        .args(["--token", "alice"])
+        .start()
+        .await;
+    edge.daemon.signal("CONT");
+    edge.daemon
+        .line("which token was dropped", |l| {
+            (l.contains("was dropped") && l.contains("refused")).then_some(())
+        })
+        .await;
+    let hello = |token: &str| {
+        let target = format!("/?token={token}");
+        async move { get(relay.public, &target, "").await.text() }
+    };
+    assert_eq!(hello("demo").await, "hello from o");
+    assert_eq!(hello("alice").await, "hello from other");
+    let start = Instant::now();
+    while hello("bob").await != "hello from o" {
+        assert!(start.elapsed() < PATIENCE, "the other token comes back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (_, list) = tokens(&edge, &["list"]);
+    assert!(list.contains("bob") && !list.contains("alice"), "{list}");
+    // A token of the configuration is another matter: who asks for it is told, and stops.
+    let mut edge = Edge::tcp_builder(&relay, "third", origin.addr)
+        .args(["--token", "alice"])
+        .spawn();
+    assert_eq!(edge.daemon.ended().await.code(), Some(1));
 }

@@ -95,9 +95,15 @@ pub const MAX_BOUND_NAMES: usize = 100_000;
 pub const FREE_MISSES: f64 = 20.0;
 /// Names that one address may ask for in vain before it is taken for a guesser.
 pub const MAX_MISSES: f64 = 500.0;
-/// Misses that are forgiven in a second. So one address can try 86,400 names a day; a derived client id is one
-/// of 2^128.
+/// Misses that are forgiven in a second.
 pub const MISSES_PER_SEC: f64 = 1.0;
+/// Time between two answers about names to an address that guesses: fifty a second, whatever it does. A derived
+/// client id is one of 2^128; a visitor who is new there waits one such time for each connection that guesses.
+pub const GUESS_TURN: Duration = Duration::from_millis(20);
+/// Connections of one guessing address that may wait for their turn: all it can have.
+pub const GUESS_LINE: usize = MAX_CONNS_PER_IP;
+/// Names that one request of a guessing address may carry.
+pub const NAMES_A_TURN: usize = 4;
 /// Addresses whose misses are counted.
 pub const MAX_GUESSERS: usize = 50_000;
 /// Seconds after which a guesser is told to come back.

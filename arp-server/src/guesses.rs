@@ -1,16 +1,19 @@
 //! Who asks for names that do not exist: a debt for each address, which time pays off.
 //!
 //! Up to [`FREE_MISSES`] nothing happens: people mistype. Above it a miss is told "too many" instead of "no
-//! such name". Above [`MAX_MISSES`] no answer tells a guesser anything: whatever was not in use from that
-//! address already is refused unlooked. So visitors at other addresses, and those who were there before the
-//! guessing began in earnest, notice nothing.
+//! such name". Above [`MAX_MISSES`] an address learns of names that are new to it only in turn, some a second,
+//! whether they exist or not. A name that exists is served in every case, and one that was in use from that
+//! address, or that nobody could guess, at once.
 
-use crate::defaults::{FREE_MISSES, MAX_GUESSERS, MAX_MISSES, MISSES_PER_SEC};
+use crate::defaults::{FREE_MISSES, GUESS_LINE, GUESS_TURN, MAX_GUESSERS, MAX_MISSES, MISSES_PER_SEC};
 use crate::registry::counted;
 use dashmap::DashMap;
-use std::net::IpAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tokio::time::sleep_until;
 
 /// Names that are remembered as in use from one guessing address.
 const FRIENDS: usize = 64;
@@ -22,7 +25,7 @@ pub enum Standing {
     Good,
     /// Misses are told to slow down.
     Doubtful,
-    /// Only what is known to be in use is served.
+    /// Nothing is told of names at once, but of those known to be in use.
     Guessing,
 }
 
@@ -39,11 +42,46 @@ struct Debt {
     misses: f64,
     at: Instant,
     friends: Vec<u128>,
+    line: Arc<Line>,
+}
+
+/// Those at one guessing address who wait to be told about a name. First come, first served, so that a visitor
+/// who comes anew waits no longer than one turn for each connection that guesses.
+#[derive(Debug, Default)]
+struct Line {
+    /// When the next may be told.
+    next: tokio::sync::Mutex<Option<tokio::time::Instant>>,
+    /// The connections that wait, each once.
+    waiting: Mutex<HashSet<SocketAddr>>,
+}
+
+/// A place in a line; given back when dropped.
+struct Place<'a>(&'a Line, SocketAddr);
+
+impl Line {
+    fn enter(&self, who: SocketAddr) -> Option<Place<'_>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = waiting.len() < GUESS_LINE && waiting.insert(who);
+        room.then(|| Place(self, who))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.remove(&self.1);
+    }
 }
 
 impl Debt {
     fn now(&self) -> f64 {
         (self.misses - self.at.elapsed().as_secs_f64() * MISSES_PER_SEC).max(0.0)
+    }
+
+    fn befriend(&mut self, name: u128) {
+        if self.friends.len() < FRIENDS && !self.friends.contains(&name) {
+            self.friends.push(name);
+        }
     }
 }
 
@@ -58,9 +96,14 @@ fn standing(misses: f64) -> Standing {
 }
 
 impl Guesses {
+    /// Has nobody missed lately?
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
     /// How an address stands before it asks.
     pub fn standing(&self, ip: IpAddr) -> Standing {
-        if self.count.load(Ordering::Relaxed) == 0 {
+        if self.is_empty() {
             return Standing::Good;
         }
         self.debts
@@ -80,6 +123,7 @@ impl Guesses {
                 misses: 0.0,
                 at: Instant::now(),
                 friends: Vec::new(),
+                line: Arc::default(),
             }
         });
         debt.misses = (debt.now() + n as f64).min(2.0 * MAX_MISSES);
@@ -90,9 +134,10 @@ impl Guesses {
         standing(debt.misses)
     }
 
-    /// May a visitor at `ip` be served by a name that exists? `name` gives its keyed hash.
+    /// May a visitor at `ip` be served at once by a name that exists? `name` gives its keyed hash. Else by
+    /// turns.
     pub fn admits(&self, ip: IpAddr, name: impl FnOnce() -> u128) -> bool {
-        if self.count.load(Ordering::Relaxed) == 0 {
+        if self.is_empty() {
             return true;
         }
         let Some(mut debt) = self.debts.get_mut(&counted(ip)) else {
@@ -105,9 +150,32 @@ impl Guesses {
         if standing(debt.now()) == Standing::Guessing {
             return false;
         }
-        if debt.friends.len() < FRIENDS {
-            debt.friends.push(name);
+        debt.befriend(name);
+        true
+    }
+
+    /// Remembers that a name is in use from an address.
+    pub fn befriend(&self, ip: IpAddr, name: u128) {
+        if let Some(mut debt) = self.debts.get_mut(&counted(ip)) {
+            debt.befriend(name);
         }
+    }
+
+    /// Waits until a guessing address may be told about one more name. False if the connection `who` waits
+    /// already, or too many do; then it must not be told.
+    pub async fn turn(&self, ip: IpAddr, who: SocketAddr) -> bool {
+        let Some(line) = self.debts.get(&counted(ip)).map(|debt| debt.line.clone()) else {
+            return true;
+        };
+        let Some(_place) = line.enter(who) else {
+            return false;
+        };
+        // The lock hands over in the order of coming; who hangs up leaves the line.
+        let mut next = line.next.lock().await;
+        if let Some(at) = *next {
+            sleep_until(at).await;
+        }
+        *next = Some(tokio::time::Instant::now() + GUESS_TURN);
         true
     }
 
@@ -142,9 +210,49 @@ mod tests {
             guesses.miss(bad, 1);
         }
         assert_eq!(guesses.standing(bad), Standing::Guessing);
-        assert!(!guesses.admits(bad, || 2), "a right guess looks like a wrong one");
+        assert!(!guesses.admits(bad, || 2), "a name that is new there has to wait");
         assert!(guesses.admits(bad, || 1), "who was there before stays");
         assert!(guesses.admits(good, || 2) && guesses.standing(good) == Standing::Good);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_guesses_is_told_in_turn_and_nobody_is_passed_over() {
+        let guesses = Arc::new(Guesses::default());
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        let at = move |port| SocketAddr::new(ip, port);
+        guesses.miss(ip, MAX_MISSES as usize + 1);
+        let start = tokio::time::Instant::now();
+        // Forty connections guess on and on; one visitor comes once, behind them.
+        let mut guessers = tokio::task::JoinSet::new();
+        for port in 1..=40 {
+            let guesses = guesses.clone();
+            guessers.spawn(async move {
+                for _ in 0..20 {
+                    assert!(guesses.turn(ip, at(port)).await);
+                }
+            });
+        }
+        tokio::task::yield_now().await;
+        assert!(!guesses.turn(ip, at(7)).await, "a connection waits once");
+        assert!(guesses.turn(ip, at(99)).await);
+        let waited = start.elapsed();
+        assert!(
+            waited >= GUESS_TURN * 38 && waited <= GUESS_TURN * 42,
+            "{waited:?}"
+        );
+        guesses.befriend(ip, 3);
+        assert!(guesses.admits(ip, || 3), "and never again");
+        while let Some(done) = guessers.join_next().await {
+            done.unwrap();
+        }
+        assert!(
+            start.elapsed() >= GUESS_TURN * 799,
+            "so many a second, however many ask"
+        );
+        // Who hangs up leaves the line.
+        let gone = tokio::time::timeout(GUESS_TURN / 2, guesses.turn(ip, at(1)));
+        assert!(gone.await.is_err());
+        assert!(guesses.turn(ip, at(1)).await);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use arp_common::protocol::{Command, GoAwayReason, Mode};
 use arp_common::tls::Fingerprint;
 use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
-use std::hash::Hasher;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,12 +99,30 @@ impl RegisterError {
     }
 }
 
+/// The hasher of keys that are keyed hashes already: their own bits will do.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Everybody the relay knows.
 #[derive(Debug)]
 pub struct Registry {
     /// Keyed hash of the lower-case token to client: host names have no case, so tokens that differ only in it
     /// are one. What a lookup takes tells nothing of the tokens that are there, as nobody knows the hash.
-    tokens: DashMap<u128, (Token, Arc<Client>)>,
+    tokens: DashMap<u128, (Token, Arc<Client>), BuildHasherDefault<Hashed>>,
     hash_key: (u64, u64),
     clients: DashMap<ClientId, Arc<Client>>,
     limits: Arc<PoolLimits>,
@@ -137,14 +155,21 @@ impl Registry {
 
     /// The client that a token names, exactly as written.
     pub fn by_token(&self, token: &str) -> Option<Arc<Client>> {
-        self.find(token)
-            .filter(|(name, _)| name.as_str().as_bytes().ct_eq(token.as_bytes()).into())
-            .map(|(_, client)| client)
+        if token.len() > MAX_NAME {
+            return None;
+        }
+        let entry = self.tokens.get(&self.hash(token))?;
+        let (name, client) = entry.value();
+        let same: bool = name.as_str().as_bytes().ct_eq(token.as_bytes()).into();
+        same.then(|| client.clone())
     }
 
     /// The client and token that a host label names, whatever its case.
     pub fn by_label(&self, label: &str) -> Option<(Token, Arc<Client>)> {
-        self.find(label)
+        if label.len() > MAX_NAME {
+            return None;
+        }
+        self.by_hash(self.hash(label))
     }
 
     /// The client and token with this keyed hash.
@@ -162,13 +187,6 @@ impl Registry {
         let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
         hasher.write(lower);
         hasher.finish128().as_u128()
-    }
-
-    fn find(&self, token: &str) -> Option<(Token, Arc<Client>)> {
-        if token.len() > MAX_NAME {
-            return None;
-        }
-        self.by_hash(self.hash(token))
     }
 
     /// All clients.
@@ -221,13 +239,13 @@ impl Registry {
         }
         // Somebody may be reached by this id as a token, or have an id that is asked for as a token.
         if self
-            .find(id.as_str())
+            .by_label(id.as_str())
             .is_some_and(|(_, c)| c.id != *id && c.pool.is_online())
         {
             return Err(taken());
         }
         for name in names {
-            let owner = self.find(name.as_str()).map(|(_, c)| c);
+            let owner = self.by_label(name.as_str()).map(|(_, c)| c);
             let named = || self.clients.get(name.as_str()).map(|c| c.clone());
             if let Some(owner) = owner.or_else(named)
                 && owner.id != *id

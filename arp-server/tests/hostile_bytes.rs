@@ -1,5 +1,5 @@
-//! Parsers of the public port against bytes of any kind. More cases: `PROPTEST_CASES=1000000 cargo test --release
-//! hostile`.
+//! Parsers of the public port against bytes of any kind. Each property is tried for some thousands of cases, a few
+//! seconds in all; more: `PROPTEST_CASES=1000000 cargo test --release hostile`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use arp_common::ids::Token;
@@ -61,7 +61,67 @@ fn head_like() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Cases of each property, unless the environment says otherwise.
+fn cases(n: u32) -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(n),
+    }
+}
+
+/// Pieces of a chunked body, right and wrong.
+fn chunked_like() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        (0usize..20).prop_map(|n| format!("{n:x}\r\n{}\r\n", "x".repeat(n)).into_bytes()),
+        (0usize..20, 0usize..20).prop_map(|(n, m)| format!("{n:X}\r\n{}\r\n", "x".repeat(m)).into_bytes()),
+        "[0-9a-fA-F]{0,17}(;[!-~]{0,8})?\r?\n".prop_map(String::into_bytes),
+        "0\r\n([A-Za-z-]{1,8}: [ -~]{0,8}\r\n){0,3}\r\n".prop_map(String::into_bytes),
+        proptest::collection::vec(any::<u8>(), 0..8),
+    ];
+    proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+}
+
+/// Decodes a whole body: what came out, and how it ended.
+fn decode(bytes: &[u8], cut: usize) -> (Vec<u8>, Option<String>, usize) {
+    let mut decoder = Decoder::new(Framing::Chunked);
+    let (mut buf, mut out, mut fed) = (BytesMut::new(), Vec::new(), 0);
+    loop {
+        match decoder.decode(&mut buf) {
+            Ok(Some(Piece::Data(data))) => out.extend_from_slice(&data),
+            Ok(Some(Piece::End(trailers))) => {
+                let trailers = trailers.map(|t| {
+                    t.fields()
+                        .map(|(n, v)| (n.to_vec(), v.to_vec()))
+                        .collect::<Vec<_>>()
+                });
+                return (out, Some(format!("end {trailers:?}")), fed - buf.len());
+            }
+            Ok(None) if fed < bytes.len() => {
+                let piece = &bytes[fed..(fed + cut).min(bytes.len())];
+                buf.extend_from_slice(piece);
+                fed += piece.len();
+            }
+            Ok(None) => return (out, None, fed),
+            Err(_) => return (out, Some("refused".into()), 0),
+        }
+    }
+}
+
 proptest! {
+    #![proptest_config(cases(8192))]
+
+    /// A chunked body is the same body however its bytes are cut on the way, and ends at the same byte: what
+    /// follows is the next request for everybody.
+    #[test]
+    fn a_chunked_body_has_one_meaning_however_it_is_cut(bytes in chunked_like(), cut in 1usize..9) {
+        let (whole, pieces) = (decode(&bytes, bytes.len().max(1)), decode(&bytes, cut));
+        prop_assert_eq!(&whole.1, &pieces.1);
+        // Of a refused body some of what was right may have been given already.
+        if whole.1.as_deref() != Some("refused") {
+            prop_assert_eq!(whole, pieces);
+        }
+    }
+
     /// Whatever a head says, it is understood in one way or refused, and the route that follows is sound.
     #[test]
     fn any_head_is_understood_or_refused(bytes in head_like()) {
@@ -77,7 +137,7 @@ proptest! {
                     prop_assert!(r.target.starts_with('/') || r.target == "*");
                     prop_assert!(!r.target.bytes().any(|b| b <= b' ' || b == 0x7f), "{:?}", r.target);
                 }
-                Decision::Redirect(to) => prop_assert!(!to.bytes().any(|b| b <= b' ' || b == 0x7f), "{to:?}"),
+                Decision::Redirect(to, _) => prop_assert!(!to.bytes().any(|b| b <= b' ' || b == 0x7f), "{to:?}"),
                 Decision::NoToken | Decision::Unknown => {}
             }
             if let Some(referer) = cleaned_referer(&head, &Table) {

@@ -8,6 +8,7 @@ use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::get;
 use arp_testkit::origin::Origin;
 use std::process::Command;
+use std::time::{Duration, Instant};
 use support::{Peer, register, try_register, with_join_key};
 
 /// Runs `arps` on the data directory of a relay.
@@ -205,9 +206,10 @@ async fn probing_for_names_tells_nothing_after_a_few_tries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_tokens_is_slowed_and_valid_visitors_do_not_notice() {
+    const STRONG: &str = "0123456789ABCDEF0123456789abcdef";
     let (relay, origin) = (Relay::start().await, Origin::start("o").await);
     let _edge = Edge::tcp_builder(&relay, "demo", origin.addr)
-        .args(["--token", "other"])
+        .args(["--token", "other", "--token", "third", "--token", STRONG])
         .start()
         .await;
     let mut seen = Vec::new();
@@ -219,12 +221,77 @@ async fn guessing_tokens_is_slowed_and_valid_visitors_do_not_notice() {
     assert_eq!(answer.json()["code"], "too_many_unknown_tokens");
     assert!(answer.header("retry-after").is_some());
     assert_eq!(get(relay.public, "/?token=demo", "").await.status, 200);
-    // A thousand guesses in one request are a thousand guesses; then a right one looks like a wrong one …
+    // A thousand guesses in one request are a thousand guesses, and a right one among them is not told.
     let many: String = (0..1000).map(|n| format!("&token=g{n}")).collect();
     assert_eq!(get(relay.public, &format!("/?a{many}"), "").await.status, 429);
-    assert_eq!(get(relay.public, "/?token=other", "").await.status, 429);
-    // … and who was in before stays in.
+    let hidden = "/?token=g1&token=g2&token=g3&token=g4&token=other";
+    assert_eq!(get(relay.public, hidden, "").await.status, 429);
+    // Now sixteen connections guess as fast as they can …
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut guessers = tokio::task::JoinSet::new();
+    for n in 0..16 {
+        let (stop, public) = (stop.clone(), relay.public);
+        guessers.spawn(async move {
+            let mut told = 0;
+            while !stop.is_cancelled() {
+                let answer = get(public, &format!("/?token=guess-{n}-{told}"), "").await;
+                assert_eq!(answer.status, 429);
+                told += 1;
+            }
+            told
+        });
+    }
+    let start = Instant::now();
+    // … and still every valid visitor there is served: who was in before, who has a name nobody could guess, …
     assert_eq!(get(relay.public, "/?token=demo", "").await.status, 200);
+    assert_eq!(
+        get(relay.public, &format!("/?token={STRONG}"), "").await.status,
+        200
+    );
+    // … and who comes anew with a short name, in turn; from then on at once.
+    assert_eq!(get(relay.public, "/?token=other", "").await.status, 200);
+    let anew = start.elapsed();
+    for _ in 0..5 {
+        assert_eq!(get(relay.public, "/?token=other", "").await.status, 200);
+    }
+    assert!(anew < Duration::from_secs(5), "{anew:?}");
+    // A right guess takes as long as a wrong one, and no more are told than fifty a second.
+    while start.elapsed() < Duration::from_secs(2) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.cancel();
+    let told: usize = guessers.join_all().await.into_iter().sum();
+    let most = start.elapsed().as_secs_f64() * 50.0 + 2.0;
+    println!(
+        "{told} guesses answered in {:?}; a new visitor among them after {anew:?}",
+        start.elapsed()
+    );
+    assert!(
+        (told as f64) < most,
+        "{told} guesses were answered, {most} at most"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_applications_own_token_parameter_is_no_guess() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    for fields in [
+        "Cookie: arp_token=demo\r\n".to_owned(),
+        "Referer: http://relay.test/?token=demo\r\n".to_owned(),
+        "X-ARP-Token: demo\r\n".to_owned(),
+    ] {
+        for n in 0..30 {
+            let target = format!("/echo?token=vite-{n}");
+            assert_eq!(get(relay.public, &target, &fields).await.status, 200, "{fields}");
+            assert_eq!(
+                origin.seen().pop().unwrap().target,
+                target,
+                "it stays the application's"
+            );
+        }
+    }
+    assert_eq!(get(relay.public, "/?token=typo", "").await.status, 404, "no debt");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -104,6 +104,42 @@ async fn visitors_come_by_https_and_are_sent_there() {
         (308, Some("https://relay.test/x?token=demo&y=1"))
     );
     assert!(plain.header("strict-transport-security").is_none());
+    // The relay's own answers say it too: refusals, the landing page, redirects, and 101.
+    let at = format!("https://relay.test:{}", relay.public.port());
+    let upgrade = [
+        "-H",
+        "Connection: Upgrade",
+        "-H",
+        "Upgrade: websocket",
+        "-H",
+        "Sec-WebSocket-Version: 13",
+        "-H",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        "--http1.1",
+        "-m1",
+    ];
+    let html = ["-H", "Accept: text/html"];
+    for (target, flags, status) in [
+        ("/", &[][..], "401"),
+        ("/", &html[..], "401"),
+        ("/?token=nobody", &[][..], "404"),
+        ("/t/demo", &html[..], "307"),
+        ("/", &["-X", "TRACE", "--http1.1"][..], "405"),
+        ("/upgrade?token=demo", &upgrade[..], "101"),
+    ] {
+        for version in ["--http1.1", "--http2"] {
+            if version == "--http2" && flags.contains(&"--http1.1") {
+                continue;
+            }
+            let url = format!("{at}{target}");
+            let mut args = vec![version, "-D-", "-o", "/dev/null", &url];
+            args.extend(flags);
+            let said = curl(&relay, &ca, &args).1.to_ascii_lowercase();
+            assert!(said.contains(&format!(" {status}")), "{target} {version}: {said}");
+            let told = said.matches("strict-transport-security: max-age=3600").count();
+            assert_eq!(told, 1, "{target} {version}: {said}");
+        }
+    }
     // A new certificate is used without a restart; half of one changes nothing.
     std::fs::write(dir.path().join("cert.pem"), "half").unwrap();
     assert!(curl(&relay, &ca, &[&url, "-o", "/dev/null"]).0);

@@ -110,7 +110,8 @@ impl RawClient {
         }
     }
 
-    async fn exactly(&mut self, n: usize) -> Vec<u8> {
+    /// Reads so many bytes.
+    pub async fn exactly(&mut self, n: usize) -> Vec<u8> {
         while self.buf.len() < n {
             assert!(
                 self.fill().await,

@@ -3,7 +3,8 @@
 //! `/echo` sends the request back as JSON (method, target, headers, body) · `/bytes/N` N bytes of a known
 //! pattern · `/chunked/N` the same without a length · `/sink` counts and hashes the body · `/status/N` ·
 //! `/hold` answers when [`Origin::release`] is called · `/sse` one event per [`Origin::release`] ·
-//! `/close` answers and closes the connection · anything else: `hello from NAME`.
+//! `/close` answers and closes the connection · `/upgrade` changes to the protocol that is asked for, greets
+//! and echoes · anything else: `hello from NAME`.
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -16,6 +17,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -208,6 +210,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         }
         return Ok(text(format!("{length} {sum}")));
     }
+    if path == "/upgrade" {
+        return Ok(upgrade(request));
+    }
     if path == "/sse" {
         let stream = futures_util::stream::unfold((shared, 0u64), |(shared, n)| async move {
             let mut held = Held(&shared, false);
@@ -265,6 +270,31 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         }
         _ => text(format!("hello from {}", shared.name)),
     })
+}
+
+/// Changes protocols; then greets, and sends back what comes.
+fn upgrade(request: Request<Incoming>) -> Response<Body> {
+    let Some(protocol) = request.headers().get("upgrade").cloned() else {
+        let mut response = text("nothing to upgrade to".into());
+        *response.status_mut() = hyper::StatusCode::UPGRADE_REQUIRED;
+        return response;
+    };
+    tokio::spawn(async move {
+        let Ok(io) = hyper::upgrade::on(request).await else {
+            return;
+        };
+        let (mut rd, mut wr) = tokio::io::split(TokioIo::new(io));
+        if wr.write_all(b"hello\n").await.is_ok() {
+            let _ = tokio::io::copy(&mut rd, &mut wr).await;
+            let _ = wr.shutdown().await;
+        }
+    });
+    let mut response = text(String::new());
+    *response.status_mut() = hyper::StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert("connection", "Upgrade".parse().expect("a value"));
+    headers.insert("upgrade", protocol);
+    response
 }
 
 fn text(text: String) -> Response<Body> {

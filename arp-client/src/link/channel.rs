@@ -119,16 +119,18 @@ pub(super) async fn serve(
         public,
     } = opened;
     registered(&public);
-    Channel {
+    let channel = Channel {
         link,
         frames,
         wr,
         version,
         heartbeat,
         changes: VecDeque::new(),
+    };
+    tokio::select! {
+        ended = channel.run(stop) => ended,
+        () = link.names.settle() => Ok(()),
     }
-    .run(stop)
-    .await
 }
 
 /// A control channel on which the relay has welcomed us.
@@ -250,7 +252,7 @@ impl Channel<'_> {
                     }
                 }
                 change = self.link.names.next_change(), if v2 => {
-                    let (tokens, id_token) = self.link.names.current();
+                    let (tokens, id_token) = self.link.names.wanted();
                     self.say(&Command::SetTokens { tokens, id_token }).await?;
                     self.changes.push_back(change);
                 }

@@ -95,13 +95,16 @@ impl Link {
             if up {
                 backoff.reset();
             }
-            let give_up = error.is_final()
-                || (!ever && error.is_final_at_first())
-                || !self.config.auto_reconnect
-                || (!ever && start.elapsed() > d::FIRST_CONNECT);
             if stop.is_cancelled() {
                 return Ok(());
             }
+            // A token that was added while running must not take the whole edge with it.
+            let without = matches!(error, LinkError::Refused(_, true)) && self.names.doubt();
+            let give_up = !without
+                && (error.is_final()
+                    || (!ever && error.is_final_at_first())
+                    || !self.config.auto_reconnect
+                    || (!ever && start.elapsed() > d::FIRST_CONNECT));
             if give_up {
                 return Err(error);
             }

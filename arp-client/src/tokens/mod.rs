@@ -72,6 +72,16 @@ impl Change {
     }
 }
 
+/// Added tokens that the relay has not taken (again) yet. A registration leaves them out: a token that it
+/// refuses must not keep the edge away.
+#[derive(Debug, Default)]
+struct Offer {
+    /// The one that the relay is asked about now.
+    asked: Option<Token>,
+    /// Those that may have been the reason for a refusal, and are to be asked about one by one.
+    doubted: Vec<Token>,
+}
+
 /// All names of this edge.
 #[derive(Debug)]
 pub struct Names {
@@ -79,6 +89,7 @@ pub struct Names {
     id_token: bool,
     path: PathBuf,
     added: Mutex<Vec<Added>>,
+    offer: Mutex<Offer>,
     changes: mpsc::Sender<Change>,
     told: tokio::sync::Mutex<mpsc::Receiver<Change>>,
     /// One change at a time.
@@ -123,6 +134,7 @@ impl Names {
             id_token,
             path,
             added: Mutex::new(added),
+            offer: Mutex::default(),
             changes,
             told: tokio::sync::Mutex::new(told),
             turn: tokio::sync::Mutex::default(),
@@ -135,18 +147,76 @@ impl Names {
         self.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Further tokens that are valid now, and whether the id is one too.
+    fn offer(&self) -> MutexGuard<'_, Offer> {
+        self.offer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Further tokens that are valid now and were not refused, and whether the id is one too.
     pub fn current(&self) -> (Vec<Token>, bool) {
+        let offer = self.offer();
+        let out = |t: &Token| offer.asked.as_ref() == Some(t) || offer.doubted.contains(t);
+        (self.valid(out), self.id_token)
+    }
+
+    /// The same with the token that the relay is asked about now.
+    pub(crate) fn wanted(&self) -> (Vec<Token>, bool) {
+        let offer = self.offer();
+        let out = |t: &Token| offer.asked.as_ref() != Some(t) && offer.doubted.contains(t);
+        (self.valid(out), self.id_token)
+    }
+
+    fn valid(&self, out: impl Fn(&Token) -> bool) -> Vec<Token> {
         let now = now();
         let added = self.lock();
         let valid = added.iter().filter(|a| a.expires.is_none_or(|e| e > now));
         let mut all = self.configured.clone();
         for token in valid.map(|a| &a.token) {
-            if !all.contains(token) {
+            if !all.contains(token) && !out(token) {
                 all.push(token.clone());
             }
         }
-        (all, self.id_token)
+        all
+    }
+
+    /// The relay refused a registration for good. True if an added token may be why: the next registration is
+    /// without them.
+    pub(crate) fn doubt(&self) -> bool {
+        let offered = self.current().0;
+        let mut offer = self.offer();
+        let had = offer.doubted.len();
+        for token in offered.into_iter().filter(|t| !self.configured.contains(t)) {
+            offer.doubted.push(token);
+        }
+        offer.doubted.len() > had
+    }
+
+    /// Asks the relay about the doubted tokens, one by one, and drops those that it refuses. Does not end:
+    /// dropped with the link.
+    pub(crate) async fn settle(&self) {
+        loop {
+            let turn = self.turn.lock().await;
+            let Some(token) = self.offer().doubted.first().cloned() else {
+                break;
+            };
+            self.offer().asked = Some(token.clone());
+            let told = self.tell().await;
+            self.offer().asked = None;
+            match told {
+                Ok(()) => {}
+                Err(TokenError::Refused(why)) => {
+                    tracing::warn!("the token {token} was dropped, because the relay refused it: {why}");
+                    self.lock().retain(|a| a.token != token);
+                    if let Err(e) = self.save() {
+                        tracing::warn!("{e}");
+                    }
+                }
+                // They are asked about when the relay is reached again.
+                Err(_) => break,
+            }
+            self.offer().doubted.retain(|t| *t != token);
+            drop(turn);
+        }
+        std::future::pending().await
     }
 
     /// Tokens of the configuration, and those that were added.
@@ -168,11 +238,13 @@ impl Names {
         if self.configured.len() + before.len() >= MAX_TOKENS {
             return Err(TokenError::TooMany);
         }
+        self.offer().asked = Some(new.token.clone());
         self.lock().push(new);
         let done = match self.tell().await {
             Ok(()) => self.save(),
             Err(e) => Err(e),
         };
+        self.offer().asked = None;
         if done.is_err() {
             *self.lock() = before;
         }
@@ -354,6 +426,26 @@ mod tests {
         );
         for bad in ["", "7", "d", "0h", "-1d", "7 d", "1ä", "99999999999999999999d"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        /// A file that somebody wrote into is read or refused; what is read is bounded and can be kept again.
+        #[test]
+        fn any_file_is_read_or_refused(
+            text in "(\\[?\\{?\"?(token|expires|alice|[0-9a-z./]{0,9})\"?[:,]? ?\\}?\\]?){0,9}",
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = names(dir.path()).path;
+            for content in [text.as_bytes(), &bytes, b"[{\"token\":\"a/b\"}]", b"[{\"token\":\"ok\",\"x\":1}]"] {
+                std::fs::write(&path, content).unwrap();
+                let id = "demo".parse().unwrap();
+                if let Ok(names) = Names::load(dir.path(), &id, Vec::new(), true) {
+                    names.save().unwrap();
+                    proptest::prop_assert_eq!(self::names(dir.path()).list().1, names.list().1);
+                }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::defaults::MAX_FIELDS;
 use bytes::Bytes;
 use smallvec::SmallVec;
+use std::mem::MaybeUninit;
 
 /// Names that the relay has to know. Everything else is [`Name::Other`] and passes untouched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,9 +256,9 @@ impl RequestHead {
     /// # Errors
     /// [`BadHead`] says what is wrong.
     pub fn parse(block: Bytes) -> Result<Self, BadHead> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(&block) {
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(&block, &mut headers) {
             Ok(httparse::Status::Complete(n)) if n == block.len() => {}
             Err(httparse::Error::TooManyHeaders) => {
                 return Err(BadHead {
@@ -456,14 +457,14 @@ impl ResponseHead {
     /// # Errors
     /// If it is not HTTP/1.
     pub fn parse(block: Bytes) -> Result<Self, BadHead> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut response = httparse::Response::new(&mut headers);
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut response = httparse::Response::new(&mut []);
         let mut config = httparse::ParserConfig::default();
         // Old local services write folded lines and spaces before colons; both are mended on the way out.
         config
             .allow_obsolete_multiline_headers_in_responses(true)
             .allow_spaces_after_header_name_in_responses(true);
-        match config.parse_response(&mut response, &block) {
+        match config.parse_response_with_uninit_headers(&mut response, &block, &mut headers) {
             Ok(httparse::Status::Complete(n)) if n == block.len() => {}
             _ => return Err(bad("not an HTTP/1 answer")),
         }

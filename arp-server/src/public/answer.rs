@@ -1,7 +1,6 @@
 //! The relay's own answers: errors as JSON for programs and a small page for people.
 
-use super::route::wants_html;
-use crate::h1::head::RequestHead;
+use super::rewrite::hsts;
 use crate::pool::CheckoutError;
 use arp_common::error_body::ErrorBody;
 use bytes::Bytes;
@@ -101,13 +100,9 @@ impl Refusal {
             }),
             retry_after: self.retry_after,
             location: self.location.clone(),
+            hsts: None,
             body: Bytes::from(body),
         }
-    }
-
-    /// See [`Refusal::render`].
-    pub fn render_for(&self, head: &RequestHead) -> Rendered {
-        self.render(wants_html(head))
     }
 
     fn json(&self) -> String {
@@ -140,6 +135,8 @@ pub struct Rendered {
     pub retry_after: Option<u32>,
     /// For redirects.
     pub location: Option<String>,
+    /// Seconds for which a browser is to come by HTTPS only.
+    pub hsts: Option<u64>,
     /// The body.
     pub body: Bytes,
 }
@@ -156,6 +153,7 @@ impl Rendered {
         fields.extend(self.csp.map(|_| ("referrer-policy", "no-referrer".to_owned())));
         fields.extend(self.retry_after.map(|s| ("retry-after", s.to_string())));
         fields.extend(self.location.clone().map(|l| ("location", l)));
+        fields.extend(self.hsts.map(|s| ("strict-transport-security", hsts(s))));
         fields
     }
 }

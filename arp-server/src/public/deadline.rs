@@ -1,7 +1,8 @@
 //! A deadline that is set for every request and almost never fires.
 //!
 //! Arming a timer takes a lock in the runtime; this one leaves an armed timer alone as long as it would
-//! fire too early, and only then looks at what the time really is.
+//! fire too early, and only then looks at what the time really is. It looks at the clock when it first has to
+//! wait: most writes never do.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -13,24 +14,21 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Deadline {
+    after: Option<Duration>,
     at: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
-    /// From now on, this long.
+    /// This long, from the first time on that there is something to wait for.
     pub fn set(&mut self, after: Duration) {
-        let at = Instant::now() + after;
-        self.at = Some(at);
-        if let Some(sleep) = &mut self.sleep
-            && sleep.deadline() > at
-        {
-            sleep.as_mut().reset(at);
-        }
+        self.after = Some(after);
+        self.at = None;
     }
 
     /// No deadline.
     pub fn clear(&mut self) {
+        self.after = None;
         self.at = None;
     }
 
@@ -41,6 +39,15 @@ impl Deadline {
 
     /// Ready when it has passed.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(after) = self.after.take() {
+            let at = Instant::now() + after;
+            self.at = Some(at);
+            if let Some(sleep) = &mut self.sleep
+                && sleep.deadline() > at
+            {
+                sleep.as_mut().reset(at);
+            }
+        }
         let Some(at) = self.at else { return Poll::Pending };
         loop {
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));

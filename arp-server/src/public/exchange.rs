@@ -166,12 +166,14 @@ enum Down {
     Switch(Box<ResponseHead>),
 }
 
-/// Carries a request to its client and the answer back.
+/// Carries a request to its client and the answer back. `deadline` is the one of the answer; a connection keeps
+/// it from one exchange to the next.
 pub async fn run<B: RequestBody, R: Responder>(
     public: &Public,
     request: Request<'_>,
     body: &mut B,
     responder: &mut R,
+    deadline: &mut Deadline,
 ) -> Outcome {
     let head = request.head;
     // A small body is read first: a slow sender holds no tunnel, and the request can be repeated.
@@ -221,7 +223,17 @@ pub async fn run<B: RequestBody, R: Responder>(
                 in_memory,
             );
         }
-        match attempt_once(public, &request, &mut tunnel, body, responder, &progress).await {
+        match attempt_once(
+            public,
+            &request,
+            &mut tunnel,
+            body,
+            responder,
+            &progress,
+            deadline,
+        )
+        .await
+        {
             Ok(Down::Switch(answer)) => return Outcome::Switch(answer, Box::new(tunnel)),
             Ok(Down::Done { reusable }) => {
                 let body_read = progress.body_sent.load(Relaxed);
@@ -366,6 +378,7 @@ async fn attempt_once<B: RequestBody, R: Responder>(
     body: &mut B,
     responder: &mut R,
     progress: &Progress,
+    deadline: &mut Deadline,
 ) -> Result<Down, Failure> {
     let Tunnel { rd, wr, buf, .. } = tunnel;
     let framing = request.head.framing;
@@ -374,7 +387,7 @@ async fn attempt_once<B: RequestBody, R: Responder>(
             rd,
             buf,
             progress,
-            deadline: Deadline::default(),
+            deadline,
         };
         down.run(public, request, responder).await
     };
@@ -534,7 +547,7 @@ struct DownStream<'a> {
     rd: &'a mut ReadHalf,
     buf: &'a mut BytesMut,
     progress: &'a Progress,
-    deadline: Deadline,
+    deadline: &'a mut Deadline,
 }
 
 impl DownStream<'_> {

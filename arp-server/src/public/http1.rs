@@ -19,6 +19,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt;
@@ -34,6 +35,7 @@ pub struct Connection {
     wr: WriteHalf,
     buf: BytesMut,
     deadline: Deadline,
+    answer_deadline: Deadline,
 }
 
 /// What a connection does after a request.
@@ -66,13 +68,17 @@ impl Connection {
             wr,
             buf,
             deadline: Deadline::default(),
+            answer_deadline: Deadline::default(),
         }
     }
 
     /// Serves it until it ends. After `stop` no further request is taken.
     pub async fn serve(mut self, stop: &CancellationToken) {
+        // Waited for in one place for as long as the connection lives: to begin anew for every request takes
+        // a lock that all connections share.
+        let mut stopped = pin!(stop.cancelled());
         loop {
-            let next = match self.read_head(stop).await {
+            let next = match self.read_head(stopped.as_mut()).await {
                 Ok(Some(block)) => match RequestHead::parse(block) {
                     Ok(head) => self.exchange(&head, stop).await,
                     Err(bad) => self.refuse_head(bad).await,
@@ -90,7 +96,10 @@ impl Connection {
     }
 
     /// The bytes of the next request head, or `None` when no further request comes.
-    async fn read_head(&mut self, stop: &CancellationToken) -> Result<Option<Bytes>, BadHead> {
+    async fn read_head(
+        &mut self,
+        mut stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<Bytes>, BadHead> {
         let mut scanner = Scanner::default();
         let mut begun = false;
         loop {
@@ -131,7 +140,7 @@ impl Connection {
                 tokio::select! {
                     biased;
                     read = read => read,
-                    () = stop.cancelled() => return Ok(None),
+                    () = stopped.as_mut() => return Ok(None),
                 }
             };
             match read {
@@ -151,7 +160,8 @@ impl Connection {
 
     async fn refuse_head(&mut self, bad: BadHead) -> Next {
         let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
-        self.answer(refusal.render(false), false, false).await
+        let answer = self.public.own(&refusal, None, &self.visitor);
+        self.answer(answer, false, false).await
     }
 
     async fn exchange(&mut self, head: &RequestHead, stop: &CancellationToken) -> Next {
@@ -162,15 +172,16 @@ impl Connection {
                 "method_not_allowed",
                 "TRACE is not offered here",
             );
-            return self.answer(refusal.render(false), false, false).await;
+            let answer = self.public.own(&refusal, None, &self.visitor);
+            return self.answer(answer, false, false).await;
         }
-        let refusal = match self.public.decide(head, &self.visitor) {
+        let refusal = match self.public.decide(head, &self.visitor, self.peer).await {
             Ok(route) => return self.forward(head, route, stop).await,
             Err(refusal) => refusal,
         };
         let keep = head.framing == Framing::None && head.keep_alive() && !stop.is_cancelled();
-        self.answer(refusal.render_for(head), keep, head.method() == "HEAD")
-            .await
+        let answer = self.public.own(&refusal, Some(head), &self.visitor);
+        self.answer(answer, keep, head.method() == "HEAD").await
     }
 
     /// Carries a request to its client. Where others may be meant, each is tried until one agrees to change
@@ -212,6 +223,7 @@ impl Connection {
             wr,
             buf,
             deadline,
+            answer_deadline,
             ..
         } = self;
         let mut body = Body {
@@ -236,7 +248,7 @@ impl Connection {
             peer: self.peer,
             trial,
         };
-        let outcome = exchange::run(public, request, &mut body, &mut responder).await;
+        let outcome = exchange::run(public, request, &mut body, &mut responder, answer_deadline).await;
         let keep_alive = responder.keep_alive;
         Some(match outcome {
             Outcome::Declined | Outcome::Refused { .. } if trial => return None,
@@ -245,15 +257,16 @@ impl Connection {
             Outcome::Broken | Outcome::Declined => Next::Abort,
             Outcome::Refused { refusal, body_read } => {
                 let keep = body_read && head.keep_alive() && !stop.is_cancelled();
-                self.answer(refusal.render_for(head), keep, head.method() == "HEAD")
-                    .await
+                let answer = self.public.own(&refusal, Some(head), &self.visitor);
+                self.answer(answer, keep, head.method() == "HEAD").await
             }
             Outcome::Switch(answer, tunnel) => {
                 let scheme = self.visitor.scheme(head);
                 let cookie = route.set_cookie.as_ref();
                 let cookie = cookie.map(|value| rewrite::cookie(value, scheme == "https"));
                 let mut out = BytesMut::new();
-                rewrite::put_switch(&mut out, &answer, cookie.as_deref());
+                let hsts = self.public.hsts(head, &self.visitor);
+                rewrite::put_switch(&mut out, &answer, cookie.as_deref(), hsts);
                 match self.send(out).await {
                     Ok(()) => Next::Switch(tunnel),
                     Err(_) => Next::Abort,

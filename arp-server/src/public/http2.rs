@@ -2,6 +2,7 @@
 
 use super::Public;
 use super::answer::{Refusal, Rendered, Who};
+use super::deadline::Deadline;
 use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use super::rewrite::{self, Added, Visitor};
 use crate::defaults as d;
@@ -85,12 +86,12 @@ async fn stream(
         Ok(head) => head,
         Err(bad) => {
             let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
-            return answer.own(refusal.render(false), false).await;
+            return answer.own(public.own(&refusal, None, &visitor), false).await;
         }
     };
     let head_only = head.method() == "HEAD";
     answer.hsts = public.hsts(&head, &visitor);
-    let refusal = match public.decide(&head, &visitor) {
+    let refusal = match public.decide(&head, &visitor, peer).await {
         Ok(route) => {
             let request = Request {
                 head: &head,
@@ -100,7 +101,7 @@ async fn stream(
                 trial: false,
             };
             let mut body = Body { recv, ended: false };
-            match exchange::run(&public, request, &mut body, &mut answer).await {
+            match exchange::run(&public, request, &mut body, &mut answer, &mut Deadline::default()).await {
                 Outcome::Done { .. } => return,
                 Outcome::Broken | Outcome::Switch(..) | Outcome::Declined => {
                     return answer.reset(Reason::INTERNAL_ERROR);
@@ -110,7 +111,9 @@ async fn stream(
         }
         Err(refusal) => refusal,
     };
-    answer.own(refusal.render_for(&head), head_only).await;
+    answer
+        .own(public.own(&refusal, Some(&head), &visitor), head_only)
+        .await;
 }
 
 /// Writes the request as the HTTP/1.1 head that it will be on the tunnel, and reads that with the same

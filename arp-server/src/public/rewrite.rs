@@ -53,6 +53,21 @@ fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
+fn put_ip(out: &mut BytesMut, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.put_u8(b'.');
+                }
+                out.put_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        // Writing to a BytesMut cannot fail.
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
+    }
+}
+
 fn put_framing(out: &mut BytesMut, framing: Framing) {
     match framing {
         Framing::Length(n) => put_length(out, n),
@@ -62,8 +77,7 @@ fn put_framing(out: &mut BytesMut, framing: Framing) {
 }
 
 fn put_length(out: &mut BytesMut, n: u64) {
-    // Writing to a BytesMut cannot fail.
-    let _ = write!(out, "Content-Length: {n}\r\n");
+    put_field(out, b"Content-Length", itoa::Buffer::new().format(n).as_bytes());
 }
 
 /// Writes the request head for the edge.
@@ -122,17 +136,16 @@ pub fn put_request(
         out.put_slice(earlier);
         out.put_slice(b", ");
     }
-    let _ = write!(
-        out,
-        "{}\r\nX-Forwarded-Proto: {}\r\n",
-        visitor.ip,
-        visitor.scheme(head)
-    );
+    put_ip(out, visitor.ip);
+    out.put_slice(b"\r\n");
+    put_field(out, b"X-Forwarded-Proto", visitor.scheme(head).as_bytes());
     if !host_told {
         put_field(out, b"X-Forwarded-Host", host.as_bytes());
     }
     if route.source == Source::Prefix {
-        let _ = write!(out, "X-Forwarded-Prefix: /t/{}\r\n", route.token.as_str());
+        out.put_slice(b"X-Forwarded-Prefix: /t/");
+        out.put_slice(route.token.as_str().as_bytes());
+        out.put_slice(b"\r\n");
     }
     put_field(out, b"Via", VIA.as_bytes());
     match (head.upgrade(), fields.has_member(Name::Te, "trailers")) {
@@ -188,6 +201,11 @@ pub fn hsts(secs: u64) -> String {
     format!("max-age={secs}")
 }
 
+/// Does the relay say this itself? Its own word counts, where it has one: it speaks for the whole host.
+fn told_by_us(field: &Field<'_>, hsts: Option<u64>) -> bool {
+    hsts.is_some() && field.name.eq_ignore_ascii_case(b"strict-transport-security")
+}
+
 /// What the relay adds to the head of an answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Added<'a> {
@@ -201,15 +219,14 @@ pub struct Added<'a> {
 /// Writes the head of an answer for an HTTP/1 visitor.
 pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, added: Added<'_>) {
     out.reserve(512);
-    let _ = write!(out, "HTTP/1.1 {:03} ", head.status);
+    // Heads with a status of other than three digits were refused when they were read.
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(itoa::Buffer::new().format(head.status).as_bytes());
+    out.put_u8(b' ');
     out.put_slice(head.reason());
     out.put_slice(b"\r\n");
-    for field in passed_on(head) {
-        // The relay's own word counts, where it has one: it speaks for the whole host.
-        let told_by_us = form.hsts.is_some() && field.name.eq_ignore_ascii_case(b"strict-transport-security");
-        if !told_by_us {
-            put_field(out, field.name, field.value);
-        }
+    for field in passed_on(head).filter(|f| !told_by_us(f, form.hsts)) {
+        put_field(out, field.name, field.value);
     }
     if let Some(cookie) = added.cookie {
         put_field(out, b"Set-Cookie", cookie.as_bytes());
@@ -236,18 +253,21 @@ pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, add
 }
 
 /// Writes a 101 answer for a visitor who asked for it.
-pub fn put_switch(out: &mut BytesMut, head: &ResponseHead, set_cookie: Option<&str>) {
-    let _ = write!(out, "HTTP/1.1 101 ");
+pub fn put_switch(out: &mut BytesMut, head: &ResponseHead, set_cookie: Option<&str>, hsts_secs: Option<u64>) {
+    out.put_slice(b"HTTP/1.1 101 ");
     out.put_slice(head.reason());
     out.put_slice(b"\r\nConnection: Upgrade\r\n");
     for value in head.fields.all(Name::Upgrade) {
         put_field(out, b"Upgrade", value);
     }
-    for field in passed_on(head) {
+    for field in passed_on(head).filter(|f| !told_by_us(f, hsts_secs)) {
         put_field(out, field.name, field.value);
     }
     if let Some(cookie) = set_cookie {
         put_field(out, b"Set-Cookie", cookie.as_bytes());
+    }
+    if let Some(secs) = hsts_secs {
+        put_field(out, b"Strict-Transport-Security", hsts(secs).as_bytes());
     }
     out.put_slice(b"\r\n");
 }

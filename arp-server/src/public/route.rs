@@ -7,6 +7,7 @@ use crate::h1::head::{Framing, Name, RequestHead};
 use crate::registry::{Client, Registry};
 use arp_common::ids::Token;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Cookie that keeps a browser with its client.
@@ -100,8 +101,8 @@ pub struct Route<C> {
 pub enum Decision<C> {
     /// It goes to a client.
     Go(Route<C>),
-    /// The browser is to ask again, there.
-    Redirect(String),
+    /// The browser is to ask again, there, for the client that this token names.
+    Redirect(String, Token),
     /// It names no client.
     NoToken,
     /// It names one that is not known.
@@ -137,7 +138,7 @@ pub fn route<N: Names>(head: &RequestHead, site: Site<'_>, names: &N) -> Decisio
         })
     };
     let decide = |route: Route<N::Client>| match redirect(head, site, &route, names) {
-        Some(location) => Decision::Redirect(location),
+        Some(location) => Decision::Redirect(location, route.token),
         None => Decision::Go(route),
     };
 
@@ -326,13 +327,13 @@ pub fn wants_html(head: &RequestHead) -> bool {
     })
 }
 
-struct InQuery {
-    token: String,
+struct InQuery<'a> {
+    token: Cow<'a, str>,
     target: String,
 }
 
 /// The first `token` parameter whose value names a known client, and the target without it.
-fn in_query<N: Names>(target: &str, names: &N, named: &mut bool) -> Option<(N::Client, InQuery)> {
+fn in_query<'a, N: Names>(target: &'a str, names: &N, named: &mut bool) -> Option<(N::Client, InQuery<'a>)> {
     let (path, query) = target.split_once('?')?;
     let mut at = 0;
     for pair in query.split('&') {
@@ -401,7 +402,7 @@ fn join(path: &str, rest: &str) -> (String, Option<String>) {
 }
 
 /// Takes `/t/<token>` off a target.
-fn in_path(target: &str) -> Option<(String, &str)> {
+fn in_path(target: &str) -> Option<(Cow<'_, str>, &str)> {
     let after = target.strip_prefix(PREFIX)?;
     let end = after.find(['/', '?']).unwrap_or(after.len());
     let token = decoded(&after[..end]);
@@ -436,7 +437,7 @@ fn own_referer(head: &RequestHead) -> Option<&str> {
         .then_some(&rest[end..])
 }
 
-fn in_referer<N: Names>(head: &RequestHead, names: &N) -> Option<(N::Client, String)> {
+fn in_referer<'a, N: Names>(head: &'a RequestHead, names: &N) -> Option<(N::Client, Cow<'a, str>)> {
     let target = own_referer(head)?;
     if let Some((client, found)) = in_query(target, names, &mut false) {
         return Some((client, found.token));
@@ -474,7 +475,7 @@ fn cookies(head: &RequestHead) -> impl Iterator<Item = &str> {
         .filter_map(|v| std::str::from_utf8(v).ok())
         .flat_map(|v| v.split(';'))
         .filter_map(|pair| {
-            let (name, value) = pair.trim().split_once('=')?;
+            let (name, value) = pair.trim_ascii().split_once('=')?;
             (name == COOKIE && !value.is_empty()).then_some(value)
         })
 }
@@ -500,8 +501,8 @@ fn text(value: Option<&[u8]>) -> Option<&str> {
         .filter(|v| !v.is_empty())
 }
 
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
 }
 
 /// A target begins with a slash (or is the `*` of OPTIONS).
@@ -658,7 +659,7 @@ mod tests {
         assert!(!set("/", "Cookie: arp_token=demo\r\nAccept: text/html\r\n"));
 
         let page = head("GET", "/t/demo?x=1", html);
-        assert!(matches!(route(&page, SITE, &NAMES), Decision::Redirect(l) if l == "/t/demo/?x=1"));
+        assert!(matches!(route(&page, SITE, &NAMES), Decision::Redirect(l, _) if l == "/t/demo/?x=1"));
 
         let bare = head(
             "GET",
@@ -666,13 +667,13 @@ mod tests {
             "Host: arp.example:8443\r\nAccept: text/html\r\n",
         );
         let there = "https://demo.arp.example:8443/x?y=1";
-        assert!(matches!(route(&bare, DOMAIN, &NAMES), Decision::Redirect(l) if l == there));
+        assert!(matches!(route(&bare, DOMAIN, &NAMES), Decision::Redirect(l, _) if l == there));
 
         // Two tabs, two clients: a real browser's sub-requests are given the token of their own page.
         let tabs =
             "Referer: http://r:17003/?token=demo\r\nCookie: arp_token=Alice\r\nSec-Fetch-Mode: cors\r\n";
         let l = match route(&head("GET", "/m.js?v=1", tabs), SITE, &NAMES) {
-            Decision::Redirect(l) => l,
+            Decision::Redirect(l, _) => l,
             other => panic!("{other:?}"),
         };
         assert_eq!(l, "/m.js?v=1&token=demo");
@@ -682,7 +683,7 @@ mod tests {
         );
         assert!(matches!(
             route(&head("GET", "/m.js", &plain), SITE, &NAMES),
-            Decision::Redirect(_)
+            Decision::Redirect(..)
         ));
         let one = tabs.replace("Alice", "demo");
         assert!(matches!(
