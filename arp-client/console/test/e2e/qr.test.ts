@@ -66,7 +66,7 @@ describe.skipIf(cannotRun('the QR code'))('first open', { timeout: 60_000 }, () 
     await machine.start();
     // A terminal of its own, without which arpc prints no code.
     terminal = spawn('python3', ['-c', 'import pty, sys; pty.spawn(sys.argv[1:])', binary('arpc') ?? '', ...machine.edgeArgs('second'), '--data-dir', join(folder, 'data')], { env: machine.env, cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] });
-    terminal.stdout?.on('data', (data: Buffer) => (shown += data.toString()));
+    terminal.stdout?.setEncoding('utf8').on('data', (data: string) => (shown += data));
     const plain = (): string[] => shown.split(/\r?\n/).map((line) => line.replace(/\x1b\[[0-9;]*m/g, ''));
     url = await vi.waitFor(() => {
       code = bitmap(plain().filter((line) => /^[ ▀▄█]{20,}$/.test(line)));
