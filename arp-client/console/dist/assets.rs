@@ -1,20 +1,20 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-BD5jjU_w.js",
+        path: "assets/Files-BRcfOXiU.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "27a37ad89d3a03a7",
+        tag: "7000b32babd70967",
         immutable: true,
-        identity: include_bytes!("assets/Files-BD5jjU_w.js"),
-        compressed: Some((include_bytes!("assets/Files-BD5jjU_w.js.gz"), include_bytes!("assets/Files-BD5jjU_w.js.br"))),
+        identity: include_bytes!("assets/Files-BRcfOXiU.js"),
+        compressed: Some((include_bytes!("assets/Files-BRcfOXiU.js.gz"), include_bytes!("assets/Files-BRcfOXiU.js.br"))),
     },
     Asset {
-        path: "assets/index-DSm75_Sm.js",
+        path: "assets/decoder-DHNLd8JI.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "cab37a4fe20a1a72",
+        tag: "99d46e3561af3150",
         immutable: true,
-        identity: include_bytes!("assets/index-DSm75_Sm.js"),
-        compressed: Some((include_bytes!("assets/index-DSm75_Sm.js.gz"), include_bytes!("assets/index-DSm75_Sm.js.br"))),
+        identity: include_bytes!("assets/decoder-DHNLd8JI.js"),
+        compressed: Some((include_bytes!("assets/decoder-DHNLd8JI.js.gz"), include_bytes!("assets/decoder-DHNLd8JI.js.br"))),
     },
     Asset {
         path: "assets/index-DXWr0cRr.css",
@@ -23,6 +23,14 @@
         immutable: true,
         identity: include_bytes!("assets/index-DXWr0cRr.css"),
         compressed: Some((include_bytes!("assets/index-DXWr0cRr.css.gz"), include_bytes!("assets/index-DXWr0cRr.css.br"))),
+    },
+    Asset {
+        path: "assets/index-DiYWr1lQ.js",
+        content_type: "text/javascript; charset=utf-8",
+        tag: "35558c9f6dc98577",
+        immutable: true,
+        identity: include_bytes!("assets/index-DiYWr1lQ.js"),
+        compressed: Some((include_bytes!("assets/index-DiYWr1lQ.js.gz"), include_bytes!("assets/index-DiYWr1lQ.js.br"))),
     },
     Asset {
         path: "icon-192.png",
@@ -51,7 +59,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "37beaaeb13d7b1eb",
+        tag: "db5de2cc93636e31",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),
