@@ -272,3 +272,85 @@ async fn slow_and_lying_peers_are_cut_off() {
     let mut byte = [0];
     assert!(!matches!(within("the end", slow.read(&mut byte)).await, Ok(1)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_needs_no_privileges_and_writes_only_to_its_data_directory() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65_534;
+    let dir = tempfile::tempdir().unwrap();
+    let of = |name: &str| dir.path().join(name);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_arps"));
+    for name in ["data", "cwd", "home", "tmp"] {
+        std::fs::create_dir(of(name)).unwrap();
+    }
+    if std::fs::metadata(dir.path()).unwrap().uid() == 0 {
+        // We are root: it becomes somebody who may do nothing, and who must be able to read the program.
+        std::fs::copy(env!("CARGO_BIN_EXE_arps"), of("arps")).unwrap();
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        for name in ["data", "cwd", "home", "tmp"] {
+            chown(of(name), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        command = std::process::Command::new(of("arps"));
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut relay = command
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--control-port",
+            "0",
+            "--proxy-port",
+            "0",
+            "--public-port",
+            "0",
+        ])
+        .arg("--data-dir")
+        .arg(of("data"))
+        .current_dir(of("cwd"))
+        .env("HOME", of("home"))
+        .env("TMPDIR", of("tmp"))
+        .env_remove("XDG_DATA_HOME")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (out, err) = (relay.stdout.take().unwrap(), relay.stderr.take().unwrap());
+    let (said, lines) = std::sync::mpsc::channel();
+    let other = said.clone();
+    std::thread::spawn(move || {
+        BufReader::new(out)
+            .lines()
+            .map_while(Result::ok)
+            .for_each(|l| drop(said.send(l)))
+    });
+    std::thread::spawn(move || {
+        BufReader::new(err)
+            .lines()
+            .map_while(Result::ok)
+            .for_each(|l| drop(other.send(l)))
+    });
+    let port = |line: &str| {
+        let rest = line.split_once("control ")?.1;
+        rest.split([',', ' '])
+            .next()?
+            .parse::<std::net::SocketAddr>()
+            .ok()
+    };
+    let control = loop {
+        let line = lines.recv_timeout(Duration::from_secs(30)).expect("it is up");
+        if let Some(control) = port(&line).filter(|_| line.contains("is up")) {
+            break control;
+        }
+    };
+    let mut edge = Peer::secure(control, &Identity::generate().unwrap()).await;
+    assert!(edge.register(register("demo")).await.success);
+    assert!(of("data").join("store.db").exists());
+    for name in ["cwd", "home", "tmp"] {
+        let left: Vec<_> = std::fs::read_dir(of(name)).unwrap().collect();
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+    relay.kill().unwrap();
+    relay.wait().unwrap();
+}

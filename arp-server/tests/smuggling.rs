@@ -102,6 +102,9 @@ async fn a_chunk_that_lies_ends_the_exchange_and_its_tunnel() {
         "zz\r\n",
         "1\nabc",
         "3\r\nabcGET",
+        "3\r\nabcXX0\r\n\r\n",
+        "3\r\nabc\r0\r\n\r\n",
+        "3\r\nabc\n\n0\r\n\r\n",
         "-3\r\nabc\r\n0\r\n\r\n",
     ] {
         let mut client = RawClient::connect(relay.public).await;

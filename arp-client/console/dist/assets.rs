@@ -1,20 +1,28 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-BD5jjU_w.js",
+        path: "assets/Files-Cv5zLem4.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "27a37ad89d3a03a7",
+        tag: "a898c60330e7316e",
         immutable: true,
-        identity: include_bytes!("assets/Files-BD5jjU_w.js"),
-        compressed: Some((include_bytes!("assets/Files-BD5jjU_w.js.gz"), include_bytes!("assets/Files-BD5jjU_w.js.br"))),
+        identity: include_bytes!("assets/Files-Cv5zLem4.js"),
+        compressed: Some((include_bytes!("assets/Files-Cv5zLem4.js.gz"), include_bytes!("assets/Files-Cv5zLem4.js.br"))),
     },
     Asset {
-        path: "assets/index-DSm75_Sm.js",
+        path: "assets/decoder-e0loVNFE.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "cab37a4fe20a1a72",
+        tag: "3a6e424e21540975",
         immutable: true,
-        identity: include_bytes!("assets/index-DSm75_Sm.js"),
-        compressed: Some((include_bytes!("assets/index-DSm75_Sm.js.gz"), include_bytes!("assets/index-DSm75_Sm.js.br"))),
+        identity: include_bytes!("assets/decoder-e0loVNFE.js"),
+        compressed: Some((include_bytes!("assets/decoder-e0loVNFE.js.gz"), include_bytes!("assets/decoder-e0loVNFE.js.br"))),
+    },
+    Asset {
+        path: "assets/index-B0L6agv2.js",
+        content_type: "text/javascript; charset=utf-8",
+        tag: "93324c4c173c7a97",
+        immutable: true,
+        identity: include_bytes!("assets/index-B0L6agv2.js"),
+        compressed: Some((include_bytes!("assets/index-B0L6agv2.js.gz"), include_bytes!("assets/index-B0L6agv2.js.br"))),
     },
     Asset {
         path: "assets/index-DXWr0cRr.css",
@@ -51,7 +59,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "37beaaeb13d7b1eb",
+        tag: "78cfb510339ee0b2",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

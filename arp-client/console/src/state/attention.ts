@@ -1,9 +1,9 @@
 //! Calls for the user when the page is not looked at: title, badge of the installed app, notification.
 
-import { visible } from '../text/visible';
 import { effect } from '@preact/signals';
 import { t } from '../i18n';
 import { notify } from '../model/prefs';
+import { visible } from '../text/visible';
 import { hrefOf } from './route';
 import { rooms, waiting } from './machines';
 
@@ -24,7 +24,8 @@ export function watchAttention(): void {
     const ids = new Set(waits.map(({ approval }) => approval.id));
     for (const [id, notice] of told) {
       if (ids.has(id)) continue;
-      notice?.close();
+      if (notice) notice.close();
+      else void navigator.serviceWorker?.getRegistration().then((worker) => worker?.getNotifications({ tag: id })).then((list) => list?.forEach((one) => one.close()), () => undefined);
       told.delete(id);
     }
     for (const { room, approval } of waits) {

@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+// Another decoder than the console's own: what both read is a code.
 import jsQR from 'jsqr';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -66,7 +67,7 @@ describe.skipIf(cannotRun('the QR code'))('first open', { timeout: 60_000 }, () 
     await machine.start();
     // A terminal of its own, without which arpc prints no code.
     terminal = spawn('python3', ['-c', 'import pty, sys; pty.spawn(sys.argv[1:])', binary('arpc') ?? '', ...machine.edgeArgs('second'), '--data-dir', join(folder, 'data')], { env: machine.env, cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] });
-    terminal.stdout?.on('data', (data: Buffer) => (shown += data.toString()));
+    terminal.stdout?.setEncoding('utf8').on('data', (data: string) => (shown += data));
     const plain = (): string[] => shown.split(/\r?\n/).map((line) => line.replace(/\x1b\[[0-9;]*m/g, ''));
     url = await vi.waitFor(() => {
       code = bitmap(plain().filter((line) => /^[ ▀▄█]{20,}$/.test(line)));
@@ -101,8 +102,8 @@ describe.skipIf(cannotRun('the QR code'))('first open', { timeout: 60_000 }, () 
     await browser.close();
   });
 
-  // Chromium reads codes by itself on Android, ChromeOS and macOS only. Elsewhere the tests stand in for that one
-  // class; the camera's pictures, the permission, the policy and what follows from a code are the browser's own.
+  // Chromium reads codes by itself on Android, ChromeOS and macOS only, and the landing page leaves it at that. Here
+  // the test stands in for that one class; the camera's pictures, the permission and the policy are the browser's own.
   const detector = `${readFileSync(createRequire(import.meta.url).resolve('jsqr'), 'utf8')};
     globalThis.BarcodeDetector ??= class {
       async detect(video) {
@@ -129,7 +130,6 @@ describe.skipIf(cannotRun('the QR code'))('first open', { timeout: 60_000 }, () 
   test('the console scans the code of a second machine, and both are one list', () => withCamera(async (browser) => {
     const context = await device(browser, { size: 'desk' });
     const page = await context.newPage();
-    await page.addInitScript(detector);
     await page.goto(`${machine.base}/?token=demo#/settings`);
     await page.getByRole('button', { name: 'Add a machine' }).click();
     await page.getByRole('button', { name: 'Scan the QR code' }).click();
