@@ -84,7 +84,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError`].
-    pub async fn create(&self, wanted: NewSession) -> Result<Created, SessionError> {
+    pub async fn create(&self, mut wanted: NewSession) -> Result<Created, SessionError> {
         if self.0.closing.load(Ordering::SeqCst) {
             return Err(SessionError::ShuttingDown);
         }
@@ -110,6 +110,10 @@ impl Sessions {
                 session: self.view_of(&meta)?,
                 existed: true,
             });
+        }
+        if wanted.resume.is_none() && wanted.resume_last {
+            // By its id: it may be one of ours, and then no second process may open it.
+            wanted.resume = self.newest(&wanted).await?;
         }
         if let Some(resume) = &wanted.resume
             && let Some(ours) = self.core().store.find(resume)?
@@ -197,23 +201,11 @@ impl Sessions {
             origins.beginning = Beginning::Session { id: id.clone(), fork };
             self.past(executor, move |past, executor| past.find(executor, &id))
                 .await?
-        } else if wanted.resume_last {
-            let path = wanted
-                .project_path
-                .clone()
-                .unwrap_or_else(|| wanted.default_path.clone());
-            origins.beginning = Beginning::Last { fork };
-            let newest = self
-                .past(executor, move |past, executor| past.newest(executor, &path))
-                .await?;
-            if let Some(newest) = &newest {
-                origins.beginning = Beginning::Session {
-                    id: newest.id.clone(),
-                    fork,
-                };
-            }
-            newest
         } else {
+            if wanted.resume_last {
+                // None is known here; the agent may know better.
+                origins.beginning = Beginning::Last { fork };
+            }
             return Ok(origins);
         };
         if let Some(past) = past {
@@ -227,8 +219,22 @@ impl Sessions {
             origins.title = past.first_message.as_deref().and_then(title_of);
             origins.first_message = past.first_message;
         }
-        // One of ours may be the newest of the directory.
         Ok(origins)
+    }
+
+    /// The session of the wanted agent that was used last in the wanted directory.
+    async fn newest(&self, wanted: &NewSession) -> Result<Option<String>, SessionError> {
+        let path = wanted
+            .project_path
+            .as_ref()
+            .unwrap_or(&wanted.default_path)
+            .clone();
+        let newest = self
+            .past(self.executor(wanted)?, move |past, executor| {
+                past.newest(executor, &path)
+            })
+            .await?;
+        Ok(newest.map(|past| past.id))
     }
 
     async fn past(
