@@ -51,7 +51,10 @@ install_agents() {
 
 install_tools
 install_agents
-[ ! -f tests/web/package.json ] || { say "installing the browser tests"; npm ci --prefix tests/web --no-audit --no-fund --loglevel=error; }
+for tests in tests/web tests/mcp; do
+    say "installing $tests"
+    npm ci --prefix $tests --no-audit --no-fund --loglevel=error
+done
 
 say "format"
 cargo fmt --all --check

@@ -4,6 +4,7 @@
 //! [`Launch`] says and feeds the [`Driver`].
 
 use crate::driver::{Driver, PermissionMode};
+use crate::event::Usage;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,12 +29,18 @@ pub trait Agent: Send + Sync {
     /// [`LaunchError`] when a field of the options cannot be honoured.
     fn launch(&self, program: &Path, options: &LaunchOptions) -> Result<Launch, LaunchError>;
 
+    /// From when on a session that this agent opened (began or resumed) at `opened_ms` can be opened again. Both are
+    /// milliseconds since 1970.
+    fn reopens_at(&self, opened_ms: u64) -> u64 {
+        opened_ms
+    }
+
     /// A fresh driver for a process started with these options (or for the replay of its log).
     fn driver(&self, options: &LaunchOptions) -> Box<dyn Driver>;
 }
 
 /// What somebody wants of a session that is to be started.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LaunchOptions {
     /// Absolute path of the directory to work in.
     pub project_path: PathBuf,
@@ -51,6 +58,8 @@ pub struct LaunchOptions {
     pub allow_bypass: bool,
     /// The how-manieth process of the session this is, from 0.
     pub run: u32,
+    /// What earlier processes of the session used. Where the agent counts anew in each, it is counted on from here.
+    pub used_before: Usage,
 }
 
 /// Where a session begins.

@@ -110,7 +110,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
-    /// Tokens and cost so far in this process of the session, as far as the agent tells.
+    /// Tokens and cost of the session so far, as far as the agent tells.
     Usage(Usage),
     /// Something went wrong.
     Error {

@@ -5,7 +5,7 @@
 
 use crate::homes::is_safe_id;
 use crate::query::FileRow;
-use crate::{AgentKind, HistoryConfig, HistoryError};
+use crate::{AgentKind, HistoryError};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -17,7 +17,7 @@ const CODEX_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Removes a session's files; returns what is gone, relative to the home.
 pub(crate) fn delete(
-    config: &HistoryConfig,
+    codex: Option<&Path>,
     agent: AgentKind,
     home: &Path,
     id: &str,
@@ -25,7 +25,7 @@ pub(crate) fn delete(
 ) -> Result<Vec<String>, HistoryError> {
     let mut removed = Vec::new();
     if agent == AgentKind::Codex
-        && let Some(codex) = &config.codex_command
+        && let Some(codex) = codex
     {
         let is_there = |file: &&FileRow| home.join(&file.rel).symlink_metadata().is_ok();
         let there: Vec<&FileRow> = files.iter().filter(is_there).collect();

@@ -14,7 +14,7 @@ use crate::store::{Store, is_damaged};
 use crate::{AgentKind, HistoryConfig, HistoryError, delete, live, names, talk};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The history of all agents on this machine. To be shared (`Arc`); every method blocks.
 pub struct History {
@@ -26,6 +26,8 @@ pub struct History {
     codex: Turnstile,
     gemini: Turnstile,
     names: names::Names,
+    /// The Codex binary that was found, where the configuration names none.
+    codex_found: OnceLock<PathBuf>,
 }
 
 /// Lets one scan of an agent's files run at a time, and those who waited for it use its result.
@@ -50,7 +52,14 @@ impl History {
             codex: Turnstile::default(),
             gemini: Turnstile::default(),
             names: names::Names::default(),
+            codex_found: OnceLock::new(),
         })
+    }
+
+    /// Tells where the Codex binary was found. It deletes its own sessions, from its database too, where the
+    /// configuration names no other one. The first word counts.
+    pub fn found_codex(&self, binary: PathBuf) {
+        let _ = self.codex_found.set(binary);
     }
 
     /// Where the agents' homes are.
@@ -228,7 +237,8 @@ impl History {
                 });
             }
         }
-        let removed = delete::delete(&self.config, agent, home, &session.id, &files)?;
+        let codex = self.config.codex_command.as_ref().or(self.codex_found.get());
+        let removed = delete::delete(codex.map(PathBuf::as_path), agent, home, &session.id, &files)?;
         self.mended(|| self.scan_agent(agent))?;
         Ok(Deleted {
             session_id: session.id,

@@ -152,9 +152,9 @@ fn codex_is_asked_to_delete_and_what_it_leaves_is_removed() {
         "#!/bin/sh\necho \"$CODEX_HOME $*\" > \"$CODEX_HOME/asked\"\nexit 1\n",
     );
     fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut config = home.config();
-    config.codex_command = Some(command);
-    let history = arp_history::History::open(config).unwrap();
+    // Not named in the configuration, but found on the machine.
+    let history = arp_history::History::open(home.config()).unwrap();
+    history.found_codex(command);
     let id = "01a1fa21-c7a6-7af1-96d7-fbce3238070c";
     assert_eq!(
         history.delete(AgentKind::Codex, id, false).unwrap().removed.len(),

@@ -88,6 +88,8 @@ pub struct PastSession {
     pub project_path: PathBuf,
     /// Its first prompt.
     pub first_message: Option<String>,
+    /// When it was last used, in milliseconds since 1970.
+    pub used_ms: u64,
 }
 
 /// The agents' own histories, as far as sessions need them. Blocking calls.

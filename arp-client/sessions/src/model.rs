@@ -177,6 +177,15 @@ pub struct Meta {
     pub origin: Origin,
     /// Where its first process begins.
     pub beginning: Beginning,
+    /// When the agent last opened it, in milliseconds since 1970; 0 if never.
+    #[serde(default)]
+    pub opened_ms: u64,
+    /// Its next process is started at this time, because the agent cannot open it earlier.
+    #[serde(default)]
+    pub starts_ms: Option<u64>,
+    /// Tokens and cost of the processes before the newest.
+    #[serde(default)]
+    pub used_before: Usage,
     /// Processes begun so far.
     pub runs: u32,
     /// Record of the raw log after which the newest process begins.

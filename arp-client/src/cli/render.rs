@@ -71,7 +71,7 @@ pub(crate) fn details(session: &Value) -> String {
 pub(crate) fn approval_lines(approval: &Value) -> String {
     let mut out = format!(
         "\n? {}: {}\n",
-        text(approval, "tool_name"),
+        plain(text(approval, "tool_name")),
         plain(text(approval, "title"))
     );
     if let Some(reason) = approval["reason"].as_str() {
@@ -132,7 +132,12 @@ impl Writer {
         match kind {
             "user_message" => writeln!(out, "\n> {}", plain(text(event, "text")))?,
             "tool_call" if !event["input"].is_null() => {
-                writeln!(out, "* {}: {}", text(event, "name"), plain(text(event, "title")))?;
+                writeln!(
+                    out,
+                    "* {}: {}",
+                    plain(text(event, "name")),
+                    plain(text(event, "title"))
+                )?;
             }
             "tool_result" => {
                 let output = plain(text(event, "output"));

@@ -64,7 +64,7 @@ pub enum Action {
         /// Its id, or the agent's own.
         id: String,
     },
-    /// Follow a session and talk to it: each line is a message; /approve, /deny REASON, /interrupt, /cancel.
+    /// Follow a session and talk to it: each line is a message; /approve [ID], /deny REASON, /interrupt, /cancel.
     Attach {
         /// Its id, or the agent's own.
         id: String,
@@ -108,8 +108,19 @@ pub(super) async fn run(action: Action, data_dir: &Path) -> Result<(), Failure> 
                 println!("{listed}");
                 return Ok(());
             }
-            for session in listed["sessions"].as_array().into_iter().flatten() {
+            let sessions = listed["sessions"].as_array().map_or(&[][..], Vec::as_slice);
+            for session in sessions {
                 println!("{}", render::line(session));
+            }
+            let more = listed["total"]
+                .as_u64()
+                .unwrap_or(0)
+                .saturating_sub(sessions.len() as u64);
+            match (sessions.is_empty(), more) {
+                (true, _) if live => eprintln!("no session is live; without --live all are listed"),
+                (true, _) => eprintln!("there are no sessions yet; `arpc sessions start \"…\"` starts one"),
+                (false, 0) => {}
+                (false, more) => eprintln!("and {more} older; --limit shows more"),
             }
             Ok(())
         }
@@ -185,12 +196,11 @@ async fn follow(client: &Client, id: &str, new: bool, json: bool, until: &str) -
             if event["success"] == true {
                 return Ok(());
             }
-            return Err(Failure(
-                event["error"]
-                    .as_str()
-                    .unwrap_or("the session did not succeed")
-                    .to_owned(),
-            ));
+            let status = event["status"].as_str().unwrap_or("failed");
+            return Err(Failure(match event["error"].as_str() {
+                Some(why) => why.to_owned(),
+                None => format!("the session ended as {status}"),
+            }));
         }
         if json && event["seq"].is_u64() && kind != "caught_up" {
             println!("{event}");
@@ -278,7 +288,10 @@ async fn said(client: &Client, id: &str, line: &str) -> Result<(), Failure> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     match word {
         "" => Ok(()),
-        "/approve" => decide(client, id, &json!({"decision": "allow"})).await,
+        "/approve" => {
+            let which = if rest.is_empty() { id } else { rest };
+            decide(client, which, &json!({"decision": "allow"})).await
+        }
         "/deny" => decide(client, id, &json!({"decision": "deny", "message": rest})).await,
         "/interrupt" | "/cancel" => {
             client.post(&format!("{}{word}", path(id)), &json!({})).await?;

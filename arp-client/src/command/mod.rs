@@ -115,7 +115,14 @@ impl CommandMode {
         mode.listen().await?;
         // Versions are asked for before the first visitor wants to know them.
         let agents = Arc::clone(&mode.state.agents);
-        mode.tasks.spawn(async move { agents.all().await });
+        let history = Arc::clone(&mode.state.history);
+        mode.tasks.spawn(async move {
+            for state in agents.all().await {
+                if let ("codex", Ok(found)) = (state.agent.id(), state.found) {
+                    history.found_codex(found.path);
+                }
+            }
+        });
         let history = Arc::clone(&mode.state.history);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = history.scan() {

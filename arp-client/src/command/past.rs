@@ -56,5 +56,8 @@ fn past(session: arp_history::Session) -> PastSession {
         id: session.id,
         project_path: PathBuf::from(session.project_path),
         first_message: session.first_message,
+        used_ms: u64::try_from(session.updated_at)
+            .unwrap_or(0)
+            .saturating_mul(1000),
     }
 }

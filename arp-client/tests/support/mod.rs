@@ -1,7 +1,7 @@
-//! What black-box tests of command mode share: a running edge that can be killed and started again, its API,
-//! and readers of its streams.
+//! What black-box tests of command mode share: a running edge that can be killed and started again, by itself or
+//! behind a relay, its API, and readers of its streams.
 
-#![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part of it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,12 +9,20 @@
     reason = "it is a test"
 )]
 
+mod daemons;
+mod sse;
+mod ws;
+
+use arp_testkit::daemon::Relay;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+pub(crate) use sse::{Sse, SseReader};
+pub(crate) use ws::Ws;
 
 /// The token of the edge under test.
 pub(crate) const TOKEN: &str = "test-token";
@@ -30,6 +38,7 @@ pub(crate) struct Edge {
     environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     child: Child,
     mcp: Option<String>,
+    relay: Option<Relay>,
 }
 
 /// Where cargo puts the examples.
@@ -64,10 +73,26 @@ impl Edge {
         arguments: Vec<String>,
         environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     ) -> Self {
+        Self::launch_behind(None, arguments, environment)
+    }
+
+    /// The real `arpc` behind a relay of its own: everything that is asked of it goes through both.
+    pub(crate) async fn launch_through_relay(
+        arguments: Vec<String>,
+        environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    ) -> Self {
+        Self::launch_behind(Some(Relay::start().await), arguments, environment)
+    }
+
+    fn launch_behind(
+        relay: Option<Relay>,
+        arguments: Vec<String>,
+        environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("project")).unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        let (child, base, mcp) = spawn(root.path(), &arguments, &environment);
+        let (child, base, mcp) = start(root.path(), relay.as_ref(), &arguments, &environment);
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self {
             mcp,
@@ -77,6 +102,7 @@ impl Edge {
             arguments,
             environment,
             child,
+            relay,
         }
     }
 
@@ -84,14 +110,13 @@ impl Edge {
     pub(crate) fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (child, base, _) = spawn(self.root.path(), &self.arguments, &self.environment);
-        self.child = child;
-        self.base = base;
+        self.restart();
     }
 
     /// A new edge after the end of the last.
     pub(crate) fn restart(&mut self) {
-        let (child, base, _) = spawn(self.root.path(), &self.arguments, &self.environment);
+        let relay = self.relay.as_ref();
+        let (child, base, _) = start(self.root.path(), relay, &self.arguments, &self.environment);
         self.child = child;
         self.base = base;
     }
@@ -189,7 +214,18 @@ impl Edge {
 
     /// Waits until the session object is like this.
     pub(crate) async fn until(&self, id: &str, what: &str, like: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + PATIENCE;
+        self.until_within(PATIENCE, id, what, like).await
+    }
+
+    /// The same, for what may take longer.
+    pub(crate) async fn until_within(
+        &self,
+        patience: Duration,
+        id: &str,
+        what: &str,
+        like: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let until = Instant::now() + patience;
         loop {
             let view = self.view(id).await;
             if like(&view) {
@@ -265,6 +301,21 @@ impl Drop for Edge {
     }
 }
 
+fn start(
+    root: &Path,
+    relay: Option<&Relay>,
+    arguments: &[String],
+    environment: &[(std::ffi::OsString, std::ffi::OsString)],
+) -> (Child, String, Option<String>) {
+    match relay {
+        Some(relay) => {
+            let child = daemons::arpc(root, relay, arguments, environment);
+            (child, format!("http://{}", relay.public), None)
+        }
+        None => spawn(root, arguments, environment),
+    }
+}
+
 fn spawn(
     root: &Path,
     arguments: &[String],
@@ -313,101 +364,4 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Val
 pub(crate) fn alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
-}
-
-/// One server-sent event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sse {
-    pub(crate) name: Option<String>,
-    pub(crate) id: Option<u64>,
-    pub(crate) data: String,
-}
-
-impl Sse {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {}", self.data))
-    }
-}
-
-/// A reader of server-sent events.
-pub(crate) struct SseReader {
-    response: reqwest::Response,
-    buffer: Vec<u8>,
-    /// Bytes read so far.
-    pub(crate) read: usize,
-}
-
-impl SseReader {
-    pub(crate) async fn open(edge: &Edge, path: &str, last: Option<u64>) -> Self {
-        let mut request = edge
-            .request(Method::GET, path)
-            .header("accept", "text/event-stream");
-        if let Some(last) = last {
-            request = request.header("last-event-id", last.to_string());
-        }
-        Self::of(request.send().await.unwrap())
-    }
-
-    pub(crate) fn of(response: reqwest::Response) -> Self {
-        assert!(response.status().is_success(), "{}", response.status());
-        Self {
-            response,
-            buffer: Vec::new(),
-            read: 0,
-        }
-    }
-
-    /// The next event; `None` at the end, or when the connection broke.
-    pub(crate) async fn next(&mut self) -> Option<Sse> {
-        loop {
-            if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
-                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
-                let event = parse(&String::from_utf8(block).unwrap());
-                if event.is_some() {
-                    return event;
-                }
-                continue;
-            }
-            match tokio::time::timeout(PATIENCE, self.response.chunk())
-                .await
-                .expect("an event in time")
-            {
-                Ok(Some(chunk)) => {
-                    self.read += chunk.len();
-                    self.buffer.extend_from_slice(&chunk);
-                }
-                Ok(None) | Err(_) => return None,
-            }
-        }
-    }
-
-    /// Events without a name, to the end of the stream.
-    pub(crate) async fn rest(&mut self) -> Vec<Sse> {
-        let mut all = Vec::new();
-        while let Some(event) = self.next().await {
-            if event.name.is_none() {
-                all.push(event);
-            }
-        }
-        all
-    }
-}
-
-fn parse(block: &str) -> Option<Sse> {
-    let mut event = Sse {
-        name: None,
-        id: None,
-        data: String::new(),
-    };
-    let mut data = Vec::new();
-    for line in block.lines() {
-        match line.split_once(": ") {
-            Some(("event", name)) => event.name = Some(name.to_owned()),
-            Some(("id", id)) => event.id = Some(id.parse().unwrap()),
-            Some(("data", text)) => data.push(text),
-            _ => {}
-        }
-    }
-    event.data = data.join("\n");
-    (!data.is_empty()).then_some(event)
 }

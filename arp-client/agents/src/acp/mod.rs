@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+const MINUTE_MS: u64 = 60_000;
+
 /// An agent that speaks the Agent Client Protocol on its standard input and output.
 #[derive(Debug)]
 pub struct AcpAgent {
@@ -58,6 +60,8 @@ struct Habits {
     tool_name_in_call_id: bool,
     /// After `session/load` it goes on replaying the history, and tells its commands when it is through.
     replays_after_load: bool,
+    /// It loses a session that is opened twice within one minute of the clock.
+    one_opening_a_minute: bool,
     /// It announces a change of mode as if it said so.
     announces_mode: Option<&'static str>,
 }
@@ -90,6 +94,7 @@ impl AcpAgent {
             habits: Habits {
                 tool_name_in_call_id: true,
                 replays_after_load: true,
+                one_opening_a_minute: true,
                 announces_mode: Some("[MODE_UPDATE]"),
                 ..Habits::default()
             },
@@ -183,6 +188,14 @@ impl Agent for AcpAgent {
         })
     }
 
+    fn reopens_at(&self, opened_ms: u64) -> u64 {
+        if self.habits.one_opening_a_minute {
+            (opened_ms / MINUTE_MS + 1) * MINUTE_MS
+        } else {
+            opened_ms
+        }
+    }
+
     fn driver(&self, options: &LaunchOptions) -> Box<dyn Driver> {
         // A model that was given on the command line needs no word over the protocol.
         let model = options.model.clone().filter(|_| self.model_flag.is_none());
@@ -219,6 +232,13 @@ mod tests {
             .unwrap();
         assert_eq!(launch.args, ["--acp", "--skip-trust", "-m", "gemini-2.5-flash"]);
         assert_eq!(launch.cwd, Path::new("/p"));
+    }
+
+    #[test]
+    fn gemini_opens_a_session_again_in_the_next_minute_of_the_clock() {
+        // It names its files by the minute.
+        assert_eq!(AcpAgent::gemini().reopens_at(119_999), 120_000);
+        assert_eq!(AcpAgent::gemini().reopens_at(120_000), 180_000);
     }
 
     #[test]

@@ -76,15 +76,16 @@ export function long(session: MockSession, count: number): void {
 
 const ago = (minutes: number): string => new Date(Date.now() - minutes * 60_000).toISOString();
 
-/** The machine of the screenshots and tests. */
-export function liveMachine(name = 'studio'): MockEdge {
+/** The machine of the screenshots and tests, with its people's words in English or Chinese. */
+export function liveMachine(name = 'studio', lang: 'en' | 'zh' = 'en'): MockEdge {
+  const l = (en: string, zh: string): string => (lang === 'zh' ? zh : en);
   const edge = new MockEdge(script, name);
-  const waits = edge.add({ id: 'needs', title: 'Clean up the build scripts', first_message: 'Clean up the build scripts', project_path: '/home/me/shop', status: 'running', turns: 1, turn: { number: 1, started_at: ago(3), prompt: '' } });
-  waits.push({ type: 'user_message', id: 'm', text: 'Clean up the build scripts: one way to build, no leftovers.' }, new Date(Date.now() - 180_000));
-  waits.push({ type: 'text', id: 'a', text: 'Three scripts do the same. I keep `scripts/build.sh` and remove the others; the output directories are stale and go too.', delta: false }, new Date(Date.now() - 150_000));
+  const waits = edge.add({ id: 'needs', title: l('Clean up the build scripts', '清理构建脚本'), first_message: l('Clean up the build scripts', '清理构建脚本'), project_path: '/home/me/shop', status: 'running', turns: 1, turn: { number: 1, started_at: ago(3), prompt: '' } });
+  waits.push({ type: 'user_message', id: 'm', text: l('Clean up the build scripts: one way to build, no leftovers.', '清理构建脚本：只留一种构建方式，不要残留。') }, new Date(Date.now() - 180_000));
+  waits.push({ type: 'text', id: 'a', text: l('Three scripts do the same. I keep `scripts/build.sh` and remove the others; the output directories are stale and go too.', '有三个脚本做同样的事。我保留 `scripts/build.sh`，删除另外两个；过期的输出目录也一并清掉。'), delta: false }, new Date(Date.now() - 150_000));
   waits.push({ type: 'tool_call', id: 'k', name: 'Bash', kind: 'command', title: 'rm -rf dist .cache && git rm scripts/old-build.sh scripts/make.sh', input: {} }, new Date(Date.now() - 140_000));
   void waits.ask({
-    tool_call_id: 'k', tool_name: 'Bash', kind: 'command', title: 'rm -rf dist .cache && git rm scripts/old-build.sh scripts/make.sh', reason: 'Remove the stale output and the two scripts that nothing calls.',
+    tool_call_id: 'k', tool_name: 'Bash', kind: 'command', title: 'rm -rf dist .cache && git rm scripts/old-build.sh scripts/make.sh', reason: l('Remove the stale output and the two scripts that nothing calls.', '删除过期的输出，以及两个没有人调用的脚本。'),
     input: { command: 'rm -rf dist .cache &&\n  git rm scripts/old-build.sh scripts/make.sh', description: 'Remove leftovers' }, can_allow_session: true, can_edit: true,
   }, new Date(Date.now() - 139_000)).then(() => {
     waits.push({ type: 'tool_result', id: 'k', output: "rm 'scripts/old-build.sh'\nrm 'scripts/make.sh'", delta: false, is_error: false, exit_code: 0 });
@@ -93,34 +94,34 @@ export function liveMachine(name = 'studio'): MockEdge {
     waits.changed({ status: 'idle', turn: null });
   });
 
-  const editing = edge.add({ id: 'edits', executor: 'codex', model: 'gpt-5.5', title: 'Fix the login bug', first_message: 'Fix the login bug', status: 'running', turns: 1, turn: { number: 1, started_at: ago(6), prompt: '' } });
-  editing.push({ type: 'user_message', id: 'm', text: 'Fix the login bug in src/login.ts' }, new Date(Date.now() - 360_000));
-  editing.push({ type: 'text', id: 'a', text: 'The comparison is loose. This is the change I would make:', delta: false }, new Date(Date.now() - 340_000));
+  const editing = edge.add({ id: 'edits', executor: 'codex', model: 'gpt-5.5', title: l('Fix the login bug', '修复登录漏洞'), first_message: l('Fix the login bug', '修复登录漏洞'), status: 'running', turns: 1, turn: { number: 1, started_at: ago(6), prompt: '' } });
+  editing.push({ type: 'user_message', id: 'm', text: l('Fix the login bug in src/login.ts', '修复 src/login.ts 里的登录漏洞') }, new Date(Date.now() - 360_000));
+  editing.push({ type: 'text', id: 'a', text: l('The comparison is loose. This is the change I would make:', '这里的比较太宽松。我打算这样改：'), delta: false }, new Date(Date.now() - 340_000));
   const changes = [{ path: 'src/login.ts', diff: DIFF }];
   void editing.ask({ tool_call_id: null, tool_name: 'apply_patch', kind: 'edit', title: 'src/login.ts', reason: null, input: {}, changes, can_allow_session: true, can_edit: false }, new Date(Date.now() - 330_000)).then(() => {
     editing.push({ type: 'turn_end', status: 'completed', duration_ms: 190_000 });
     editing.changed({ status: 'idle', turn: null });
   });
 
-  const runs = edge.add({ id: 'runs', title: 'Move the shop to the new payment API', first_message: 'Move the shop', project_path: '/home/me/shop', status: 'running', turns: 4, activity: 'npm run test:payments', turn: { number: 4, started_at: ago(2), prompt: '' }, updated_at: ago(0) });
+  const runs = edge.add({ id: 'runs', title: l('Move the shop to the new payment API', '把商城迁移到新的支付接口'), first_message: 'Move the shop', project_path: '/home/me/shop', status: 'running', turns: 4, activity: 'npm run test:payments', turn: { number: 4, started_at: ago(2), prompt: '' }, updated_at: ago(0) });
   runs.push({ type: 'user_message', id: 'm', text: 'Move the shop to the new payment API, one endpoint after the other.' }, new Date(Date.now() - 120_000));
   runs.push({ type: 'tool_call', id: 'k', name: 'Bash', kind: 'command', title: 'npm run test:payments', input: { command: 'npm run test:payments' } }, new Date(Date.now() - 20_000));
   runs.push({ type: 'tool_result', id: 'k', output: 'refund ... ok\ncapture ... ok\n', delta: true, is_error: false }, new Date(Date.now() - 5_000));
 
-  const show = edge.add({ id: 'show', title: 'Login accepts the password "true"', first_message: 'Anyone can log in', turns: 1, created_at: ago(60), usage: { input_tokens: 48_210, output_tokens: 2_118, cost_usd: 0.2143 } });
+  const show = edge.add({ id: 'show', title: l('Login accepts the password "true"', '密码填 true 也能登录'), first_message: 'Anyone can log in', turns: 1, created_at: ago(60), usage: { input_tokens: 48_210, output_tokens: 2_118, cost_usd: 0.2143 } });
   showcase(show, Date.now() - 42 * 60_000);
-  const failed = edge.add({ id: 'failed', executor: 'codex', model: 'gpt-5.5', title: 'Weekly dependency update', first_message: 'Update all dependencies', status: 'failed', project_path: '/home/me/notes', error: 'The model API refused the key (401).' });
+  const failed = edge.add({ id: 'failed', executor: 'codex', model: 'gpt-5.5', title: l('Weekly dependency update', '每周更新依赖'), first_message: 'Update all dependencies', status: 'failed', project_path: '/home/me/notes', error: l('The model API refused the key (401).', '模型接口拒绝了密钥（401）。') });
   failed.push({ type: 'user_message', id: 'm', text: 'Update all dependencies and run the tests.' }, new Date(Date.now() - 26 * 3_600_000));
-  failed.push({ type: 'error', message: 'The model API refused the key (401).', retrying: false }, new Date(Date.now() - 26 * 3_600_000));
-  failed.push({ type: 'turn_end', status: 'failed', message: 'The model API refused the key (401).' }, new Date(Date.now() - 26 * 3_600_000));
+  failed.push({ type: 'error', message: l('The model API refused the key (401).', '模型接口拒绝了密钥（401）。'), retrying: false }, new Date(Date.now() - 26 * 3_600_000));
+  failed.push({ type: 'turn_end', status: 'failed', message: l('The model API refused the key (401).', '模型接口拒绝了密钥（401）。') }, new Date(Date.now() - 26 * 3_600_000));
   const zh = edge.add({ id: 'zh', title: '给设置页加上深色模式', first_message: '给设置页加上深色模式', project_path: '/home/me/site', status: 'parked' });
   zh.push({ type: 'user_message', id: 'm', text: '给设置页加上深色模式，跟随系统。' }, new Date(Date.now() - 30 * 3_600_000));
   zh.push({ type: 'text', id: 'a', text: '已经完成：颜色都改成了 CSS 变量，`prefers-color-scheme` 决定默认值。', delta: false }, new Date(Date.now() - 30 * 3_600_000));
   zh.push({ type: 'turn_end', status: 'completed', duration_ms: 88_000 }, new Date(Date.now() - 30 * 3_600_000));
-  const big = edge.add({ id: 'long', title: 'Migrate 2,400 tables', first_message: 'Migrate', project_path: '/home/me/warehouse' });
+  const big = edge.add({ id: 'long', title: l('Migrate 2,400 tables', '迁移 2400 张表'), first_message: 'Migrate', project_path: '/home/me/warehouse' });
   long(big, 10_000);
   big.object.updated_at = ago(60 * 50);
-  big.object.activity = 'Part 2400 of the migration is done';
+  big.object.activity = l('Part 2400 of the migration is done', '第 2400 部分已经迁移完成');
 
   const past = (agent: string, id: string, path: string, first: string, hours: number): void => {
     edge.past.push({
@@ -130,7 +131,7 @@ export function liveMachine(name = 'studio'): MockEdge {
   };
   past('claude', 'h1', '/home/me/app', 'Why is the build slow since last week?', 30);
   past('claude', 'h2', '/home/me/app', 'Write the changelog for 2.4 from the commits', 54);
-  past('claude', 'h3', '/home/me/shop', 'Add a discount field to the basket, with tests', 80);
+  past('claude', 'h3', '/home/me/shop', l('Add a discount field to the basket, with tests', '给购物车加上折扣字段，并写好测试'), 80);
   past('claude', 'h4', '/home/me/site', 'The page jumps when fonts load. Find out why.', 200);
   past('codex', 'h5', '/home/me/notes', 'Explain this regular expression', 90);
   edge.files.set('/home/me/app/README.md', '# app\n\nA small service.\n');

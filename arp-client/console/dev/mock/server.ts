@@ -19,6 +19,8 @@ export class MockServer {
   noSockets = false;
   /** The edge is not connected: the relay answers 503. */
   away = false;
+  /** Takes connections and answers nothing, as a network does that lost the way back. */
+  mute = false;
   /** All requests, as `METHOD path referer`, for what must not leak. */
   readonly seen: { method: string; url: string; referer: string; token: string }[] = [];
   #server: Server;
@@ -43,6 +45,7 @@ export class MockServer {
       const found = this.#route(request);
       const key = found?.edge?.edgeKey;
       const locked = Boolean(key) && !(request.headers.cookie ?? '').includes(`arp_edge=${key}`);
+      if (this.mute) return;
       if (this.noSockets || this.away || locked || !found?.edge) return void socket.destroy();
       this.#wss.handleUpgrade(request, socket, head, (web) => this.#socket(found.edge as MockEdge, found.url, web));
     });
@@ -86,6 +89,7 @@ export class MockServer {
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (this.mute) return;
     const found = this.#route(request);
     if (!found) throw new HttpError(400, 'bad_request', 'bad URL');
     const wantsPage = (request.headers.accept ?? '').includes('text/html');

@@ -1,11 +1,12 @@
 //! The question an agent waits with, where the thumb is: all of what would happen, then the ways to answer.
 
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { lang, second, span, t } from '../i18n';
+import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { second, span, t } from '../i18n';
 import type { WaitingApproval } from '../net/types';
 import { decide, type Decision } from '../state/approve';
 import type { Room } from '../state/machines';
 import { Markdown } from '../text/Markdown';
+import { hides, visible } from '../text/visible';
 import { Diff } from '../timeline/Diff';
 import { commandOf, pretty } from '../timeline/rows';
 import { Icon } from '../ui/icons';
@@ -26,12 +27,12 @@ function Substance({ approval }: { approval: WaitingApproval }) {
   if (plan !== null) return <Markdown text={plan} />;
   return (
     <>
-      {command !== null && <pre class="command big" tabIndex={0}>{command}</pre>}
+      {command !== null && <pre class="command big" tabIndex={0}>{visible(command)}</pre>}
       {approval.changes?.length ? <Diff changes={approval.changes} /> : null}
       {command === null && !approval.changes?.length && (
         <>
-          {approval.title && <p class="asked">{approval.title}</p>}
-          <pre class="output" tabIndex={0}>{pretty(approval.input)}</pre>
+          {approval.title && <p class="asked">{visible(approval.title)}</p>}
+          <pre class="output" tabIndex={0}>{visible(pretty(approval.input))}</pre>
         </>
       )}
     </>
@@ -128,7 +129,8 @@ function Ask({ room, approval, onDone }: { room: Room; approval: WaitingApproval
     }
   };
 
-  useEffect(() => {
+  // In place with the panel itself: a key that comes right after it is an answer.
+  useLayoutEffect(() => {
     const hear = (event: Event): void => {
       const key = (event as CustomEvent<string>).detail;
       if (mode !== 'ask' || approval.questions?.length) return;
@@ -141,12 +143,14 @@ function Ask({ room, approval, onDone }: { room: Room; approval: WaitingApproval
 
   const left = approval.expires_at ? Date.parse(approval.expires_at) - second.value : null;
   const isPlan = approval.kind === 'plan';
+  const conceals = useMemo(() => hides([command ?? pretty(approval.input), ...(approval.changes ?? []).flatMap(({ path, diff }) => [path, diff])].join('\n')), [approval]);
   const bad = mode === 'edit' && editedInput() === undefined;
 
   return (
     <div class="ask">
       <div class="ask-body scroll">
         {approval.reason && <p class="reason">{approval.reason}</p>}
+        {conceals && <p class="notice" role="alert"><Icon name="warn" size={18} />{t.hiddenText}</p>}
         {approval.questions?.length ? null : mode === 'edit' ? (
           <>
             <label class="hide" for="edit-input">{t.edit}</label>
@@ -232,7 +236,7 @@ export function ApprovalPanel({ room, approvals, onLater }: { room: Room; approv
       <header class="approval-head">
         <span class="attn-mark"><Icon name={approval.kind} size={17} /></span>
         <h2 aria-live="assertive">
-          {who}{lang.value === 'zh' ? '' : ' '}{t.wants[approval.kind] ?? t.wants.other}
+          {who} {t.wants[approval.kind] ?? t.wants.other}
         </h2>
         {approvals.length > 1 && (
           <span class="pager">

@@ -43,8 +43,10 @@ const QUICK_ANSWER = 2_500;
 const SSE_QUIET = 40_000;
 /** A socket that does not open in this time is not going to. */
 const OPENING = 8_000;
-/** Sockets that closed before they carried anything, until SSE is tried instead. */
-const SOCKET_TRIES = 2;
+/** Longest wait for the answer that tells why a line does not come up. */
+const DIAGNOSIS = 5_000;
+/** From this many failures on an error is spoken of, though the machine answers. */
+const FLAPPING = 4;
 
 /** Turns an answer of the relay or edge into what to tell the user. */
 export function troubleOf(error: unknown): Trouble {
@@ -57,6 +59,9 @@ export function troubleOf(error: unknown): Trouble {
   return 'error';
 }
 
+/** Machines to which sockets do not get through: what is opened there later does not try again at once. */
+const refusing = new Set<string>();
+
 export class Link {
   readonly status = signal<LinkStatus>({ state: 'connecting', since: Date.now() });
 
@@ -68,16 +73,22 @@ export class Link {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #watch: ReturnType<typeof setTimeout> | undefined;
   #attempt = 0;
-  #socketFailures = 0;
+  /** Does the next attempt use SSE? */
+  #bySse: boolean;
+  /** Is the machine being asked why? */
+  #asking = false;
   /** Each attempt has a number; what an older one still delivers is ignored. */
   #turn = 0;
   #hiddenAt = 0;
+  /** When the next attempt is. */
+  #retryAt = 0;
   /** When the line was lost; 0 while it stands. */
   #lostAt = 0;
 
   constructor(machine: Machine, feed: Feed) {
     this.#machine = machine;
     this.#feed = feed;
+    this.#bySse = refusing.has(machine.id);
   }
 
   /** Connects and stays connected until `stop`. */
@@ -129,7 +140,7 @@ export class Link {
     }
     if (this.status.value.state !== 'live') this.retry();
     else if (this.#socket) this.#ask(QUICK_ANSWER);
-    else if (slept > 5_000) this.#connect();
+    else if (slept > 5_000) this.#connect(QUICK_ANSWER);
   };
 
   #drop(): void {
@@ -142,9 +153,10 @@ export class Link {
     this.#abort = null;
   }
 
-  #connect(): void {
+  /** `patience`: how long the beginning of a stream may take. */
+  #connect(patience = OPENING): void {
     this.#drop();
-    if (this.#socketFailures >= SOCKET_TRIES) void this.#stream(this.#turn);
+    if (this.#bySse) void this.#stream(this.#turn, patience);
     else this.#dial(this.#turn);
   }
 
@@ -153,43 +165,75 @@ export class Link {
     if (this.status.value.state !== 'live') this.status.value = { state: 'live', since: Date.now(), way };
   }
 
+  /** Lets go of what stands or is being tried, says that the line is down and why, and tries again after a pause. */
   #down(trouble: Trouble): void {
     this.#drop();
     if (!this.#running) return;
-    const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempt) * (0.7 + Math.random() * 0.6);
-    // What a retry cannot heal is asked for slowly.
-    const wait = trouble === 'token' || trouble === 'key' || trouble === 'gone' ? LONGEST_PAUSE * 2 : pause;
-    this.#attempt++;
+    this.#pause();
+    this.#tell(trouble);
+  }
+
+  /** Says that the line is down and why. An attempt that is under way is not disturbed. */
+  #tell(trouble: Trouble): void {
     this.#lostAt ||= Date.now();
-    this.status.value = { state: 'down', since: this.#lostAt, trouble, retryAt: Date.now() + wait };
+    const trying = this.#socket !== null || this.#abort !== null;
+    // What a retry cannot heal is asked for slowly.
+    if (!trying && (trouble === 'token' || trouble === 'key' || trouble === 'gone')) this.#pause(LONGEST_PAUSE * 2);
+    this.status.value = { state: 'down', since: this.#lostAt, trouble, retryAt: trying ? Date.now() : this.#retryAt };
+  }
+
+  /** Sets the clock for the next attempt. */
+  #pause(least = 0): void {
+    clearTimeout(this.#timer);
+    const wait = Math.max(least, Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempt) * (0.7 + Math.random() * 0.6));
+    this.#attempt++;
+    this.#retryAt = Date.now() + wait;
     this.#timer = setTimeout(() => this.#connect(), wait);
   }
 
-  /** The line broke: find out why, say so, try again. The first failure is retried at once. */
-  async #failed(turn: number): Promise<void> {
+  /**
+   * The line broke, or did not come up. One that stood is dialled anew at once: a new socket is a new connection,
+   * whatever became of the old ones. Else it is tried again after a pause; why, is asked meanwhile and not before,
+   * for the question may go out on a connection that has died in silence. `unopened`: a socket that never opened.
+   */
+  #failed(turn: number, how: 'cut' | 'unopened'): void {
     if (turn !== this.#turn || !this.#running) return;
-    const { state, since } = this.status.value;
-    if (state === 'live') {
+    const status = this.status.value;
+    const stood = status.state === 'live';
+    if (stood) {
       // A line that held for a while earns an attempt at once; one that flaps does not.
-      if (Date.now() - since > STEADY) this.#attempt = 0;
+      if (Date.now() - status.since > STEADY) this.#attempt = 0;
       this.#lostAt = Date.now();
       this.status.value = { state: 'connecting', since: this.#lostAt };
     }
     if (!navigator.onLine) return this.#down('offline');
-    const mine = ++this.#turn;
+    if (stood && this.#attempt === 0) {
+      this.#attempt = 1;
+      return this.#connect();
+    }
+    this.#drop();
+    this.#pause();
+    if (status.state === 'down') this.status.value = { ...status, retryAt: this.#retryAt };
+    void this.#diagnose(how);
+  }
+
+  /** Asks for something small that needs all that the line needs (a health check needs no key). */
+  async #diagnose(how: 'cut' | 'unopened'): Promise<void> {
+    if (this.#asking) return;
+    this.#asking = true;
+    let trouble: Trouble | null = null;
     try {
-      // Something small that needs all that the stream needs (a health check needs no key).
-      await call(this.#machine, 'GET', 'api/sessions?limit=1', undefined, 8_000);
+      await call(this.#machine, 'GET', 'api/sessions?limit=1', undefined, DIAGNOSIS);
     } catch (error) {
-      if (mine === this.#turn && this.#running) this.#down(troubleOf(error));
-      return;
+      trouble = troubleOf(error);
     }
-    if (mine === this.#turn && this.#running) {
-      if (this.#attempt === 0) {
-        this.#attempt = 1;
-        this.#connect();
-      } else this.#down('error');
-    }
+    this.#asking = false;
+    if (!this.#running || this.status.value.state === 'live') return;
+    if (trouble) return this.#tell(trouble);
+    // The machine answers and the socket does not open: something in between refuses it.
+    if (how === 'unopened') this.#bySse = true;
+    if (this.#attempt >= FLAPPING) this.#tell('error');
+    else if (how === 'unopened') this.#connect();
   }
 
   #dial(turn: number): void {
@@ -198,7 +242,7 @@ export class Link {
     try {
       socket = new WebSocket(socketUrl(this.#machine, this.#feed.socket()));
     } catch {
-      this.#socketFailures = SOCKET_TRIES;
+      this.#bySse = true;
       return this.#connect();
     }
     this.#socket = socket;
@@ -207,14 +251,13 @@ export class Link {
       if (turn !== this.#turn) return;
       this.#socket = null;
       clearTimeout(this.#watch);
-      if (!opened) this.#socketFailures++;
-      void this.#failed(turn);
+      this.#failed(turn, opened ? 'cut' : 'unopened');
     };
     socket.onmessage = (message): void => {
       if (turn !== this.#turn) return;
       if (!opened) {
         opened = true;
-        this.#socketFailures = 0;
+        refusing.delete(this.#machine.id);
         this.#live('socket');
       }
       this.#expect();
@@ -239,19 +282,19 @@ export class Link {
     this.#watch = setTimeout(() => {
       if (turn !== this.#turn) return;
       // A dead network never completes the closing handshake: leave the socket behind.
-      void this.#failed(turn);
+      this.#failed(turn, 'cut');
       socket.close();
     }, patience);
   }
 
-  async #stream(turn: number): Promise<void> {
+  async #stream(turn: number, patience: number): Promise<void> {
     const abort = new AbortController();
     this.#abort = abort;
     const quiet = (limit: number): void => {
       clearTimeout(this.#watch);
       this.#watch = setTimeout(() => abort.abort(), limit);
     };
-    quiet(OPENING);
+    quiet(patience);
     try {
       const response = await fetch(urlOf(this.#machine, this.#feed.sse()), {
         headers: headersOf(this.#machine, { Accept: 'text/event-stream' }),
@@ -266,6 +309,7 @@ export class Link {
         const { done, value } = await reader.read();
         if (turn !== this.#turn) return;
         if (done) break;
+        refusing.add(this.#machine.id);
         this.#live('sse');
         quiet(SSE_QUIET);
         for (const event of parser.push(decoder.decode(value, { stream: true }))) {
@@ -277,9 +321,11 @@ export class Link {
       // Told below.
     }
     clearTimeout(this.#watch);
+    if (turn !== this.#turn) return;
     // A next time may find sockets working again.
-    this.#socketFailures = SOCKET_TRIES - 1;
-    await this.#failed(turn);
+    this.#bySse = false;
+    this.#abort = null;
+    this.#failed(turn, 'cut');
   }
 
   #deliver(data: unknown): void {

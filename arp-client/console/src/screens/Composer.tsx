@@ -1,6 +1,6 @@
 //! Where the next message is written: the queue above, mode and model below, send, interrupt.
 
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { t } from '../i18n';
 import { drafts, setDraft } from '../model/prefs';
 import type { Session } from '../net/types';
@@ -57,7 +57,7 @@ export function Composer({ open, session, onMode, onModel }: { open: OpenSession
     box.style.height = `${Math.min(box.scrollHeight, 200)}px`;
   }, [text]);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     const focus = (): void => area.current?.focus();
     addEventListener('arp-reply', focus);
     return () => removeEventListener('arp-reply', focus);

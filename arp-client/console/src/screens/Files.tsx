@@ -103,7 +103,7 @@ function Place({ room, path, session }: { room: Room; path: string; session: str
   const parent = parentOf(path);
   return (
     <div class="screen">
-      <Header root={!path} title={path ? baseName(path) : t.files} sub={path ? path : undefined} fallback={{ name: 'files', machine: room.machine.id, path: parent ?? '', session }}>
+      <Header root={!path} title={path ? baseName(path) : t.files} sub={path ? tidyPath(path, room.info.value?.home_dir) : undefined} fallback={{ name: 'files', machine: room.machine.id, path: parent ?? '', session }}>
         {parent !== null && <button type="button" class="ghost round" aria-label={t.upDir} onClick={() => go({ name: 'files', machine: room.machine.id, path: parent, session })}><Icon name="up" /></button>}
         {value?.type === 'file' && value.encoding === 'utf-8' && <button type="button" class="chip" onClick={() => void copy(value.content)}>{t.copy}</button>}
       </Header>

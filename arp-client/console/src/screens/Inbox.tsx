@@ -10,6 +10,7 @@ import { go, hrefOf, route } from '../state/route';
 import { nameOf, own, rooms, waiting, type Room } from '../state/machines';
 import { Elapsed } from '../timeline/rows';
 import { AgentMark, Icon } from '../ui/icons';
+import { visible } from '../text/visible';
 import { baseName, Connection, Empty, Loading } from '../ui/kit';
 import { EdgeKey } from './EdgeKey';
 
@@ -58,7 +59,7 @@ function Item({ room, session, group }: { room: Room; session: Session; group: G
             {session.pending_approvals > 1 && <span class="badge">{number(session.pending_approvals)}</span>}
             {group === 'unread' && <span class="dot" title={t.unread} />}
           </div>
-          {session.approvals[0] && <p class="asks"><code>{session.approvals[0].title}</code></p>}
+          {session.approvals[0] && <p class="asks"><code>{visible(session.approvals[0].title)}</code></p>}
         </div>
       </a>
     </li>
@@ -150,7 +151,7 @@ export function Inbox() {
             <AgentMark executor={approval.executor ?? ''} />
             <div class="item-main">
               <div class="item-top"><h3 class="clip">{approval.session_title || approval.tool_name}</h3></div>
-              <p class="asks"><span>{t.wants[approval.kind]}</span> <code>{approval.title}</code></p>
+              <p class="asks"><span>{t.wants[approval.kind]}</span> <code>{visible(approval.title)}</code></p>
             </div>
           </a>
         ))}

@@ -1,13 +1,13 @@
 //! Starts a session: the sentence first, the rest already chosen as last time.
 
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
-import { t } from '../i18n';
-import { call, newId } from '../net/api';
+import { ago, t } from '../i18n';
+import { call, newId, seg } from '../net/api';
 import { drafts, lastChoice, setDraft } from '../model/prefs';
-import type { Session } from '../net/types';
+import { timeOf, type AgentInfo, type PastSession, type Session } from '../net/types';
 import { go } from '../state/route';
-import { nameOf, rooms } from '../state/machines';
+import { nameOf, rooms, type Room } from '../state/machines';
 import { AgentMark, Icon } from '../ui/icons';
 import { attempt, baseName, Empty, Loading, Segments, Sheet, tidyPath } from '../ui/kit';
 import { DirectoryPicker, recentDirectories, type RecentDirectory } from './DirectoryPicker';
@@ -16,6 +16,26 @@ import { modeHint, modeName, ModePicker, ModelPicker } from './Pickers';
 
 /** The machine that was chosen last in this page. */
 const chosenRoom = signal('');
+
+/** The newest session of the agent in the directory, for going on with it; null while none is known. */
+function useLastSession(room: Room | undefined, agent: AgentInfo | undefined, directory: string): PastSession | null {
+  const [last, setLast] = useState<PastSession | null>(null);
+  const executor = agent?.capabilities.resume && agent.capabilities.history ? agent.executor : '';
+  useEffect(() => {
+    setLast(null);
+    if (!room || !executor || !directory) return;
+    let live = true;
+    call<{ sessions: PastSession[] }>(room.machine, 'GET', `api/${executor}/sessions?project_path=${seg(directory)}&limit=1`).then(
+      ({ sessions: [newest] }) => live && setLast(newest ?? null),
+      // Without it there is one thing less to choose; the start itself tells what is wrong.
+      () => undefined,
+    );
+    return () => {
+      live = false;
+    };
+  }, [room, executor, directory]);
+  return last;
+}
 
 /** `beside`: shown beside the inbox before anything was chosen; then it takes no focus from the keys. */
 export function NewSession({ beside = false }: { beside?: boolean }) {
@@ -37,7 +57,10 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   /** The same until the session is there: a repeated tap starts nothing twice. */
   const clientId = useRef(newId());
 
-  useEffect(() => {
+  const [going, setGoing] = useState(false);
+
+  // Before the next key arrives: what is typed right after `n` is the task.
+  useLayoutEffect(() => {
     if (!beside) area.current?.focus();
   }, [Boolean(info)]);
   useEffect(() => {
@@ -51,23 +74,30 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
     };
   }, [room, info]);
 
+  const agent = found.find((one) => one.executor === executor) ?? found.find((one) => one.executor === info?.defaults.executor) ?? found[0];
+  const directory = path || recent[0]?.path || info?.defaults.project_path || '';
+  const past = useLastSession(room, agent, directory);
+  useEffect(() => setGoing(false), [past?.id]);
+
   if (!room || !info) return <><Header title={t.newSession} /><Loading /></>;
 
-  const agent = found.find((one) => one.executor === executor) ?? found.find((one) => one.executor === info.defaults.executor) ?? found[0];
-  const directory = path || recent[0]?.path || info.defaults.project_path;
+  const goOn = going && past !== null;
+  const ready = Boolean(text.trim()) || goOn;
   const modes = agent?.permission_modes ?? [];
   const permission = modes.includes(mode) ? mode : modes.includes(info.defaults.permission_mode) ? info.defaults.permission_mode : (modes[0] ?? '');
   const chosenModel = agent && executor === agent.executor ? model : '';
 
   const start = (): void => {
-    if (!text.trim() || !agent || busy) return;
+    if (!ready || !agent || busy) return;
     setBusy(true);
     void attempt(async () => {
       const answer = await call<{ session: Session }>(room.machine, 'POST', 'api/sessions', {
         executor: agent.executor,
-        prompt: text.trim(),
         project_path: directory,
         client_id: clientId.current,
+        ...(text.trim() ? { prompt: text.trim() } : {}),
+        // By its id, so that it is the one that was shown.
+        ...(goOn ? { resume: past.id } : {}),
         ...(chosenModel ? { model: chosenModel } : {}),
         ...(permission ? { permission_mode: permission } : {}),
       }, 60_000);
@@ -100,7 +130,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
             id="new-prompt"
             ref={area}
             class="new-prompt"
-            placeholder={t.promptHint}
+            placeholder={goOn ? t.resumeHint : t.promptHint}
             value={text}
             rows={5}
             onInput={(event) => {
@@ -133,13 +163,23 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
               <li><button type="button" onClick={() => setSheet('machine')}><Icon name="machine" size={19} /><span class="name">{t.machine}</span><span class="value clip">{nameOf(room)}</span><Icon name="right" size={15} /></button></li>
             )}
             <li><button type="button" onClick={() => setSheet('directory')}><Icon name="folder" size={19} /><span class="name">{t.directory}</span><span class="value clip" title={directory}>{tidyPath(directory, info.home_dir) === '~' ? '~' : baseName(directory)}</span><Icon name="right" size={15} /></button></li>
+            {past && (
+              <li>
+                <label class="switch">
+                  <Icon name="history" size={19} />
+                  <span class="two"><span>{t.continueLast}</span><span class="soft last"><span class="clip">{past.title || past.first_message || t.untitled}</span> · {ago(timeOf(past.updated_at ?? past.message_timestamp ?? past.created_at))}</span></span>
+                  <input type="checkbox" role="switch" checked={goOn} onChange={(event) => setGoing(event.currentTarget.checked)} />
+                  <i aria-hidden="true" />
+                </label>
+              </li>
+            )}
             {modes.length > 0 && (
               <li><button type="button" onClick={() => setSheet('mode')}><Icon name="shield" size={19} /><span class="name">{t.mode}</span><span class={permission === 'bypassPermissions' ? 'value clip attn' : 'value clip'} title={modeHint(permission)}>{modeName(permission)}</span><Icon name="right" size={15} /></button></li>
             )}
             <li><button type="button" onClick={() => setSheet('model')}><Icon name="model" size={19} /><span class="name">{t.model}</span><span class="value clip">{chosenModel || t.modelDefault}</span><Icon name="right" size={15} /></button></li>
           </ul>
           <div class="new-foot">
-            <button type="submit" class="button primary big" disabled={!text.trim() || busy}>{busy ? t.starting : t.start}</button>
+            <button type="submit" class="button primary big" disabled={!ready || busy}>{busy ? t.starting : goOn ? t.resume : t.start}</button>
             {missing.length > 0 && <p class="soft small">{t.notFoundAgents}: {missing.map((one) => one.name).join(', ')}</p>}
           </div>
           {beside && (

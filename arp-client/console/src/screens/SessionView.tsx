@@ -11,6 +11,7 @@ import { roomOf, type Room } from '../state/machines';
 import { back, go, hrefOf } from '../state/route';
 import { Checklist, estimateRow, Row } from '../timeline/rows';
 import { AgentMark, Icon } from '../ui/icons';
+import { visible } from '../text/visible';
 import { attempt, baseName, Confirm, Connection, copy, Empty, Failed, Loading, Sheet } from '../ui/kit';
 import { VirtualList, type ListHandle } from '../ui/virtual';
 import { Composer } from './Composer';
@@ -210,7 +211,7 @@ function Live({ room, id }: { room: Room; id: string }) {
         <>
           {approvals.length > 0 && (
             <button type="button" class="waiting-bar" onClick={() => setLater(false)}>
-              <Icon name="shield" size={17} /><span class="clip">{t.approvals(approvals.length)}: {approvals[0]?.title}</span><b>{t.review}</b>
+              <Icon name="shield" size={17} /><span class="clip">{t.approvals(approvals.length)}: {visible(approvals[0]?.title ?? '')}</span><b>{t.review}</b>
             </button>
           )}
           <Composer

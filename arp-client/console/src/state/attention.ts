@@ -3,6 +3,7 @@
 import { effect } from '@preact/signals';
 import { t } from '../i18n';
 import { notify } from '../model/prefs';
+import { visible } from '../text/visible';
 import { hrefOf } from './route';
 import { rooms, waiting } from './machines';
 
@@ -23,7 +24,8 @@ export function watchAttention(): void {
     const ids = new Set(waits.map(({ approval }) => approval.id));
     for (const [id, notice] of told) {
       if (ids.has(id)) continue;
-      notice?.close();
+      if (notice) notice.close();
+      else void navigator.serviceWorker?.getRegistration().then((worker) => worker?.getNotifications({ tag: id })).then((list) => list?.forEach((one) => one.close()), () => undefined);
       told.delete(id);
     }
     for (const { room, approval } of waits) {
@@ -32,7 +34,7 @@ export function watchAttention(): void {
       if (document.visibilityState === 'visible' || notify.peek() !== 'on') continue;
       if (!('Notification' in globalThis) || Notification.permission !== 'granted') continue;
       const href = hrefOf({ name: 'session', machine: room.machine.id, id: approval.session_id ?? `~${approval.id}` });
-      const text = { body: `${approval.session_title ?? ''}\n${approval.title}`.trim(), tag: approval.id, icon: './icon-192.png' };
+      const text = { body: `${approval.session_title ?? ''}\n${visible(approval.title)}`.trim(), tag: approval.id, icon: './icon-192.png' };
       try {
         const notice = new Notification(t.notifTitle, text);
         notice.onclick = (): void => {

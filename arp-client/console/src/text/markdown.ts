@@ -73,6 +73,52 @@ export function clean(html: string): SafeHtml {
   return DOMPurify.sanitize(html, { ...RULES, RETURN_TRUSTED_TYPE: true }) as unknown as SafeHtml;
 }
 
+/**
+ * Longest run of lines without a blank one, and longest text, that are read as markdown, in UTF-16 units. Some texts
+ * (a row of ten thousand asterisks) take the time of their length squared; what is longer is shown as it is.
+ */
+const LONGEST_RUN = 6_000;
+const LONGEST_TEXT = 100_000;
+
+interface Part { text: string; plain: boolean }
+
+/** Cuts a text where runs begin and end that are too long. Fenced code is no such run: it is read in one pass. */
+function parts(text: string): Part[] {
+  if (text.length <= LONGEST_RUN) return [{ text, plain: false }];
+  const found: Part[] = [];
+  let from = 0;
+  let run = 0;
+  let fence = '';
+  const end = (at: number): void => {
+    if (at - run > LONGEST_RUN) {
+      if (run > from) found.push({ text: text.slice(from, run), plain: false });
+      found.push({ text: text.slice(run, at), plain: true });
+      from = at;
+    }
+  };
+  let at = 0;
+  while (at < Math.min(text.length, LONGEST_TEXT)) {
+    const newline = text.indexOf('\n', at);
+    const next = newline < 0 ? text.length : newline + 1;
+    // A line's beginning tells whether it is a fence or blank.
+    const line = text.slice(at, Math.min(next, at + 80)).trim();
+    const mark = /^(`{3,}|~{3,})/.exec(line)?.[1] ?? '';
+    if (fence) {
+      if (mark.startsWith(fence) && line === mark) fence = '';
+      run = next;
+    } else if (mark || !line) {
+      end(at);
+      fence = mark;
+      run = next;
+    }
+    at = next;
+  }
+  if (!fence) end(at);
+  if (from < at) found.push({ text: text.slice(from, at), plain: false });
+  if (at < text.length) found.push({ text: text.slice(at), plain: true });
+  return found;
+}
+
 /** One block of a text: a stable key and its safe HTML. */
 export interface Block { raw: string; html: SafeHtml }
 
@@ -85,11 +131,17 @@ const KEEP = 3000;
  * block, so only that one is drawn again.
  */
 export function blocks(text: string): Block[] {
+  return parts(text).flatMap((part) => (part.plain ? [plainBlock(part.text)] : partBlocks(part.text)));
+}
+
+const plainBlock = (text: string): Block => ({ raw: text, html: clean(`<p class="plain">${escape(text)}</p>`) });
+
+function partBlocks(text: string): Block[] {
   let tokens: TokensList;
   try {
     tokens = marked.lexer(text);
   } catch {
-    return [{ raw: text, html: clean(`<p>${escape(text)}</p>`) }];
+    return [plainBlock(text)];
   }
   const made: Block[] = [];
   for (const token of tokens) {

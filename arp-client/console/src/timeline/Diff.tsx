@@ -4,6 +4,7 @@ import { useState } from 'preact/hooks';
 import { number, t } from '../i18n';
 import type { FileChange } from '../model/events';
 import { countDiff, parseDiff } from '../model/diff';
+import { visible } from '../text/visible';
 
 /** Lines shown before "show all". */
 const FIRST = 80;
@@ -34,7 +35,7 @@ function File({ change, named }: { change: FileChange; named: boolean }) {
     <div class="diff">
       {named && (
         <div class="diff-head">
-          <span class="path">{change.path}</span>
+          <span class="path">{visible(change.path)}</span>
           <DiffCount changes={[change]} />
         </div>
       )}
@@ -44,7 +45,7 @@ function File({ change, named }: { change: FileChange; named: boolean }) {
             <div key={index} class={`d ${line.kind}`}>
               <span class="no" aria-hidden="true">{line.new ?? line.old ?? ''}</span>
               <span class="sign">{signs[line.kind]}</span>
-              <code>{line.kind === 'hunk' ? line.text || '···' : line.text || ' '}</code>
+              <code>{line.kind === 'hunk' ? line.text || '···' : visible(line.text) || ' '}</code>
             </div>
           ))}
         </div>

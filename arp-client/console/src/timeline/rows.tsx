@@ -7,6 +7,7 @@ import { money, number, second, short, span, t } from '../i18n';
 import type { PlanEntry, Usage } from '../model/events';
 import type { DecisionItem, Item, ThinkingItem, ToolItem } from '../model/timeline';
 import { Markdown } from '../text/Markdown';
+import { visible } from '../text/visible';
 import { Icon, type IconName } from '../ui/icons';
 import { Memo } from '../ui/memo';
 import { Diff, DiffCount } from './Diff';
@@ -116,9 +117,9 @@ function ToolBody({ item }: { item: ToolItem }) {
   const bare = item.changes.length || item.children.length || command;
   return (
     <>
-      {command && <pre class="command" tabIndex={0}>{command}</pre>}
+      {command && <pre class="command" tabIndex={0}>{visible(command)}</pre>}
       {item.changes.length > 0 && <Diff changes={item.changes} />}
-      {!bare && item.input !== null && <pre class="output" tabIndex={0}>{pretty(item.input)}</pre>}
+      {!bare && item.input !== null && <pre class="output" tabIndex={0}>{visible(pretty(item.input))}</pre>}
       {item.children.length > 0 && (
         <div class="children">
           {item.children.map((child) => (
@@ -143,7 +144,7 @@ function Tool({ item }: { item: ToolItem }) {
       icon={item.tool}
       tone={`tool ${item.state}`}
       label={t.toolWords[item.tool]}
-      title={item.tool === 'mcp' || item.tool === 'other' ? <><b>{item.name}</b> {item.title !== item.name && item.title}</> : item.title || item.name}
+      title={item.tool === 'mcp' || item.tool === 'other' ? <><b>{item.name}</b> {item.title !== item.name && visible(item.title)}</> : visible(item.title || item.name)}
       mono={item.tool !== 'task' && item.tool !== 'question' && item.tool !== 'plan'}
       meta={<>{steps}{toolMeta(item)}</>}
     >
@@ -186,12 +187,12 @@ function Decision({ item }: { item: DecisionItem }) {
       id={item.key}
       icon={item.approval.kind}
       tone="tool"
-      title={item.approval.title}
+      title={visible(item.approval.title)}
       meta={item.outcome ? <span class={bad ? 'bad' : ''}>{words[item.outcome]}</span> : <span class="attn">{t.waiting}</span>}
     >
       {() => (
         <>
-          {item.approval.changes?.length ? <Diff changes={item.approval.changes} /> : <pre class="output" tabIndex={0}>{commandOf(item.approval.input) ?? pretty(item.approval.input)}</pre>}
+          {item.approval.changes?.length ? <Diff changes={item.approval.changes} /> : <pre class="output" tabIndex={0}>{visible(commandOf(item.approval.input) ?? pretty(item.approval.input))}</pre>}
           {item.message && <p class="soft">{item.message}</p>}
         </>
       )}

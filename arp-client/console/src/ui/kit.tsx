@@ -1,7 +1,7 @@
 //! Small parts that every screen uses: sheets, toasts, menus, choices, the line that tells of the connection.
 
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
 import { clock, explain, number, second, t } from '../i18n';
 import type { Link } from '../net/link';
@@ -11,7 +11,8 @@ import { Icon, type IconName } from './icons';
 export function Sheet({ title, onClose, children, wide = false }: { title: string; onClose(): void; children: ComponentChildren; wide?: boolean }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  // Before the next key arrives: it belongs to the dialog.
+  useLayoutEffect(() => {
     const box = dialog.current;
     if (!box || box.open) return;
     const before = document.activeElement as HTMLElement | null;
@@ -179,7 +180,7 @@ export function Connection({ link, name }: { link: Link; name?: string }) {
   const seconds = Math.max(0, Math.ceil((status.retryAt - second.value) / 1000));
   const words = { offline: t.tr_offline, relay: t.tr_relay, edge: t.tr_edge, token: t.tr_token, key: t.tr_key, gone: t.tr_gone, error: t.tr_error };
   return (
-    <div class="line down">
+    <div class={name ? 'line down named' : 'line down'}>
       <Icon name={status.trouble === 'key' ? 'key' : 'offline'} size={18} />
       <p>
         <span role="status">

@@ -1,4 +1,4 @@
-//! Reads a QR code with the camera, where the browser can (BarcodeDetector, a secure context).
+//! Reads a QR code with the camera: by the browser's own BarcodeDetector, else by script. Needs a secure context.
 
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { t } from '../i18n';
@@ -6,11 +6,18 @@ import { Sheet } from './kit';
 
 interface Detector { detect(source: HTMLVideoElement): Promise<{ rawValue: string }[]> }
 declare global {
-  var BarcodeDetector: (new (options: { formats: string[] }) => Detector) | undefined;
+  var BarcodeDetector: { new (options: { formats: string[] }): Detector; getSupportedFormats(): Promise<string[]> } | undefined;
 }
 
 /** Can this browser scan at all? */
-export const canScan = (): boolean => typeof globalThis.BarcodeDetector === 'function' && Boolean(navigator.mediaDevices?.getUserMedia);
+export const canScan = (): boolean => Boolean(navigator.mediaDevices?.getUserMedia);
+
+/** The browser's own reader where it knows QR codes, else ours. */
+async function detector(): Promise<Detector> {
+  const Own = globalThis.BarcodeDetector;
+  if (Own && (await Own.getSupportedFormats().catch((): string[] => [])).includes('qr_code')) return new Own({ formats: ['qr_code'] });
+  return new (await import('./decoder')).ScriptDetector();
+}
 
 export function Scanner({ onFound, onClose }: { onFound(text: string): void; onClose(): void }) {
   const video = useRef<HTMLVideoElement>(null);
@@ -21,14 +28,13 @@ export function Scanner({ onFound, onClose }: { onFound(text: string): void; onC
     const look = async (): Promise<void> => {
       try {
         stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
-        const Detect = globalThis.BarcodeDetector;
         const screen = video.current;
-        if (!live || !screen || !Detect) return;
+        if (!live || !screen) return;
         screen.srcObject = stream;
         await screen.play();
-        const detector = new Detect({ formats: ['qr_code'] });
+        const reader = await detector();
         while (live) {
-          const [code] = await detector.detect(screen);
+          const [code] = await reader.detect(screen);
           if (code?.rawValue && live) return onFound(code.rawValue);
           await new Promise((resolve) => setTimeout(resolve, 200));
         }

@@ -222,6 +222,80 @@ test('the_service_worker_keeps_the_shell_and_never_the_api', async () => {
   await named(page, 'studio');
 });
 
+test('a_relay_that_takes_connections_and_says_nothing_is_told_of_and_nothing_spins_for_ever', async () => {
+  await page.goto(`${base}/?token=demo`);
+  await named(page, 'studio');
+  server.mute = true;
+  server.cut();
+  await page.getByText('Login accepts the password').first().click();
+  const line = page.locator('.inbox .line');
+  await line.getByText('Reconnecting…').waitFor();
+  await expect.poll(() => line.innerText(), { timeout: 15_000 }).toMatch(/Offline since \d\d:\d\d\..*relay does not answer/s);
+  // What was asked for ends too, with a way to go on.
+  const failed = page.locator('.main .empty[role=alert]');
+  await failed.waitFor({ timeout: 25_000 });
+  expect(await page.locator('.loading').count()).toBe(0);
+  server.mute = false;
+  server.cut();
+  await failed.getByRole('button').click();
+  await page.locator('.md table').waitFor();
+  await line.waitFor({ state: 'detached' });
+});
+
+test('without_motion_where_none_is_wanted', async () => {
+  await page.emulateMedia({ reducedMotion: 'reduce' });
+  await page.goto(`${base}/?token=demo`);
+  await named(page, 'studio');
+  await page.getByText('Clean up the build scripts').first().click();
+  await page.locator('.approval').waitFor();
+  await page.getByRole('button', { name: 'More' }).click();
+  await page.locator('dialog').waitFor();
+  expect(await page.evaluate(() => document.getAnimations().filter(({ playState }) => playState === 'running').length)).toBe(0);
+});
+
+test('the_keyboard_alone_reaches_everything_and_a_dialog_gives_the_focus_back', async () => {
+  await page.goto(`${base}/?token=demo`);
+  await named(page, 'studio');
+  await page.locator('.item', { hasText: 'Login accepts the password' }).waitFor();
+  await page.keyboard.press('Tab');
+  expect(await page.evaluate(() => document.activeElement?.className)).toBe('skip');
+  await page.keyboard.press('Enter');
+  expect(await page.evaluate(() => document.activeElement?.id)).toBe('main');
+  await page.locator('.item', { hasText: 'Login accepts the password' }).focus();
+  await page.keyboard.press('Enter');
+  await page.locator('.md table').waitFor();
+  const more = page.getByRole('button', { name: 'More' });
+  await more.focus();
+  await page.keyboard.press('Enter');
+  await page.locator('dialog[open]').waitFor();
+  for (let n = 0; n < 12; n++) {
+    await page.keyboard.press('Tab');
+    // It stays inside the dialog, or goes to the browser's own bar.
+    expect(await page.evaluate(() => document.activeElement === document.body || Boolean(document.activeElement?.closest('dialog')))).toBe(true);
+  }
+  await page.keyboard.press('Escape');
+  await page.locator('dialog').waitFor({ state: 'detached' });
+  expect(await more.evaluate((button) => button === document.activeElement)).toBe(true);
+});
+
+test('the_token_is_in_no_address_of_the_history_and_in_no_cache', async () => {
+  await page.goto(`${base}/?token=demo`);
+  await named(page, 'studio');
+  await page.getByText('Login accepts the password').first().click();
+  await page.locator('.md table').waitFor();
+  await page.goBack();
+  await page.goForward();
+  const cdp = await context.newCDPSession(page);
+  const { entries } = await cdp.send('Page.getNavigationHistory');
+  expect(entries.map(({ url }) => url).filter((url) => url.includes('demo'))).toEqual([]);
+  await page.evaluate(() => navigator.serviceWorker.ready);
+  const kept = await page.evaluate(async () => {
+    const caches_ = await Promise.all((await caches.keys()).map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)));
+    return caches_.flat();
+  });
+  expect(kept.filter((url) => url.includes('demo') || url.includes('/api/'))).toEqual([]);
+});
+
 test('the_landing_page_takes_a_token_or_an_address', async () => {
   for (const text of ['demo', `${base}/?token=demo`, `${base}/t/demo/`]) {
     const visitor = await device(browser, { size: 'phone', lang: 'zh' });

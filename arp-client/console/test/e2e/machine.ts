@@ -1,5 +1,5 @@
-//! A real machine for the journey: arpc with the real CLIs on a loopback model API, in a home of its own.
-//! Needs built binaries; what is missing is said by name.
+//! A real machine for the journeys: arps, and arpc with the real CLIs on a loopback model API, in a home of its
+//! own. Needs built binaries; what is missing is said by name.
 
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -37,16 +37,37 @@ function line(child: ChildProcess, wanted: RegExp, what: string): Promise<RegExp
   });
 }
 
-/** A port that nobody listens on right now. */
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+/**
+ * A port that nobody listens on right now, below those that systems give to outgoing connections: a relay that is
+ * started again finds it still free.
+ */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 18_000 + Math.floor(Math.random() * 14_000);
+    const free = await new Promise<boolean>((resolve) => {
+      const server = createServer();
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
     });
-  });
+    if (free) return port;
+  }
+}
+
+async function kill(child: ChildProcess | null): Promise<void> {
+  if (!child || child.exitCode !== null || child.signalCode !== null) return;
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGKILL');
+  await gone;
+}
+
+/** What is not built or installed, as the commands that make it; empty when all is there. */
+export function missingParts(): string[] {
+  return [
+    binary('examples/command_mode') ? '' : 'cargo build -p arpc --example command_mode',
+    binary('arps') && binary('arpc') ? '' : 'cargo build -p arps -p arpc',
+    binary('arp-model-api') ? '' : 'cargo build -p arp-testkit --bin arp-model-api',
+    agentsDir() ? '' : 'npm install the CLIs and set ARP_TEST_AGENTS to their node_modules/.bin',
+  ].filter(Boolean);
 }
 
 export class RealMachine {
@@ -55,9 +76,17 @@ export class RealMachine {
   #children: ChildProcess[] = [];
   #env: NodeJS.ProcessEnv = {};
   #edge: ChildProcess | null = null;
+  #relay: ChildProcess | null = null;
+  #edgeArgs: string[];
+  #model = '';
   #port = 0;
   #ports: number[] = [];
   base = '';
+
+  /** `edgeArgs`: more of arpc's command line. */
+  constructor(edgeArgs: string[] = []) {
+    this.#edgeArgs = edgeArgs;
+  }
   /** How it is reached, once it was started. */
   way: '' | 'relay' | 'loopback' = '';
 
@@ -69,6 +98,7 @@ export class RealMachine {
     const api = this.#spawn(model, [], process.env);
     const [, address] = await line(api, /listening (\S+)/, 'arp-model-api');
     const url = `http://${address}`;
+    this.#model = url;
     mkdirSync(join(this.home, '.gemini'), { recursive: true });
     mkdirSync(join(this.home, '.codex'), { recursive: true });
     mkdirSync(this.project);
@@ -107,18 +137,75 @@ export class RealMachine {
     if (!relay || !edge || process.env['ARP_CONSOLE_LOOPBACK']) return false;
     if (!this.#ports.length) {
       this.#ports = [await freePort(), await freePort(), await freePort()];
-      const [control, proxy, visitors] = this.#ports.map(String) as [string, string, string];
-      this.#spawn(relay, ['--bind', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--public-port', visitors, '--allow-plaintext'], this.#env);
-      this.base = `http://127.0.0.1:${visitors}`;
+      await this.startRelay();
     }
-    const [control, proxy] = this.#ports.map(String) as [string, string];
-    const child = this.#spawn(edge, ['--server-addr', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--client-id', 'demo', '--plaintext', '--command-mode', '--enable-fs', '--fs-root', this.project, '--no-qr'], this.#env);
+    const child = this.#spawn(edge, [...this.edgeArgs(), '--no-qr'], this.#env);
     this.#edge = child;
     const ended = new Promise<false>((resolve) => child.once('exit', () => resolve(false)));
     const came = await Promise.race([this.#up().then(() => true), ended]);
     if (came) this.way = 'relay';
     else if (this.way === 'relay') throw new Error('arpc ended at once');
     return came;
+  }
+
+  /** Starts the relay on the ports that it had before. */
+  async startRelay(): Promise<void> {
+    const [control, proxy, visitors] = this.#ports.map(String) as [string, string, string];
+    this.#relay = this.#spawn(binary('arps') ?? '', ['--bind', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--public-port', visitors, '--allow-plaintext'], this.#env);
+    this.base = `http://127.0.0.1:${visitors}`;
+  }
+
+  /** The command line by which arpc comes to this relay. */
+  edgeArgs(id = 'demo'): string[] {
+    const [control, proxy] = this.#ports.map(String) as [string, string];
+    return ['--server-addr', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--client-id', id, '--plaintext', '--reconnect-interval', '1', '--command-mode', '--enable-fs', '--fs-root', this.project, ...this.#edgeArgs];
+  }
+
+  /** The environment of arpc and of the agents below it. */
+  get env(): NodeJS.ProcessEnv {
+    return this.#env;
+  }
+
+  /** The next answer of the model, whatever it is asked; `delay` spreads it over that many seconds. */
+  async answer(text: string, delay = 0): Promise<void> {
+    await this.#order('queue', { text, delay });
+  }
+
+  /** Lets the answers of `fake hold` go on. */
+  async release(): Promise<void> {
+    await this.#order('release');
+  }
+
+  /** Our id of the session that began last. */
+  async newest(): Promise<string> {
+    const answer = await fetch(`${this.base}/api/sessions?limit=1&token=demo`);
+    return (await answer.json() as { sessions: { id: string }[] }).sessions[0]?.id ?? '';
+  }
+
+  async statusOf(session: string): Promise<string> {
+    const answer = await fetch(`${this.base}/api/sessions/${session}?lines=none&token=demo`);
+    return (await answer.json() as { session: { status: string } }).session.status;
+  }
+
+  /** The body of the newest request to the model, as text. */
+  async lastAsked(): Promise<string> {
+    return JSON.stringify((await this.#asked()).pop()?.body ?? null);
+  }
+
+  /** The models that the requests named so far. */
+  async modelsAsked(): Promise<string[]> {
+    return (await this.#asked()).map(({ body }) => body?.model ?? '');
+  }
+
+  async #asked(): Promise<{ body: { model?: string } | null }[]> {
+    const answer = await fetch(`${this.#model}/__fake/requests`);
+    const told = await answer.json() as { requests: { body: { model?: string } | null }[] } | { body: { model?: string } | null }[];
+    return Array.isArray(told) ? told : told.requests;
+  }
+
+  async #order(order: string, body: object = {}): Promise<void> {
+    const answer = await fetch(`${this.#model}/__fake/${order}`, { method: 'POST', body: JSON.stringify(body) });
+    if (!answer.ok) throw new Error(`the model API refused ${order}: ${answer.status}`);
   }
 
   async #up(): Promise<void> {
@@ -132,11 +219,12 @@ export class RealMachine {
 
   /** Ends arpc without warning; its sessions live on in their hosts. */
   async killEdge(): Promise<void> {
-    const edge = this.#edge;
-    if (!edge || edge.exitCode !== null) return;
-    const gone = new Promise((resolve) => edge.once('exit', resolve));
-    edge.kill('SIGKILL');
-    await gone;
+    await kill(this.#edge);
+  }
+
+  /** Ends the relay without warning. */
+  async killRelay(): Promise<void> {
+    await kill(this.#relay);
   }
 
   async stop(): Promise<void> {

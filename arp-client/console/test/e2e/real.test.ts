@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { device, faults, openBrowser, seriousFaults } from './browser';
+import { HOSTILE } from '../../dev/mock/scripts';
 import { agentsDir, binary, RealMachine } from './machine';
 
 const missing = [
@@ -137,10 +138,42 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
 
   test('phone: what an agent prints cannot do anything', async () => {
     await open('phone');
-    await begin('say <img src=x onerror="window.pwned=1"> [x](javascript:window.pwned=2) <script>window.pwned=3</script>');
+    const away: string[] = [];
+    page.on('request', (request) => {
+      if (!request.url().startsWith(machine.base)) away.push(request.url());
+    });
+    page.on('dialog', () => away.push('dialog'));
+    const harmless = async (): Promise<void> => {
+      expect(await page.locator('.md img, .md script, .md iframe, .md svg, .md style, .md form, .md input').count()).toBe(0);
+      for (const link of await page.locator('.md a').all()) expect(await link.getAttribute('href')).toMatch(/^https:\/\/(good|evil)\.example/);
+      expect(await page.evaluate(() => (globalThis as { pwned?: number }).pwned)).toBeUndefined();
+      expect(await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth])).toEqual([390, 390]);
+      expect(away).toEqual([]);
+    };
+    await machine.answer(HOSTILE);
+    await begin('be hostile');
+    await said('is a plain link.');
     await done(1);
-    expect(await page.locator('.md img, .md script, .md a[href^="javascript"]').count()).toBe(0);
-    expect(await page.evaluate(() => (globalThis as { pwned?: number }).pwned)).toBeUndefined();
+    await harmless();
+
+    // One line of a third of a megabyte, made of what makes parsers slow; the page answers all the while.
+    await machine.answer(`**${'*a['.repeat(100_000)}`);
+    await page.locator('#reply').fill('be long');
+    await page.locator('button.send').click();
+    await page.locator('.md .plain').waitFor();
+    await page.locator('.state.idle').waitFor();
+    await harmless();
+
+    // What a command hides is shown before it is allowed, and what a tool prints to a terminal does nothing here.
+    await page.locator('#reply').fill(`run tool: touch hidden.txt; printf '\\033[8mhidden\\033[0m \\033]0;title\\007' # \u202egnp.exe`);
+    await page.locator('button.send').click();
+    await page.locator('.approval .command', { hasText: '# ‹U+202E›gnp.exe' }).waitFor();
+    await page.locator('.approval .notice').waitFor();
+    await page.locator('.decide .primary').click();
+    await page.locator('.state.idle').waitFor();
+    await page.locator('.card-head', { hasText: 'touch hidden' }).last().click();
+    await page.locator('.card.open .output', { hasText: /^hidden\s*$/ }).waitFor();
+    await harmless();
   });
 
   test('desk: history is read, resumed and deleted, in Chinese', async () => {

@@ -21,6 +21,7 @@ beforeAll(async () => {
   browser = await openBrowser();
   server = new MockServer();
   server.edges.set('demo', liveMachine());
+  server.edges.set('zh', liveMachine('studio', 'zh'));
   base = await server.listen();
   mkdirSync(OUT, { recursive: true });
 });
@@ -53,11 +54,10 @@ const screens: [string, (page: Page) => Promise<void>][] = [
     await page.locator('.card-head', { hasText: 'Look for other' }).click();
     await page.locator('.card-head', { hasText: 'src/login.ts' }).last().click();
   }],
-  ['inbox-zh', async (page) => {
-    await page.getByRole('link', { name: 'Settings' }).click();
-    await page.getByRole('radio', { name: '中文' }).check({ force: true });
-    await page.evaluate(() => { location.hash = '#/'; });
-    await page.getByRole('heading', { name: /等你处理/ }).waitFor();
+  ['inbox-zh', async (page) => void (await page.getByRole('heading', { name: /等你处理/ }).waitFor())],
+  ['approval-zh', async (page) => {
+    await page.getByText('清理构建脚本').first().click();
+    await page.getByRole('button', { name: /允许/ }).first().waitFor();
   }],
   ['menu', async (page) => {
     await page.getByText('Login accepts the password').first().click();
@@ -102,10 +102,12 @@ const screens: [string, (page: Page) => Promise<void>][] = [
 
 describe.each(looks)('$size $theme', (look) => {
   test.each(screens)('%s', async (name, reach) => {
-    const context = await device(browser, { ...look, scale: 1 });
+    // A name that ends so is a machine of Chinese people, with a browser of theirs.
+    const lang = name.endsWith('-zh') ? 'zh' : 'en';
+    const context = await device(browser, { ...look, lang, scale: 1 });
     const page = await context.newPage();
     server.away = false;
-    await page.goto(`${base}/?token=demo`);
+    await page.goto(`${base}/?token=${lang === 'zh' ? 'zh' : 'demo'}`);
     await page.getByRole('heading', { name: 'studio' }).waitFor({ state: 'attached' });
     await page.locator('.item').first().waitFor();
     await reach(page);

@@ -3,6 +3,7 @@ import { HOSTILE } from '../../dev/mock/scripts';
 import { countDiff, parseDiff } from '../../src/model/diff';
 import { highlight } from '../../src/text/highlight';
 import { blocks, safeLink } from '../../src/text/markdown';
+import { hides, visible } from '../../src/text/visible';
 
 const html = (text: string): string => blocks(text).map((block) => String(block.html)).join('');
 const page = (text: string): HTMLElement => {
@@ -70,5 +71,36 @@ describe('diff', () => {
   });
   test('lines_that_look_like_headers_inside_a_hunk_are_lines', () => {
     expect(countDiff('@@ -1,1 +1,1 @@\n--- x\n+++ y')).toEqual({ added: 1, removed: 1 });
+  });
+});
+
+describe('what hides', () => {
+  test('characters_that_reorder_or_cannot_be_seen_are_shown', () => {
+    expect(visible('rm -rf \u202e/cod\u2066e \u200bx\u0008\u001b[8m')).toBe('rm -rf ‹U+202E›/cod‹U+2066›e ‹U+200B›x‹U+0008›‹U+001B›[8m');
+    expect(hides('echo \u{e0041}')).toBe(true);
+  });
+  test('ordinary_text_of_any_language_stays_as_it_is', () => {
+    for (const text of ['ls\t-la\r\necho "done"\n', '给设置页加上深色模式', 'عربى', 'naïve café — “ok” 🎉', 'שלום']) {
+      expect(hides(text)).toBe(false);
+      expect(visible(text)).toBe(text.replace('\r\n', '\n'));
+    }
+  });
+});
+
+describe('long texts', () => {
+  const traps = {
+    brackets: '['.repeat(50_000), stars: '*a'.repeat(30_000), pipes: `${'|a'.repeat(20_000)}\n${'|-'.repeat(20_000)}`, items: '1. a\n'.repeat(10_000),
+    ticks: '`a'.repeat(20_000), quotes: '>'.repeat(50_000), line: 'x'.repeat(1_000_000), runs: `${'*a'.repeat(2_900)}\n\n`.repeat(100),
+  };
+  test.each(Object.entries(traps))('%s_cannot_stop_the_page', (_, text) => {
+    const start = performance.now();
+    const made = blocks(text);
+    expect(performance.now() - start).toBeLessThan(3_000);
+    expect(made.map(({ raw }) => raw.replace(/\s/g, '')).join('').length).toBeGreaterThan(text.replace(/\s/g, '').length * 0.99);
+  });
+  test('what_stands_around_a_run_that_is_too_long_is_still_markdown', () => {
+    const made = blocks(`# Title\n\n${'*a'.repeat(5_000)}\n\n- **one**\n\n\`\`\`ts\n${'let x = 1;\n'.repeat(2_000)}\`\`\`\n\nThe end.`);
+    expect(made.map(({ raw }) => raw.slice(0, 7))).toEqual(['# Title', '*a*a*a*', '- **one', '```ts\nl', 'The end']);
+    expect(made.map(({ html: block }) => /code-bar/.test(String(block)))).toEqual([false, false, false, true, false]);
   });
 });

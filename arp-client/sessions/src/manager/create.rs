@@ -8,6 +8,7 @@ use crate::error::SessionError;
 use crate::model::{Beginning, Meta, Origin, SessionView, Status, shortened, title_of};
 use crate::session::{Ask, Change};
 use arp_agents::driver::PermissionMode;
+use arp_agents::event::Usage;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -60,6 +61,7 @@ struct Origins {
     path: Option<PathBuf>,
     first_message: Option<String>,
     title: Option<String>,
+    opened_ms: u64,
 }
 
 pub(super) fn check_prompt(text: &str) -> Result<(), SessionError> {
@@ -173,6 +175,7 @@ impl Sessions {
             path: Some(ours.project_path.clone()),
             first_message: ours.first_message.clone(),
             title: ours.title.clone(),
+            opened_ms: ours.opened_ms,
         };
         self.begin(wanted, origins).await
     }
@@ -186,6 +189,7 @@ impl Sessions {
             path: None,
             first_message: None,
             title: None,
+            opened_ms: 0,
         };
         let executor = self.executor(wanted)?;
         let fork = wanted.fork;
@@ -219,6 +223,7 @@ impl Sessions {
                 origins.agent_session_id = Some(past.id);
             }
             origins.path = Some(past.project_path);
+            origins.opened_ms = past.used_ms;
             origins.title = past.first_message.as_deref().and_then(title_of);
             origins.first_message = past.first_message;
         }
@@ -287,6 +292,9 @@ impl Sessions {
             parent_id: origins.parent_id,
             origin: wanted.origin,
             beginning: origins.beginning,
+            opened_ms: origins.opened_ms,
+            starts_ms: None,
+            used_before: Usage::default(),
             runs: 0,
             run_after: 0,
             last_seq: 0,

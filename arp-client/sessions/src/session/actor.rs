@@ -127,6 +127,7 @@ impl Actor {
     async fn live(mut self) {
         if self.meta.status.is_live()
             && self.meta.runs > 0
+            && self.meta.starts_ms.is_none()
             && let Err(error) = self.take_over().await
         {
             self.give_up(&error).await;
@@ -311,6 +312,9 @@ impl Actor {
             {
                 due = due.min(self.idle_since + after);
             }
+        } else if let Some(at) = self.meta.starts_ms {
+            let left = at.saturating_sub(clock::now_ms());
+            due = due.min(Instant::now() + Duration::from_millis(left));
         } else {
             due = due.min(self.idle_since + RETIRE_AFTER);
         }
@@ -329,6 +333,7 @@ impl Actor {
             self.tell(current);
             self.save();
         }
+        self.start_if_due().await;
         self.deny_expired().await;
         self.repeat_interrupt().await;
         if let Some(after) = self.core.config.park_after
@@ -337,7 +342,8 @@ impl Actor {
         {
             self.park().await;
         }
-        let idle = self.run.is_none() && self.idle_since.elapsed() >= RETIRE_AFTER;
+        let idle =
+            self.run.is_none() && self.meta.starts_ms.is_none() && self.idle_since.elapsed() >= RETIRE_AFTER;
         if idle && self.shared.tail.receiver_count() == 0 && self.asks.is_empty() {
             self.asks.close();
             return true;

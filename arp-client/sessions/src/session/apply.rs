@@ -147,7 +147,10 @@ impl Actor {
             match action {
                 Action::Send(line) => lines.push(line),
                 Action::Emit(event) => self.emit_event(&event),
-                Action::SessionId(id) => self.meta.agent_session_id = Some(id),
+                Action::SessionId(id) => {
+                    self.meta.agent_session_id = Some(id);
+                    self.meta.opened_ms = self.now_ms;
+                }
                 Action::Ask(approval) => self.asked(approval),
                 Action::Resolved {
                     approval_id,

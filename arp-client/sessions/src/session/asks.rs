@@ -45,7 +45,7 @@ impl Actor {
                     self.park().await;
                     self.waiting.push(reply);
                 } else {
-                    let _ = reply.send(Ok(()));
+                    let _ = reply.send(self.put_off_no_more(Status::Parked));
                 }
             }
             Ask::Decide {
@@ -93,7 +93,7 @@ impl Actor {
     }
 
     async fn begin(&mut self) -> Result<(), SessionError> {
-        if self.run.is_some() {
+        if self.run.is_some() || self.meta.starts_ms.is_some() {
             return Ok(());
         }
         self.start().await
@@ -147,7 +147,7 @@ impl Actor {
         }
         self.dirty = true;
         let stopping = self.run.as_ref().is_some_and(|run| run.stop.is_some());
-        if self.run.is_none() {
+        if self.run.is_none() && self.meta.starts_ms.is_none() {
             if let Err(error) = self.start().await {
                 self.drop_message(&message.id)?;
                 return Err(error);
@@ -294,7 +294,7 @@ impl Actor {
             self.meta.status = Status::Cancelled;
             self.dirty = true;
         }
-        let _ = reply.send(Ok(()));
+        let _ = reply.send(self.put_off_no_more(Status::Cancelled));
     }
 
     async fn decide(&mut self, approval_id: &str, decision: Decision) -> Result<Resolution, SessionError> {
@@ -428,6 +428,7 @@ impl Actor {
                 "the session is running; cancel it first".into(),
             ));
         }
+        self.meta.starts_ms = None;
         self.core.store.delete(&self.meta.id)?;
         std::fs::remove_dir_all(self.dir.path())?;
         self.removed();

@@ -1,8 +1,10 @@
 //! A session's process: started, taken over from an earlier `arpc`, stopped, lost.
 
 use super::actor::Actor;
+use super::apply::OwnEvent;
 use super::run::Run;
 use crate::clock;
+use crate::core::FoundAgent;
 use crate::defaults::{CLOSE_GRACE, TERM_GRACE};
 use crate::error::SessionError;
 use crate::host::{HostSpec, Mark, RunEnd, StopReason, ToHost};
@@ -14,13 +16,96 @@ use arp_agents::driver::{Action, Command, Exit};
 use std::ffi::OsString;
 use std::time::Duration;
 
+/// Of a process that has not ended, or whose end nobody saw.
+const NO_EXIT: Exit = Exit {
+    code: None,
+    signal: None,
+};
+
 impl Actor {
-    /// Starts the next process of the session.
+    /// Starts the next process of the session, or sees to it that it is started as soon as the agent can open it.
     pub(super) async fn start(&mut self) -> Result<(), SessionError> {
         let found = self.core.agents.find(&self.meta.executor).await?;
         let number = self.meta.runs;
+        let used_before = self.meta.usage.clone().unwrap_or_default();
+        let used_before = std::mem::replace(&mut self.meta.used_before, used_before);
         let options = self.options(number, found.agent.as_ref());
-        let launch = found.agent.launch(&found.program, &options)?;
+        let begun = match self.too_early(found.agent.as_ref(), &options) {
+            Some(at) => self.start_later(at, found.agent.display_name()),
+            None => self.start_now(&found, number, &options).await,
+        };
+        if begun.is_err() {
+            self.meta.used_before = used_before;
+        }
+        begun
+    }
+
+    /// When the agent can open the session, if that is still to come.
+    fn too_early(&self, agent: &dyn Agent, options: &LaunchOptions) -> Option<u64> {
+        let opens = !matches!(options.resume, Resume::New) && self.meta.opened_ms > 0;
+        let at = opens.then(|| agent.reopens_at(self.meta.opened_ms))?;
+        (at > clock::now_ms()).then_some(at)
+    }
+
+    /// Tells that the process is started at this time; [`Actor::on_time`] does it.
+    fn start_later(&mut self, at: u64, agent: &str) -> Result<(), SessionError> {
+        if self.meta.starts_ms.replace(at).is_some() {
+            return Ok(());
+        }
+        self.now_ms = clock::now_ms();
+        self.fresh = true;
+        let seconds = at.saturating_sub(self.now_ms).div_ceil(1000);
+        self.meta.status = Status::Starting;
+        (self.meta.error, self.meta.ended_ms) = (None, None);
+        (self.meta.exit_code, self.meta.exit_signal) = (None, None);
+        self.emit(&OwnEvent::Status {
+            status: Status::Starting,
+            message: Some(&format!(
+                "{agent} cannot open a session twice within one minute of the clock, so it is started in {seconds} s; \
+                 what you say waits until then"
+            )),
+            exit_code: None,
+            exit_signal: None,
+        });
+        self.meta.activity = Some(format!("Waiting {seconds} s for {agent}"));
+        self.end_batch(self.events_from)?;
+        self.save();
+        Ok(())
+    }
+
+    /// The time has come to start the process that [`Self::start_later`] put off.
+    pub(super) async fn start_if_due(&mut self) {
+        if self.run.is_some() || self.meta.starts_ms.is_none_or(|at| at > clock::now_ms()) {
+            return;
+        }
+        self.meta.starts_ms = None;
+        if let Err(error) = self.start().await {
+            self.now_ms = clock::now_ms();
+            self.set_status(Status::Failed, Some(error.to_string()), NO_EXIT);
+            if let Err(error) = self.end_batch(self.events_from) {
+                tracing::error!(session = self.meta.id, %error, "cannot write events");
+            }
+        }
+    }
+
+    /// Nothing is started later any more.
+    pub(super) fn put_off_no_more(&mut self, status: Status) -> Result<(), SessionError> {
+        if self.meta.starts_ms.take().is_some() {
+            self.set_status(status, None, NO_EXIT);
+            self.end_batch(self.events_from)?;
+            self.save();
+        }
+        Ok(())
+    }
+
+    async fn start_now(
+        &mut self,
+        found: &FoundAgent,
+        number: u32,
+        options: &LaunchOptions,
+    ) -> Result<(), SessionError> {
+        self.meta.starts_ms = None;
+        let launch = found.agent.launch(&found.program, options)?;
         let spec = HostSpec {
             dir: self.dir.path().to_owned(),
             session_id: self.meta.id.clone(),
@@ -58,21 +143,14 @@ impl Actor {
         };
         let mut log = LogReader::open(&self.dir.raw_log())?;
         log.seek_seq(self.meta.run_after + 1)?;
-        let mut run = Run::new(number, found.agent.driver(&options), log, self.meta.run_after);
+        let mut run = Run::new(number, found.agent.driver(options), log, self.meta.run_after);
         run.link = Some(link);
         let actions = run.driver.command(Command::Start)?;
         self.run = Some(run);
         self.now_ms = clock::now_ms();
         self.fresh = true;
         if number > 0 {
-            self.set_status(
-                Status::Starting,
-                None,
-                Exit {
-                    code: None,
-                    signal: None,
-                },
-            );
+            self.set_status(Status::Starting, None, NO_EXIT);
             let from = self.meta.run_after;
             self.end_batch(from)?;
         }
@@ -109,6 +187,7 @@ impl Actor {
             session_id,
             allow_bypass: self.core.config.allow_bypass,
             run: number,
+            used_before: self.meta.used_before.clone(),
         }
     }
 
@@ -310,10 +389,7 @@ impl Actor {
 
     /// The process is gone and its end was never recorded.
     async fn end_without_record(&mut self, reason: &str) {
-        let exit = Exit {
-            code: None,
-            signal: None,
-        };
+        let exit = NO_EXIT;
         self.fresh = true;
         self.now_ms = clock::now_ms();
         let actions = match &mut self.run {
@@ -349,14 +425,7 @@ impl Actor {
         self.tell_host_to_stop().await;
         if self.run.is_none() && self.meta.status.is_live() {
             self.now_ms = clock::now_ms();
-            self.set_status(
-                Status::Failed,
-                Some(error.to_string()),
-                Exit {
-                    code: None,
-                    signal: None,
-                },
-            );
+            self.set_status(Status::Failed, Some(error.to_string()), NO_EXIT);
         }
         if self.run.is_some() {
             self.end_without_record(&error.to_string()).await;

@@ -78,6 +78,7 @@ impl AcpDriver {
             agent: agent.to_owned(),
             updates: Updates::new(habits.clone(), options.run),
             habits,
+            usage: options.used_before.clone(),
             options,
             calls: Calls::new(true),
             phase: Phase::New,
@@ -85,7 +86,6 @@ impl AcpDriver {
             choices: Choices::default(),
             turn: None,
             approvals: BTreeMap::new(),
-            usage: Usage::default(),
         }
     }
 

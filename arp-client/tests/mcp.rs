@@ -1,0 +1,271 @@
+//! The MCP server with clients that are not ours: the official TypeScript SDK, and real Claude Code and Codex.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is a test"
+)]
+
+mod support;
+
+use arp_testkit::cli::{self, Home};
+use arp_testkit::model_api::ModelApi;
+use arp_testkit::{in_path, skip};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use support::{Edge, PATIENCE};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+const MCP: [&str; 2] = ["--enable-mcp", "--mcp-port=0"];
+
+/// Where the client of `tests/mcp` is, if it is installed.
+fn sdk() -> Option<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/mcp");
+    let sdk = "node_modules/@modelcontextprotocol/sdk";
+    let there = directory.join(sdk).is_dir() && in_path("node").is_some();
+    (there || skip("tests/mcp needs Node.js 20 and `npm ci --prefix tests/mcp`"))
+        .then(|| directory.join("client.js"))
+}
+
+async fn decide(edge: &Edge, approval: &Value, decision: Value) {
+    let path = format!("/api/approvals/{}", approval["id"].as_str().unwrap());
+    let (status, answer) = edge.post(&path, decision).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+async fn until_nobody_asks(edge: &Edge) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while edge.get("/api/approvals").await.1["approvals"] != json!([]) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.expect("the approval goes");
+}
+
+/// What the client says next: what it waits for.
+async fn heard(lines: &mut Lines<BufReader<ChildStdout>>, child: &mut Child) -> String {
+    let next = tokio::time::timeout(PATIENCE * 3, lines.next_line()).await;
+    match next.expect("the client goes on").unwrap() {
+        Some(line) => line,
+        None => {
+            let mut words = String::new();
+            let stderr = child.stderr.as_mut().unwrap();
+            tokio::io::AsyncReadExt::read_to_string(stderr, &mut words)
+                .await
+                .unwrap();
+            panic!("the client failed: {words}");
+        }
+    }
+}
+
+/// All tools, and approvals allowed with changed input, denied, and given up by the one who asked.
+async fn goes_through_everything(edge: &Edge, arguments: &[&str], session: Option<&str>) {
+    let Some(script) = sdk() else { return };
+    let mut child = Command::new("node")
+        .arg(script)
+        .args(arguments)
+        .env("PROJECT", edge.project())
+        .env("CLAUDE_CODE_SESSION_ID", "the-asking-one")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+
+    assert_eq!(heard(&mut lines, &mut child).await, "allow");
+    let asked = edge.until_any_asked().await;
+    assert_eq!(
+        (&asked["title"], &asked["source"], &asked["can_edit"]),
+        (&json!("touch a"), &json!("mcp"), &json!(true))
+    );
+    assert_eq!(asked["agent_session_id"].as_str(), session);
+    decide(
+        edge,
+        &asked,
+        json!({"decision": "allow", "updated_input": {"command": "touch b"}}),
+    )
+    .await;
+
+    assert_eq!(heard(&mut lines, &mut child).await, "deny");
+    let asked = edge.until_any_asked().await;
+    decide(
+        edge,
+        &asked,
+        json!({"decision": "deny", "message": "not on my phone"}),
+    )
+    .await;
+
+    assert_eq!(heard(&mut lines, &mut child).await, "void");
+    edge.until_any_asked().await;
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"stop\n").await.unwrap();
+    until_nobody_asks(edge).await;
+
+    assert_eq!(heard(&mut lines, &mut child).await, "done");
+    drop(input);
+    assert!(child.wait().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_typescript_sdk_uses_every_tool_over_http() {
+    let edge = Edge::start_with(&MCP).await;
+    let token = std::fs::read_to_string(edge.root.path().join("data/mcp.token")).unwrap();
+    let url = format!("http://127.0.0.1:{}/mcp", edge.mcp_port());
+    goes_through_everything(&edge, &["http", &url, token.trim()], Some("the-asking-one")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_typescript_sdk_uses_every_tool_over_standard_input_and_output() {
+    let edge = Edge::start_with(&MCP).await;
+    let program = support::example("command_mode");
+    let data = edge.root.path().join("data");
+    let arguments = [
+        "stdio",
+        program.to_str().unwrap(),
+        "--data-dir",
+        data.to_str().unwrap(),
+        "mcp",
+    ];
+    goes_through_everything(&edge, &arguments, Some("the-asking-one")).await;
+}
+
+/// An edge with an MCP server, and a home whose agents ask a loopback model.
+async fn with_home() -> (Edge, Home, ModelApi) {
+    let api = ModelApi::bind(0).await.unwrap();
+    let home = Home::new(&api);
+    let edge = Edge::launch(MCP.map(str::to_owned).into(), home.env().to_vec()).await;
+    (edge, home, api)
+}
+
+/// The configuration that `arpc mcp --print-config` prints, for HTTP or for standard input and output.
+fn printed_config(edge: &Edge, http: bool) -> Value {
+    let mut print = std::process::Command::new(support::example("command_mode"));
+    print
+        .arg("--data-dir")
+        .arg(edge.root.path().join("data"))
+        .args(["mcp", "--print-config"]);
+    if http {
+        print.arg(edge.mcp_port().to_string());
+    }
+    let printed = print.output().unwrap();
+    assert!(
+        printed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&printed.stderr)
+    );
+    serde_json::from_slice(&printed.stdout).unwrap()
+}
+
+/// A Claude as somebody starts it in a terminal, who asks through this configuration.
+fn terminal_claude(claude: &Path, edge: &Edge, home: &Home, name: &str, config: &Value) -> Child {
+    let file = edge.root.path().join(format!("{name}.json"));
+    std::fs::write(&file, config.to_string()).unwrap();
+    let prompt = format!("run tool: touch {name}.txt");
+    Command::new(claude)
+        .args([
+            "-p",
+            &prompt,
+            "--output-format",
+            "stream-json",
+            "--verbose",
+            "--mcp-config",
+        ])
+        .arg(&file)
+        .args(["--permission-prompt-tool", "mcp__arp__approval_prompt"])
+        .current_dir(home.project())
+        .envs(home.env().iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claude_of_the_terminal_is_answered_through_mcp() {
+    let Some(claude) = cli::find("claude") else { return };
+    let (edge, home, _api) = with_home().await;
+    for (way, http) in [("stdio", false), ("http", true)] {
+        let config = printed_config(&edge, http);
+        let mut running = terminal_claude(&claude, &edge, &home, way, &config);
+        let asked = edge.until_any_asked().await;
+        assert_eq!(
+            (&asked["source"], &asked["tool_name"]),
+            (&json!("mcp"), &json!("Bash")),
+            "{asked}"
+        );
+        let changed = json!({"command": format!("touch changed-{way}.txt")});
+        decide(
+            &edge,
+            &asked,
+            json!({"decision": "allow", "updated_input": changed}),
+        )
+        .await;
+        assert!(running.wait().await.unwrap().success());
+        assert!(home.project().join(format!("changed-{way}.txt")).exists());
+    }
+}
+
+/// Claude gives a tool of an HTTP server 60 s, unless the stream shows life. Here nothing else lifts that limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_after_more_than_a_minute_still_counts() {
+    let Some(claude) = cli::find("claude") else { return };
+    let (edge, home, _api) = with_home().await;
+    let mut config = printed_config(&edge, true);
+    config["mcpServers"]["arp"]
+        .as_object_mut()
+        .unwrap()
+        .remove("timeout")
+        .unwrap();
+    let mut running = terminal_claude(&claude, &edge, &home, "late", &config);
+    let asked = edge.until_any_asked().await;
+    // Real time: the clock that must not run out is Claude's.
+    tokio::time::sleep(Duration::from_secs(66)).await;
+    decide(&edge, &asked, json!({"decision": "allow"})).await;
+    assert!(running.wait().await.unwrap().success());
+    assert!(home.project().join("late.txt").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_codex_session_lists_sessions_through_mcp_once_it_may() {
+    let Some(codex) = cli::find("codex") else { return };
+    let api = ModelApi::bind(0).await.unwrap();
+    let home = Home::new(&api);
+    let mut arguments: Vec<String> = MCP.map(str::to_owned).into();
+    arguments.push(format!("--agent-path=codex={}", codex.display()));
+    let edge = Edge::launch(arguments, home.env().to_vec()).await;
+    let file = home.path().join(".codex/config.toml");
+    let mut config = std::fs::read_to_string(&file).unwrap();
+    config.push_str(&format!(
+        "\n[mcp_servers.arp]\ncommand = {:?}\nargs = [\"--data-dir\", {:?}, \"mcp\"]\n",
+        support::example("command_mode"),
+        edge.root.path().join("data")
+    ));
+    std::fs::write(&file, config).unwrap();
+    let prompt = "call mcp__arp/list_sessions {}";
+    let body = json!({"executor": "codex", "prompt": prompt, "project_path": home.project()});
+    let (status, started) = edge.post("/api/sessions", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{started}");
+    let id = started["session_id"].as_str().unwrap();
+    let asked = edge.until_asked(id).await;
+    assert_eq!(
+        (&asked["kind"], &asked["tool_name"]),
+        (&json!("mcp"), &json!("mcp__arp__list_sessions")),
+        "{asked}"
+    );
+    decide(&edge, &asked, json!({"decision": "allow"})).await;
+    edge.until_status(id, "idle").await;
+    let events = edge.events(id).await;
+    let result = events
+        .iter()
+        .find(|event| event["type"] == "tool_result" && event["is_error"] == false)
+        .unwrap_or_else(|| panic!("{events:?}"));
+    assert!(result["output"].as_str().unwrap().contains(id), "{result}");
+}
