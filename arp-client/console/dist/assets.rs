@@ -1,20 +1,28 @@
 // Written by the console's build; see arp-client/console/dev/bundle.ts.
 &[
     Asset {
-        path: "assets/Files-BRcfOXiU.js",
+        path: "assets/Files-Cv5zLem4.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "7000b32babd70967",
+        tag: "a898c60330e7316e",
         immutable: true,
-        identity: include_bytes!("assets/Files-BRcfOXiU.js"),
-        compressed: Some((include_bytes!("assets/Files-BRcfOXiU.js.gz"), include_bytes!("assets/Files-BRcfOXiU.js.br"))),
+        identity: include_bytes!("assets/Files-Cv5zLem4.js"),
+        compressed: Some((include_bytes!("assets/Files-Cv5zLem4.js.gz"), include_bytes!("assets/Files-Cv5zLem4.js.br"))),
     },
     Asset {
-        path: "assets/decoder-DHNLd8JI.js",
+        path: "assets/decoder-e0loVNFE.js",
         content_type: "text/javascript; charset=utf-8",
-        tag: "99d46e3561af3150",
+        tag: "3a6e424e21540975",
         immutable: true,
-        identity: include_bytes!("assets/decoder-DHNLd8JI.js"),
-        compressed: Some((include_bytes!("assets/decoder-DHNLd8JI.js.gz"), include_bytes!("assets/decoder-DHNLd8JI.js.br"))),
+        identity: include_bytes!("assets/decoder-e0loVNFE.js"),
+        compressed: Some((include_bytes!("assets/decoder-e0loVNFE.js.gz"), include_bytes!("assets/decoder-e0loVNFE.js.br"))),
+    },
+    Asset {
+        path: "assets/index-B0L6agv2.js",
+        content_type: "text/javascript; charset=utf-8",
+        tag: "93324c4c173c7a97",
+        immutable: true,
+        identity: include_bytes!("assets/index-B0L6agv2.js"),
+        compressed: Some((include_bytes!("assets/index-B0L6agv2.js.gz"), include_bytes!("assets/index-B0L6agv2.js.br"))),
     },
     Asset {
         path: "assets/index-DXWr0cRr.css",
@@ -23,14 +31,6 @@
         immutable: true,
         identity: include_bytes!("assets/index-DXWr0cRr.css"),
         compressed: Some((include_bytes!("assets/index-DXWr0cRr.css.gz"), include_bytes!("assets/index-DXWr0cRr.css.br"))),
-    },
-    Asset {
-        path: "assets/index-DiYWr1lQ.js",
-        content_type: "text/javascript; charset=utf-8",
-        tag: "35558c9f6dc98577",
-        immutable: true,
-        identity: include_bytes!("assets/index-DiYWr1lQ.js"),
-        compressed: Some((include_bytes!("assets/index-DiYWr1lQ.js.gz"), include_bytes!("assets/index-DiYWr1lQ.js.br"))),
     },
     Asset {
         path: "icon-192.png",
@@ -59,7 +59,7 @@
     Asset {
         path: "index.html",
         content_type: "text/html; charset=utf-8",
-        tag: "db5de2cc93636e31",
+        tag: "78cfb510339ee0b2",
         immutable: false,
         identity: include_bytes!("index.html"),
         compressed: Some((include_bytes!("index.html.gz"), include_bytes!("index.html.br"))),

@@ -1,7 +1,7 @@
 //! Reads QR codes in script, for browsers that cannot by themselves (Safari, Firefox, most desktops). Loaded when
 //! somebody scans and not before.
 
-import jsQR from 'jsqr';
+import { decodeQR } from 'qr/decode.js';
 
 /** Longest side of the picture that is looked at, in pixels: more is not read better, only later. */
 const SIDE = 720;
@@ -18,7 +18,11 @@ export class ScriptDetector {
     this.#canvas.width = width;
     this.#canvas.height = height;
     this.#picture.drawImage(video, 0, 0, width, height);
-    const found = jsQR(this.#picture.getImageData(0, 0, width, height).data, width, height);
-    return found ? [{ rawValue: found.data }] : [];
+    try {
+      return [{ rawValue: decodeQR(this.#picture.getImageData(0, 0, width, height)) }];
+    } catch {
+      // No code in this picture.
+      return [];
+    }
   }
 }
