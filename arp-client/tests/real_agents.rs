@@ -339,6 +339,12 @@ async fn a_session_of_the_history_is_resumed_and_forked() {
         (&view["agent_session_id"], &view["project_path"]),
         (&json!(agent_id), &json!(home.project()))
     );
+    // The newest of the directory is one of ours by now: the same session goes on, in the same process.
+    let body = json!({"executor": "claude", "resume_last": true, "project_path": home.project(), "prompt": "say again"});
+    let (_, again) = edge.post("/api/sessions", body).await;
+    assert_eq!(again["session_id"], json!(id), "{again}");
+    edge.until_turns(id, 2).await;
+    assert_eq!(edge.until_status(id, "idle").await["agent_session_id"], json!(agent_id));
     let (status, forked) = edge
         .post(
             &format!("/api/sessions/{id}/fork"),

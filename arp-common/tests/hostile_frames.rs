@@ -141,7 +141,12 @@ proptest! {
     fn any_bytes_are_refused_or_wait(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let mut buf = BytesMut::from(&bytes[..]);
         match Command::decode(&mut buf) {
-            Ok(None) => prop_assert_eq!(&buf[..], &bytes[..]),
+            Ok(None) => {
+                prop_assert_eq!(&buf[..], &bytes[..]);
+                // Nothing longer than a frame may be is waited for.
+                let announced = bytes.first_chunk::<4>().map_or(0, |n| u32::from_be_bytes(*n) as usize);
+                prop_assert!(announced <= MAX_FRAME, "waits for {} bytes", announced);
+            }
             Ok(Some(_)) => prop_assert!(buf.len() + 4 < bytes.len()),
             Err(FrameError::TooLong(n)) => prop_assert!(n > MAX_FRAME && buf.len() == bytes.len()),
             Err(e) => prop_assert!(matches!(e, FrameError::Malformed(_))),

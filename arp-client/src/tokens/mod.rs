@@ -94,6 +94,8 @@ pub struct Names {
     told: tokio::sync::Mutex<mpsc::Receiver<Change>>,
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
+    /// A token was added, which may end sooner than all others.
+    sooner: tokio::sync::Notify,
 }
 
 /// Seconds since 1970.
@@ -138,6 +140,7 @@ impl Names {
             changes,
             told: tokio::sync::Mutex::new(told),
             turn: tokio::sync::Mutex::default(),
+            sooner: tokio::sync::Notify::new(),
         };
         names.drop_expired()?;
         Ok(names)
@@ -245,8 +248,9 @@ impl Names {
             Err(e) => Err(e),
         };
         self.offer().asked = None;
-        if done.is_err() {
-            *self.lock() = before;
+        match &done {
+            Ok(()) => self.sooner.notify_one(),
+            Err(_) => *self.lock() = before,
         }
         done
     }
@@ -280,6 +284,7 @@ impl Names {
             let pause = next.map_or(TICK, |at| Duration::from_secs(at.saturating_sub(now())).min(TICK));
             tokio::select! {
                 () = tokio::time::sleep(pause.max(Duration::from_millis(200))) => {}
+                () = self.sooner.notified() => continue,
                 () = stop.cancelled() => return,
             }
             let _turn = self.turn.lock().await;
