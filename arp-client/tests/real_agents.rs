@@ -343,8 +343,9 @@ async fn a_session_of_the_history_is_resumed_and_forked() {
     let body = json!({"executor": "claude", "resume_last": true, "project_path": home.project(), "prompt": "say again"});
     let (_, again) = edge.post("/api/sessions", body).await;
     assert_eq!(again["session_id"], json!(id), "{again}");
-    edge.until_turns(id, 2).await;
-    assert_eq!(edge.until_status(id, "idle").await["agent_session_id"], json!(agent_id));
+    let done = |view: &Value| view["turns"] == 2 && view["status"] == "idle";
+    let view = edge.until(id, "its second turn ended", done).await;
+    assert_eq!(view["agent_session_id"], json!(agent_id));
     let (status, forked) = edge
         .post(
             &format!("/api/sessions/{id}/fork"),

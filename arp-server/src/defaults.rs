@@ -54,6 +54,8 @@ pub const MAX_ATTEMPTS: u32 = 3;
 
 /// First size of a read buffer, in bytes.
 pub const READ_BUF: usize = 8 * 1024;
+/// Bytes that are made room for at the beginning of a request head.
+pub const HEAD_BUF: usize = 2 * 1024;
 /// Size to which the read buffer of a bulky body grows, in bytes.
 pub const READ_BUF_MAX: usize = 256 * 1024;
 /// Bytes of an answer that are gathered before they are written.

@@ -4,7 +4,7 @@ use super::Public;
 use super::answer::{Refusal, Rendered, Who};
 use super::deadline::Deadline;
 use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
-use super::io::{poll_fill, poll_write};
+use super::io::{poll_fill, poll_fill_head, poll_write};
 use super::rewrite::{self, Added, AnswerForm, Visitor};
 use super::route::Route;
 use crate::defaults as d;
@@ -80,7 +80,9 @@ impl Connection {
         loop {
             let next = match self.read_head(stopped.as_mut()).await {
                 Ok(Some(block)) => match RequestHead::parse(block) {
-                    Ok(head) => self.exchange(&head, stop).await,
+                    // On the heap: most connections wait for a request most of the time, and need no room
+                    // for one then.
+                    Ok(head) => Box::pin(self.exchange(&head, stop)).await,
                     Err(bad) => self.refuse_head(bad).await,
                 },
                 Ok(None) => return,
@@ -88,9 +90,9 @@ impl Connection {
             };
             match next {
                 Next::Request => {}
-                Next::Close => return self.linger().await,
+                Next::Close => return Box::pin(self.linger()).await,
                 Next::Abort => return self.wr.reset_on_drop(),
-                Next::Switch(tunnel) => return self.splice(*tunnel).await,
+                Next::Switch(tunnel) => return Box::pin(self.splice(*tunnel)).await,
             }
         }
     }
@@ -133,7 +135,7 @@ impl Connection {
             let Self {
                 rd, buf, deadline, ..
             } = self;
-            let read = deadline.run(|cx| poll_fill(rd, buf, cx));
+            let read = deadline.run(|cx| poll_fill_head(rd, buf, cx));
             let read = if begun {
                 read.await
             } else {

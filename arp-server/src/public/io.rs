@@ -12,8 +12,26 @@ use tokio::io::AsyncWrite;
 /// Reads what there is to the end of `buf`, whose free room grows with the flow: a read that filled it
 /// doubles it for the next one. Ready with 0 at the end of the stream.
 pub fn poll_fill(rd: &mut ReadHalf, buf: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    poll_fill_from(d::READ_BUF, rd, buf, cx)
+}
+
+/// The same for the head of a request: it begins with less, because many may never end theirs.
+pub fn poll_fill_head(
+    rd: &mut ReadHalf,
+    buf: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    poll_fill_from(d::HEAD_BUF, rd, buf, cx)
+}
+
+fn poll_fill_from(
+    room: usize,
+    rd: &mut ReadHalf,
+    buf: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     let len = buf.len();
-    if buf.capacity() - len < d::READ_BUF / 2 {
+    if buf.capacity() - len < room / 2 {
         // Nothing is allocated for a connection that has nothing to say.
         if len == 0
             && let Some(tcp) = rd.plain()
@@ -21,9 +39,9 @@ pub fn poll_fill(rd: &mut ReadHalf, buf: &mut BytesMut, cx: &mut Context<'_>) ->
             ready!(tcp.poll_read_ready(cx))?;
         }
         let more = if len == 0 {
-            d::READ_BUF
+            room
         } else {
-            len.clamp(d::READ_BUF, d::READ_BUF_MAX)
+            len.clamp(room, d::READ_BUF_MAX)
         };
         buf.reserve(more);
     }

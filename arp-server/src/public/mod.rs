@@ -126,7 +126,7 @@ impl Public {
             Ok::<_, std::io::Error>(Stream::Tls(Box::new(tls.into())))
         };
         let begun = tokio::select! {
-            begun = timeout(self.limits.keep_alive, begin) => begun,
+            begun = timeout(self.limits.keep_alive, Box::pin(begin)) => begun,
             () = stop.cancelled() => return,
         };
         if let Ok(Ok(stream)) = begun {
@@ -155,21 +155,20 @@ impl Public {
             match sniff(&buf) {
                 Sniffed::Unclear => {}
                 Sniffed::Http1 => {
-                    http1::Connection::new(self, visitor, peer, rd, wr, buf)
-                        .serve(&stop)
-                        .await;
+                    let connection = http1::Connection::new(self, visitor, peer, rd, wr, buf);
+                    Box::pin(connection.serve(&stop)).await;
                     break;
                 }
                 Sniffed::Http2 => {
                     let io = Prefixed::new(buf, Joined { rd, wr });
-                    http2::serve(self, visitor, peer, io, &stop).await;
+                    Box::pin(http2::serve(self, visitor, peer, io, &stop)).await;
                     break;
                 }
             }
             if !buf.is_empty() {
                 deadline.set(self.limits.head_timeout);
             }
-            let read = deadline.run(|cx| io::poll_fill(&mut rd, &mut buf, cx));
+            let read = deadline.run(|cx| io::poll_fill_head(&mut rd, &mut buf, cx));
             tokio::select! {
                 biased;
                 read = read => if !matches!(read, Ok(n) if n > 0) { break },
