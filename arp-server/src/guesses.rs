@@ -8,7 +8,7 @@
 use crate::defaults::{FREE_MISSES, GUESS_LINE, GUESS_TURN, MAX_GUESSERS, MAX_MISSES, MISSES_PER_SEC};
 use crate::registry::counted;
 use dashmap::DashMap;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,8 @@ use tokio::time::sleep_until;
 
 /// Names that are remembered as in use from one guessing address.
 const FRIENDS: usize = 64;
+/// Names asked for beside one that exists that are remembered of an address, so that each counts once.
+const ASKED: usize = 32;
 
 /// How an address stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,7 @@ struct Debt {
     misses: f64,
     at: Instant,
     friends: Vec<u128>,
+    asked: VecDeque<u128>,
     line: Arc<Line>,
 }
 
@@ -113,6 +116,29 @@ impl Guesses {
 
     /// Notes `n` names that do not exist, and tells how the address stands now.
     pub fn miss(&self, ip: IpAddr, n: usize) -> Standing {
+        self.owe(ip, |_| n).1
+    }
+
+    /// Notes names that do not exist, asked for by requests that are served by another one: applications have
+    /// parameters of their own that look like ours, and who has a client may use it to guess on. A name counts
+    /// once. Tells how the address stands now, if it asked for a new one.
+    pub fn miss_beside(&self, ip: IpAddr, names: &[u128]) -> Option<Standing> {
+        let (new, standing) = self.owe(ip, |debt| {
+            let mut new = 0;
+            for name in names {
+                if !debt.asked.contains(name) {
+                    debt.asked.truncate(ASKED - 1);
+                    debt.asked.push_front(*name);
+                    new += 1;
+                }
+            }
+            new
+        });
+        (new > 0).then_some(standing)
+    }
+
+    /// Adds to an address's debt what `count` says: how much, and how it stands now.
+    fn owe(&self, ip: IpAddr, count: impl FnOnce(&mut Debt) -> usize) -> (usize, Standing) {
         if self.debts.len() >= MAX_GUESSERS {
             self.sweep();
         }
@@ -123,15 +149,17 @@ impl Guesses {
                 misses: 0.0,
                 at: Instant::now(),
                 friends: Vec::new(),
+                asked: VecDeque::new(),
                 line: Arc::default(),
             }
         });
+        let n = count(&mut debt);
         debt.misses = (debt.now() + n as f64).min(2.0 * MAX_MISSES);
         debt.at = Instant::now();
         if fresh {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
-        standing(debt.misses)
+        (n, standing(debt.misses))
     }
 
     /// May a visitor at `ip` be served at once by a name that exists? `name` gives its keyed hash. Else by
@@ -213,6 +241,24 @@ mod tests {
         assert!(!guesses.admits(bad, || 2), "a name that is new there has to wait");
         assert!(guesses.admits(bad, || 1), "who was there before stays");
         assert!(guesses.admits(good, || 2) && guesses.standing(good) == Standing::Good);
+    }
+
+    #[test]
+    fn a_name_asked_for_beside_another_counts_once() {
+        let guesses = Guesses::default();
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        // An application with a few parameters of its own, however often it uses them.
+        for _ in 0..10_000 {
+            for name in 0..4 {
+                guesses.miss_beside(ip, &[name, name + 100]);
+            }
+        }
+        assert_eq!(guesses.standing(ip), Standing::Good);
+        assert_eq!(guesses.miss_beside(ip, &[1]), None);
+        let guessed = (1_000..3_000)
+            .filter_map(|name| guesses.miss_beside(ip, &[name]))
+            .last();
+        assert_eq!(guessed, Some(Standing::Guessing));
     }
 
     #[tokio::test(start_paused = true)]

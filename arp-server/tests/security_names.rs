@@ -282,7 +282,7 @@ async fn an_applications_own_token_parameter_is_no_guess() {
         "X-ARP-Token: demo\r\n".to_owned(),
     ] {
         for n in 0..30 {
-            let target = format!("/echo?token=vite-{n}");
+            let target = format!("/echo?token=vite-{}", n % 4);
             assert_eq!(get(relay.public, &target, &fields).await.status, 200, "{fields}");
             assert_eq!(
                 origin.seen().pop().unwrap().target,
@@ -291,7 +291,40 @@ async fn an_applications_own_token_parameter_is_no_guess() {
             );
         }
     }
+    // Signatures in an application's URLs may be new each time.
+    for n in 0..600 {
+        let target = format!("/echo?token={n:022}");
+        let cookie = "Cookie: arp_token=demo\r\n";
+        assert_eq!(get(relay.public, &target, cookie).await.status, 200);
+    }
     assert_eq!(get(relay.public, "/?token=typo", "").await.status, 404, "no debt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_client_of_his_own_does_not_guess_faster_through_it() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let _mine = Edge::tcp(&relay, "mine", origin.addr).await;
+    let guess = async |n: usize| {
+        let cookie = "Cookie: arp_token=mine\r\n";
+        get(relay.public, &format!("/echo?token=guess-{n}"), cookie)
+            .await
+            .status
+    };
+    for n in 0..550 {
+        assert_eq!(guess(n).await, 200);
+    }
+    let start = Instant::now();
+    for n in 1_000..1_020 {
+        assert_eq!(guess(n).await, 200, "it is served, in turn");
+    }
+    assert!(
+        start.elapsed() >= Duration::from_millis(18 * 20),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(guess(1_019).await, 200);
+    assert_eq!(get(relay.public, "/echo?token=mine", "").await.status, 200);
+    assert_eq!(get(relay.public, "/?token=typo", "").await.status, 429);
 }
 
 #[tokio::test(flavor = "multi_thread")]

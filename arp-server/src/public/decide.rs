@@ -3,12 +3,14 @@
 use super::Public;
 use super::answer::{Refusal, Rendered, Who};
 use super::rewrite::Visitor;
-use super::route::{Decision, Route, Site, route, wants_html};
+use super::route::{Decision, Names, Route, Site, route, wants_html};
 use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
 use crate::guesses::Standing;
 use crate::h1::head::{Name, RequestHead};
-use crate::registry::Client;
+use crate::registry::{Client, Registry};
 use arp_common::ids::Token;
+use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -34,7 +36,12 @@ impl Public {
             scheme,
             domain: self.limits.domain.as_deref(),
         };
-        let decision = route(head, site, &*self.registry);
+        let noting = Noting {
+            registry: &self.registry,
+            missed: RefCell::default(),
+        };
+        let decision = route(head, site, &noting);
+        let missed = noting.missed.into_inner();
         let token = match &decision {
             Decision::Go(route) => Some(&route.token),
             // It, too, tells that a token is right.
@@ -42,7 +49,7 @@ impl Public {
             Decision::NoToken => return Err(Refusal::no_token()),
             Decision::Unknown => None,
         };
-        self.withhold(head, visitor, peer, token).await?;
+        self.withhold(head, visitor, peer, token, &missed).await?;
         match decision {
             Decision::Go(route) => Ok(route),
             Decision::Redirect(location, _) => Err(Refusal::redirect(307, location)),
@@ -51,13 +58,14 @@ impl Public {
     }
 
     /// Has an address that guesses wait before it is told about a name; `token` is the one it found, if it
-    /// found one.
+    /// found one, and `missed` those it asked for in vain on the way.
     async fn withhold(
         &self,
         head: &RequestHead,
         visitor: &Visitor,
         peer: SocketAddr,
         token: Option<&Token>,
+        missed: &Missed,
     ) -> Result<(), Refusal> {
         let Some(token) = token else {
             let ip = self.source(head, visitor);
@@ -71,6 +79,15 @@ impl Public {
                 }
             };
         };
+        if !missed.is_empty() {
+            let ip = self.source(head, visitor);
+            // Who has a client of his own must not guess through it faster than without.
+            if self.guesses.miss_beside(ip, missed) == Some(Standing::Guessing)
+                && !self.turn(head, ip, peer).await
+            {
+                return Err(too_many());
+            }
+        }
         if self.guesses.is_empty() || unguessable(token) {
             return Ok(());
         }
@@ -136,6 +153,39 @@ fn seen_by_proxies(head: &RequestHead, trusts: impl Fn(IpAddr) -> bool) -> Optio
 fn unguessable(token: &Token) -> bool {
     let token = token.as_str();
     token.len() == 32 && token.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Keyed hashes of names that a request asked for in vain.
+type Missed = SmallVec<[u128; 2]>;
+
+/// The registry, with a note of what was looked up in vain and might have been a guess: not what could be no
+/// token, and nothing of 128 bits or more, as signatures in an application's own URLs are.
+struct Noting<'a> {
+    registry: &'a Registry,
+    missed: RefCell<Missed>,
+}
+
+/// From here on a name is too long to be found by trying: 128 bits take 22 characters.
+const TOO_LONG_TO_GUESS: usize = 22;
+
+impl Names for Noting<'_> {
+    type Client = Arc<Client>;
+    fn by_token(&self, token: &str) -> Option<Arc<Client>> {
+        let found = self.registry.by_token(token);
+        if found.is_none() && token.len() < TOO_LONG_TO_GUESS && token.parse::<Token>().is_ok() {
+            self.missed.borrow_mut().push(self.registry.hash(token));
+        }
+        found
+    }
+    fn by_label(&self, label: &str) -> Option<(Token, Arc<Client>)> {
+        self.registry.by_label(label)
+    }
+    fn mark(&self, token: &str) -> u128 {
+        self.registry.hash(token)
+    }
+    fn by_mark(&self, mark: u128) -> Option<(Token, Arc<Client>)> {
+        self.registry.by_hash(mark)
+    }
 }
 
 /// How many names a request asks for: one can carry many.
