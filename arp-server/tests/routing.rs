@@ -193,6 +193,29 @@ async fn a_browser_keeps_its_client_by_cookie_and_referer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_landing_page_has_a_script_that_takes_no_path_from_any_client() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let path = "/.well-known/arp/scan.js";
+    let script = get(relay.public, path, "").await;
+    assert_eq!(
+        (
+            script.status,
+            script.header("content-type"),
+            script.header("x-arp-error")
+        ),
+        (200, Some("text/javascript; charset=utf-8"), None)
+    );
+    assert!(script.text().contains("ScriptDetector"));
+    assert_eq!(
+        get(relay.public, "/.well-known/arp/other.js", "").await.status,
+        401
+    );
+    get(relay.public, path, "Cookie: arp_token=demo\r\n").await;
+    assert_eq!(origin.seen().pop().expect("it arrived").target, path);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_domain_gives_each_client_an_origin_of_its_own() {
     let relay = Relay::builder().args(["--domain", "arp.test"]).start().await;
     let origin = Origin::start("o").await;

@@ -33,6 +33,8 @@ pub struct Refusal {
     pub retry_after: Option<u32>,
     /// Where to go instead.
     pub location: Option<String>,
+    /// A script that is the answer, in place of an error.
+    script: Option<&'static str>,
 }
 
 impl Refusal {
@@ -45,6 +47,7 @@ impl Refusal {
             who,
             retry_after: None,
             location: None,
+            script: None,
         }
     }
 
@@ -53,6 +56,13 @@ impl Refusal {
         let message =
             "this address needs a token: add ?token=<client id> to the URL, or send it as X-ARP-Token";
         Self::new(Who::Visitor, 401, "token_required", message)
+    }
+
+    /// The request names no client and asks for a file of the landing page.
+    pub fn landing_file(path: &str) -> Option<Self> {
+        let mut answer = Self::new(Who::Visitor, 200, "", "");
+        answer.script = Some(SCANNER);
+        (path == SCANNER_PATH).then_some(answer)
     }
 
     /// The request names a client that the relay has not seen.
@@ -83,17 +93,20 @@ impl Refusal {
 
     /// Head and body for a visitor. `page` says that it is a person.
     pub fn render(&self, page: bool) -> Rendered {
-        let body = if page { self.page() } else { self.json() };
+        let (content_type, body) = match (self.script, page) {
+            (Some(script), _) => (
+                "text/javascript; charset=utf-8",
+                Bytes::from_static(script.as_bytes()),
+            ),
+            (None, true) => ("text/html; charset=utf-8", Bytes::from(self.page())),
+            (None, false) => ("application/json", Bytes::from(self.json())),
+        };
         Rendered {
             status: self.status,
             code: self.code,
             reason: reason(self.status),
-            content_type: if page {
-                "text/html; charset=utf-8"
-            } else {
-                "application/json"
-            },
-            csp: page.then_some(if self.status == 401 {
+            content_type,
+            csp: (page && self.script.is_none()).then_some(if self.status == 401 {
                 LANDING_POLICY
             } else {
                 PAGE_POLICY
@@ -101,7 +114,7 @@ impl Refusal {
             retry_after: self.retry_after,
             location: self.location.clone(),
             hsts: None,
-            body: Bytes::from(body),
+            body,
         }
     }
 
@@ -147,8 +160,8 @@ impl Rendered {
         let mut fields = vec![
             ("content-type", self.content_type.to_owned()),
             ("cache-control", "no-store".to_owned()),
-            ("x-arp-error", self.code.to_owned()),
         ];
+        fields.extend((!self.code.is_empty()).then(|| ("x-arp-error", self.code.to_owned())));
         fields.extend(self.csp.map(|csp| ("content-security-policy", csp.to_owned())));
         fields.extend(self.csp.map(|_| ("referrer-policy", "no-referrer".to_owned())));
         fields.extend(self.retry_after.map(|s| ("retry-after", s.to_string())));
@@ -162,6 +175,9 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-a
 const LANDING: &str = include_str!("landing.html");
 /// Its one script and one style by their hashes; made by arp-client/console/scripts/landing.mjs.
 const LANDING_POLICY: &str = include_str!("landing.csp").trim_ascii();
+/// Reads QR codes where the browser cannot; made by the same.
+const SCANNER: &str = include_str!("scan.js");
+const SCANNER_PATH: &str = "/.well-known/arp/scan.js";
 const ERROR_PAGE: &str = include_str!("error.html");
 
 fn escape(text: &str) -> String {

@@ -46,7 +46,9 @@ impl Public {
             Decision::Go(route) => Some(&route.token),
             // It, too, tells that a token is right.
             Decision::Redirect(_, token) => Some(token),
-            Decision::NoToken => return Err(Refusal::no_token()),
+            Decision::NoToken => {
+                return Err(Refusal::landing_file(head.target()).unwrap_or_else(Refusal::no_token));
+            }
             Decision::Unknown => None,
         };
         self.withhold(head, visitor, peer, token, &missed).await?;

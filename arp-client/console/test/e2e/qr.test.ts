@@ -2,8 +2,7 @@
 //! opened; and a code before a camera is scanned by the landing page and by the console.
 
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 // Another decoder than the console's own: what both read is a code.
@@ -102,24 +101,9 @@ describe.skipIf(cannotRun('the QR code'))('first open', { timeout: 60_000 }, () 
     await browser.close();
   });
 
-  // Chromium reads codes by itself on Android, ChromeOS and macOS only, and the landing page leaves it at that. Here
-  // the test stands in for that one class; the camera's pictures, the permission and the policy are the browser's own.
-  const detector = `${readFileSync(createRequire(import.meta.url).resolve('jsqr'), 'utf8')};
-    globalThis.BarcodeDetector ??= class {
-      async detect(video) {
-        const canvas = new OffscreenCanvas(video.videoWidth || 1, video.videoHeight || 1);
-        const picture = canvas.getContext('2d');
-        picture.drawImage(video, 0, 0);
-        const { data, width, height } = picture.getImageData(0, 0, canvas.width, canvas.height);
-        const found = jsQR(data, width, height);
-        return found ? [{ rawValue: found.data }] : [];
-      }
-    };`;
-
   test('the landing page scans the code before the camera and opens the machine', () => withCamera(async (browser) => {
     const context = await device(browser, { size: 'phone' });
     const page = await context.newPage();
-    await page.addInitScript(detector);
     await page.goto(`${machine.base}/`);
     await page.getByRole('button', { name: 'Scan the code' }).click();
     await page.locator('.new-pill').waitFor({ timeout: 20_000 });
