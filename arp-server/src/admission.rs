@@ -1,8 +1,8 @@
 //! Who may register under which names: join key, key bindings, and the patience with those who try.
 
 use crate::defaults as d;
-use crate::guesses::{Guesses, Standing};
 use crate::registry::{Client, Entry, RegisterError, Registry};
+use crate::routing::guesses::{Guesses, Standing};
 use crate::store::{Claim, Store, Verdict};
 use arp_common::ids::{ClientId, Token};
 use arp_common::protocol::{Command, Register, Secret};

@@ -3,8 +3,8 @@
 use crate::certificate::Files;
 use crate::cli::Action;
 use crate::defaults as d;
-use crate::pool::PoolLimits;
-use crate::public::PublicLimits;
+use crate::shared::PublicLimits;
+use crate::tunnels::pool::PoolLimits;
 use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::private;
 use arp_common::protocol::Secret;

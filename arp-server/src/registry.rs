@@ -5,9 +5,10 @@
 //! key a name is bound to is decided before, in [`crate::store`].
 
 use crate::defaults as d;
-use crate::pool::{Link, Pool, PoolLimits};
 use crate::store::Binding;
-use arp_common::ids::{ClientId, MAX_NAME, Token, TunnelId};
+use crate::tunnels::pending::Pending;
+use crate::tunnels::pool::{Link, Pool, PoolLimits};
+use arp_common::ids::{ClientId, MAX_NAME, Token};
 use arp_common::protocol::{Command, GoAwayReason, Mode};
 use arp_common::tls::Fingerprint;
 use dashmap::DashMap;
@@ -411,75 +412,6 @@ impl Client {
     /// How many names visitors reach it by.
     pub fn names(&self) -> usize {
         self.lock().tokens.len()
-    }
-}
-
-/// Tunnels that were asked for and have not come yet.
-#[derive(Debug, Default)]
-pub struct Pending {
-    map: DashMap<TunnelId, Asked>,
-}
-
-/// One tunnel that was asked for.
-#[derive(Debug)]
-pub struct Asked {
-    /// Where it belongs.
-    pub pool: Arc<Pool>,
-    /// Who may open it.
-    pub client: ClientId,
-    /// The key that holds the registration; none in plain.
-    pub key: Option<Fingerprint>,
-    /// Under which registration.
-    pub generation: u64,
-    deadline: Instant,
-}
-
-impl Pending {
-    /// Notes that a tunnel was asked for.
-    pub fn add(
-        &self,
-        id: TunnelId,
-        pool: Arc<Pool>,
-        client: ClientId,
-        key: Option<Fingerprint>,
-        generation: u64,
-    ) {
-        let deadline = Instant::now() + d::TUNNEL_ARRIVAL;
-        self.map.insert(
-            id,
-            Asked {
-                pool,
-                client,
-                key,
-                generation,
-                deadline,
-            },
-        );
-    }
-
-    /// Takes the note: an id is good once, in time, and only for the client and key it was given to.
-    pub fn claim(&self, id: TunnelId, client: &ClientId, key: Option<Fingerprint>) -> Option<Asked> {
-        let fits =
-            |asked: &Asked| asked.client == *client && asked.key == key && asked.deadline > Instant::now();
-        self.map
-            .remove_if(&id, |_, asked| fits(asked))
-            .map(|(_, asked)| asked)
-    }
-
-    /// Gives up what is overdue.
-    pub fn expire(&self) {
-        let now = Instant::now();
-        let mut late = Vec::new();
-        self.map.retain(|_, asked| {
-            let keep = asked.deadline > now;
-            if !keep {
-                late.push((asked.pool.clone(), asked.generation));
-            }
-            keep
-        });
-        for (pool, generation) in late {
-            pool.gave_up(generation);
-        }
     }
 }
 

@@ -6,12 +6,12 @@ use crate::config::Config;
 use crate::control::{self, Welcome};
 use crate::data::{Data, DataError};
 use crate::defaults as d;
-use crate::guesses::Guesses;
-use crate::public::Public;
-use crate::public::limits::Census;
 use crate::registry::Registry;
-use crate::tunnel;
-use crate::waiting::WaitingRoom;
+use crate::routing::guesses::Guesses;
+use crate::shared::Public;
+use crate::tunnels::accept;
+use crate::tunnels::waiting::WaitingRoom;
+use crate::visitor::census::Census;
 use arp_common::net::{accept_loop, listen};
 use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
@@ -152,7 +152,7 @@ impl Relay {
             kill: CancellationToken::new(),
             acceptor,
         };
-        let expire = tokio::spawn(tunnel::expire(registry.clone()));
+        let expire = tokio::spawn(accept::expire(registry.clone()));
         let reload = certificate.map(|c| tokio::spawn(c.watch()));
         tokio::join!(
             tasks.accept_control(control, admission, welcome),
@@ -206,7 +206,7 @@ impl Tasks {
             let (seat, acceptor) = (room.enter(), self.acceptor.clone());
             let registry = registry.clone();
             self.spawn(async move {
-                if let Some(Err(e)) = seat.hold(tunnel::take(stream, &acceptor, &registry)).await {
+                if let Some(Err(e)) = seat.hold(accept::take(stream, &acceptor, &registry)).await {
                     tracing::debug!(%peer, "tunnel refused: {e}");
                 }
             });

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use arp_common::ids::Token;
-use arps::h1::body::{Decoder, Piece};
-use arps::h1::head::{Framing, RequestHead, ResponseHead};
-use arps::h1::scan::{Scan, Scanner};
-use arps::public::route::{Decision, Names, Site, cleaned_cookie, cleaned_referer, route};
+use arps::http::body::{Decoder, Piece};
+use arps::http::head::{Framing, RequestHead, ResponseHead};
+use arps::http::scan::{Scan, Scanner};
+use arps::routing::source::{Decision, Names, Site, cleaned_cookie, cleaned_referer, route};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 

@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use arp_common::ids::Token;
-use arps::h1::head::{Name, RequestHead};
-use arps::pool::PoolLimits;
-use arps::public::rewrite::{Visitor, put_request};
-use arps::public::route::{Decision, Names, Site, Source, route};
+use arps::exchange::rewrite::put_request;
+use arps::http::head::{Name, RequestHead};
 use arps::registry::{Entry, Registry};
+use arps::routing::source::{Decision, Names, Site, Source, route};
+use arps::shared::Visitor;
+use arps::tunnels::pool::PoolLimits;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use std::sync::LazyLock;

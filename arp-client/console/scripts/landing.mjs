@@ -1,4 +1,4 @@
-// Writes what belongs to the relay's landing page (arp-server/src/public/landing.html): landing.csp, which allows
+// Writes what belongs to the relay's landing page (arp-server/src/pages/landing.html): landing.csp, which allows
 // its one script (and what that loads) and its one style by their hashes, and scan.js, the console's reader of QR
 // codes by itself. With --check it only compares.
 import { createHash } from 'node:crypto';
@@ -6,7 +6,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
 
-const file = (name) => fileURLToPath(new URL(`../../../arp-server/src/public/${name}`, import.meta.url));
+const file = (name) => fileURLToPath(new URL(`../../../arp-server/src/pages/${name}`, import.meta.url));
 const html = readFileSync(file('landing.html'), 'utf8');
 const hash = (tag) => {
   const inner = new RegExp(`<${tag}>([\\s\\S]*?)</${tag}>`).exec(html)[1];

@@ -10,7 +10,7 @@
 //! is dropped under it.
 
 use crate::defaults as d;
-use crate::registry::Pending;
+use crate::tunnels::pending::Pending;
 use arp_common::ids::{ClientId, TunnelId};
 use arp_common::protocol::{Command, Mode};
 use arp_common::tls::Fingerprint;

@@ -1,9 +1,10 @@
 //! Writing the head that goes to the edge, and the one that goes back to the visitor: framing afresh,
 //! hop-by-hop fields ended, what was ours removed, what a proxy adds added.
 
-use super::route::{COOKIE, Route, Source, cleaned_cookie, cleaned_referer};
-use crate::h1::head::{Field, Framing, Name, RequestHead, ResponseHead};
+use crate::http::head::{Field, Framing, Name, RequestHead, ResponseHead};
 use crate::registry::{Client, Registry};
+use crate::routing::source::{COOKIE, Route, Source, cleaned_cookie, cleaned_referer};
+use crate::shared::Visitor;
 use bytes::{BufMut, BytesMut};
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -11,30 +12,6 @@ use std::sync::Arc;
 
 /// What we put into `Via`.
 const VIA: &str = "1.1 arp";
-
-/// Who sent a request, as far as the relay may believe it.
-#[derive(Debug, Clone, Copy)]
-pub struct Visitor {
-    /// Address of the connection's other end.
-    pub ip: IpAddr,
-    /// Does that address belong to a proxy whose `X-Forwarded-*` is to be believed?
-    pub trusted: bool,
-    /// Did the connection come over TLS?
-    pub tls: bool,
-}
-
-impl Visitor {
-    /// `https` or `http`, as the person at the other end sees it.
-    pub fn scheme(&self, head: &RequestHead) -> &'static str {
-        let told = head.fields.first(Name::XForwardedProto).filter(|_| self.trusted);
-        match told {
-            Some(proto) if proto.eq_ignore_ascii_case(b"https") => "https",
-            Some(_) => "http",
-            None if self.tls => "https",
-            None => "http",
-        }
-    }
-}
 
 fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);

@@ -3,71 +3,19 @@
 //! A connection begins with a look at its first bytes; what they tell decides who serves it. Every
 //! request is routed by itself, never a connection.
 
-pub mod answer;
-pub mod deadline;
-mod decide;
-pub mod exchange;
-pub mod http1;
-pub mod http2;
-pub mod io;
-pub mod limits;
-pub mod rewrite;
-pub mod route;
-pub mod tabs;
-
 use crate::defaults as d;
-use crate::guesses::Guesses;
-use crate::registry::Registry;
+use crate::exchange::deadline::Deadline;
+use crate::exchange::poll_io;
+use crate::shared::{Public, Visitor};
+use crate::visitor::census::Place;
+use crate::visitor::{http1, http2};
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
-use deadline::Deadline;
-use ipnet::IpNet;
-use limits::{Census, Place};
-use rewrite::Visitor;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-
-/// What the operator set for the public port.
-#[derive(Debug, Clone)]
-pub struct PublicLimits {
-    /// Time from the first byte of a head to its last.
-    pub head_timeout: Duration,
-    /// Time a connection may stay without a request.
-    pub keep_alive: Duration,
-    /// Time the local service may take to begin its answer.
-    pub response_timeout: Duration,
-    /// Domain whose subdomains are tokens.
-    pub domain: Option<String>,
-    /// Networks of proxies whose `X-Forwarded-*` is believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Seconds for which browsers are to come by HTTPS only.
-    pub hsts: Option<u64>,
-}
-
-/// What all visitor connections share.
-pub struct Public {
-    /// Who is registered.
-    pub registry: Arc<Registry>,
-    /// What the operator set.
-    pub limits: PublicLimits,
-    /// Who is connected.
-    pub census: Arc<Census>,
-    /// Who asks for names that do not exist.
-    pub guesses: Guesses,
-    /// TLS, if the relay has a certificate; then plain HTTP is only good for being sent to HTTPS.
-    pub tls: Option<TlsAcceptor>,
-}
-
-impl std::fmt::Debug for Public {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Public").finish_non_exhaustive()
-    }
-}
 
 /// First byte of every TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -93,16 +41,6 @@ fn sniff(first: &[u8]) -> Sniffed {
 }
 
 impl Public {
-    /// Is this the address of a proxy whose word counts?
-    pub fn trusts(&self, ip: IpAddr) -> bool {
-        self.limits.trusted_proxies.iter().any(|net| net.contains(&ip))
-    }
-
-    /// A place for a new connection, or `None` when there are too many.
-    pub fn admit(&self, ip: IpAddr) -> Option<Place> {
-        self.census.admit(ip, self.trusts(ip))
-    }
-
     /// Ends the TLS handshake of a new connection, if it begins one, and serves it.
     pub async fn welcome(
         self: Arc<Self>,
@@ -168,7 +106,7 @@ impl Public {
             if !buf.is_empty() {
                 deadline.set(self.limits.head_timeout);
             }
-            let read = deadline.run(|cx| io::poll_fill_head(&mut rd, &mut buf, cx));
+            let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
             tokio::select! {
                 biased;
                 read = read => if !matches!(read, Ok(n) if n > 0) { break },

@@ -1,7 +1,7 @@
 //! The relay's own answers: errors as JSON for programs and a small page for people.
 
-use super::rewrite::hsts;
-use crate::pool::CheckoutError;
+use crate::exchange::rewrite::hsts;
+use crate::tunnels::pool::CheckoutError;
 use arp_common::error_body::ErrorBody;
 use bytes::Bytes;
 
@@ -172,13 +172,13 @@ impl Rendered {
 }
 
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-const LANDING: &str = include_str!("landing.html");
+const LANDING: &str = include_str!("pages/landing.html");
 /// Its one script and one style by their hashes; made by arp-client/console/scripts/landing.mjs.
-const LANDING_POLICY: &str = include_str!("landing.csp").trim_ascii();
+const LANDING_POLICY: &str = include_str!("pages/landing.csp").trim_ascii();
 /// Reads QR codes where the browser cannot; made by the same.
-const SCANNER: &str = include_str!("scan.js");
+const SCANNER: &str = include_str!("pages/scan.js");
 const SCANNER_PATH: &str = "/.well-known/arp/scan.js";
-const ERROR_PAGE: &str = include_str!("error.html");
+const ERROR_PAGE: &str = include_str!("pages/error.html");
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")

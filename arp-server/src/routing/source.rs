@@ -2,9 +2,9 @@
 //!
 //! Pure: strings in, a decision out. The order of the sources is docs/protocol.md, "Tokens".
 
-use super::tabs::{self, Tabs};
-use crate::h1::head::{Framing, Name, RequestHead};
+use crate::http::head::{Framing, Name, RequestHead};
 use crate::registry::{Client, Registry};
+use crate::routing::tabs::{self, Tabs};
 use arp_common::ids::Token;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use std::borrow::Cow;

@@ -10,7 +10,7 @@
 //! a token. Those of all later clients are redirected to URLs with one (`route.rs`), so a script without is
 //! the owner's. A mark is the keyed hash of a token: nobody can guess tokens by making up marks.
 
-use super::route::Names;
+use crate::routing::source::Names;
 
 /// Clients beside the current one that a cookie holds.
 const MAX_OTHERS: usize = 4;

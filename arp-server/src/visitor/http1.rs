@@ -1,18 +1,19 @@
 //! One HTTP/1 connection of a visitor: request after request, each routed by itself.
 
-use super::Public;
-use super::answer::{Refusal, Rendered, Who};
-use super::deadline::Deadline;
-use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
-use super::io::{poll_fill, poll_fill_head, poll_write};
-use super::rewrite::{self, Added, AnswerForm, Visitor};
-use super::route::Route;
+use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults as d;
-use crate::h1::body::{Decoder, Piece, Trailers, put_chunk_size, put_last_chunk};
-use crate::h1::head::{BadHead, Framing, RequestHead, ResponseHead};
-use crate::h1::scan::{Scan, Scanner};
-use crate::pool::Tunnel;
+use crate::exchange::deadline::Deadline;
+use crate::exchange::poll_io::{poll_fill, poll_fill_head, poll_write};
+use crate::exchange::rewrite::{self, Added, AnswerForm};
+use crate::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
+use crate::http::body::{Decoder, Piece, Trailers, put_chunk_size, put_last_chunk};
+use crate::http::head::{BadHead, Framing, RequestHead, ResponseHead};
+use crate::http::scan::{Scan, Scanner};
 use crate::registry::Client;
+use crate::routing::source::Route;
+use crate::shared::Public;
+use crate::shared::Visitor;
+use crate::tunnels::pool::Tunnel;
 use arp_common::relay::{Transferred, copy_both};
 use arp_common::transport::{Joined, ReadHalf, WriteHalf};
 use bytes::{BufMut, Bytes, BytesMut};

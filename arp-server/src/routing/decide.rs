@@ -1,13 +1,13 @@
 //! What becomes of a request: the route it takes, or the refusal it gets. The same for every kind of visitor.
 
-use super::Public;
-use super::answer::{Refusal, Rendered, Who};
-use super::rewrite::Visitor;
-use super::route::{Decision, Names, Route, Site, route, wants_html};
+use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
-use crate::guesses::Standing;
-use crate::h1::head::{Name, RequestHead};
+use crate::http::head::{Name, RequestHead};
 use crate::registry::{Client, Registry};
+use crate::routing::guesses::Standing;
+use crate::routing::source::{Decision, Names, Route, Site, route, wants_html};
+use crate::shared::Public;
+use crate::shared::Visitor;
 use arp_common::ids::Token;
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -19,7 +19,7 @@ impl Public {
     ///
     /// # Errors
     /// What the visitor is told instead.
-    pub(super) async fn decide(
+    pub(crate) async fn decide(
         &self,
         head: &RequestHead,
         visitor: &Visitor,
@@ -111,7 +111,7 @@ impl Public {
     }
 
     /// An answer of the relay's own, to a request whose head was understood, or not.
-    pub(super) fn own(&self, refusal: &Refusal, head: Option<&RequestHead>, visitor: &Visitor) -> Rendered {
+    pub(crate) fn own(&self, refusal: &Refusal, head: Option<&RequestHead>, visitor: &Visitor) -> Rendered {
         let mut answer = refusal.render(head.is_some_and(wants_html));
         answer.hsts = match head {
             Some(head) => self.hsts(head, visitor),
@@ -121,7 +121,7 @@ impl Public {
     }
 
     /// Seconds of HSTS for an answer to this visitor.
-    pub(super) fn hsts(&self, head: &RequestHead, visitor: &Visitor) -> Option<u64> {
+    pub(crate) fn hsts(&self, head: &RequestHead, visitor: &Visitor) -> Option<u64> {
         self.limits.hsts.filter(|_| visitor.scheme(head) == "https")
     }
 

@@ -1,13 +1,14 @@
 //! HTTP/2 connections of visitors: each stream becomes an exchange of its own.
 
-use super::Public;
-use super::answer::{Refusal, Rendered, Who};
-use super::deadline::Deadline;
-use super::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
-use super::rewrite::{self, Added, Visitor};
+use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults as d;
-use crate::h1::body::{BadBody, Piece, Trailers};
-use crate::h1::head::{BadHead, Framing, Name, RequestHead, ResponseHead};
+use crate::exchange::deadline::Deadline;
+use crate::exchange::rewrite::{self, Added};
+use crate::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
+use crate::http::body::{BadBody, Piece, Trailers};
+use crate::http::head::{BadHead, Framing, Name, RequestHead, ResponseHead};
+use crate::shared::Public;
+use crate::shared::Visitor;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};

@@ -3,18 +3,23 @@
 //! The same code serves HTTP/1 and HTTP/2 visitors: they differ in where a body comes from
 //! ([`RequestBody`]) and where an answer goes ([`Responder`]).
 
-use super::Public;
-use super::answer::{Refusal, Who};
-use super::deadline::Deadline;
-use super::io::{poll_fill, poll_write};
-use super::rewrite::{self, Added, Visitor};
-use super::route::Route;
+use crate::shared::Public;
+pub mod deadline;
+pub mod poll_io;
+pub mod rewrite;
+
+use crate::answer::{Refusal, Who};
 use crate::defaults as d;
-use crate::h1::body::{BadBody, Decoder, Piece, put_chunk_size, put_last_chunk};
-use crate::h1::head::{Framing, RequestHead, ResponseHead};
-use crate::h1::scan::{Scan, Scanner};
-use crate::pool::{Tunnel, Want};
+use crate::exchange::deadline::Deadline;
+use crate::exchange::poll_io::{poll_fill, poll_write};
+use crate::exchange::rewrite::Added;
+use crate::http::body::{BadBody, Decoder, Piece, put_chunk_size, put_last_chunk};
+use crate::http::head::{Framing, RequestHead, ResponseHead};
+use crate::http::scan::{Scan, Scanner};
 use crate::registry::Client;
+use crate::routing::source::Route;
+use crate::shared::Visitor;
+use crate::tunnels::pool::{Tunnel, Want};
 use arp_common::protocol::{Command, TunnelKind};
 use arp_common::splice::{Moved, Pipe};
 use arp_common::transport::{ReadHalf, WriteHalf};
@@ -71,7 +76,7 @@ pub trait Responder {
     /// The end of the body.
     fn end(
         &mut self,
-        trailers: Option<crate::h1::body::Trailers>,
+        trailers: Option<crate::http::body::Trailers>,
     ) -> impl Future<Output = io::Result<()>> + Send;
     /// Ready when the visitor no longer wants the answer, where that can be known here.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
