@@ -107,7 +107,7 @@ export class MockServer {
   }
 
   #landing(response: ServerResponse): void {
-    const folder = join(ROOT, '../../arp-server/src/public');
+    const folder = join(ROOT, '../../arp-server/src/pages');
     const html = readFileSync(join(folder, 'landing.html'), 'utf8');
     response.setHeader('Content-Security-Policy', readFileSync(join(folder, 'landing.csp'), 'utf8').trim());
     response.writeHead(401, { 'Content-Type': 'text/html; charset=utf-8' }).end(html);
