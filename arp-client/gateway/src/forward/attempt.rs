@@ -1,0 +1,359 @@
+//! One request to one upstream, up to the point where its answer can be judged.
+
+use super::headers::HOP_MARK;
+use super::request::Work;
+use crate::clients::explain;
+use crate::dialect::First;
+use crate::files::upstreams::Upstream;
+use crate::service::Service;
+use crate::settings::Network;
+use crate::sse::{self, Splitter};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, StatusCode};
+use reqwest::{Client, Response, Url};
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Longest error that is read, to be judged and passed on.
+const MAX_ERROR: usize = 256 << 10;
+/// Longest part of a whole answer that is looked at before it is passed on.
+const MAX_LOOK: usize = 1 << 20;
+/// Time for the body of an error.
+const ERROR_BODY: Duration = Duration::from_secs(10);
+
+/// An answer that can be passed on.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its fields.
+    pub(crate) headers: HeaderMap,
+    /// What of it was read already.
+    pub(crate) begun: Begun,
+    /// The rest.
+    pub(crate) rest: Response,
+}
+
+/// What of an answer was read to judge it.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// Events that were not passed on yet.
+    Events(Splitter, Vec<Bytes>),
+    /// The begin of a body that is no stream of events; `true` if that is all.
+    Bytes(Bytes, bool),
+}
+
+/// Why an upstream gave no answer that can be passed on.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// In words, for records and for the person.
+    pub(crate) message: String,
+    /// Its own error, to be passed on when nobody else has a better answer.
+    pub(crate) error: Option<(StatusCode, HeaderMap, Bytes)>,
+    /// Is it the upstream's fault (so that the next is asked), or the request's?
+    pub(crate) upstreams: bool,
+    /// The time that it named itself.
+    pub(crate) wait: Option<Duration>,
+}
+
+impl Failure {
+    fn upstreams(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            error: None,
+            upstreams: true,
+            wait: None,
+        }
+    }
+}
+
+/// Statuses for which another upstream may do better: it is busy, broken, or does not know this key (any more).
+fn is_upstreams(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 402 | 403 | 408 | 429 | 500..=599)
+}
+
+/// The URL at an upstream for a path of ours. Where both say `/v1`, it stands once.
+pub(crate) fn url_at(base: &Url, path: &str, query: Option<&str>) -> Result<Url, String> {
+    let base = base.as_str().trim_end_matches('/');
+    let version = base
+        .rsplit('/')
+        .next()
+        .filter(|last| matches!(*last, "v1" | "v1beta"));
+    let path = match version.and_then(|v| path.strip_prefix('/')?.strip_prefix(v)) {
+        Some(rest) if rest.starts_with('/') => rest,
+        _ => path,
+    };
+    let query = query.map_or_else(String::new, |q| format!("?{q}"));
+    Url::parse(&format!("{base}{path}{query}")).map_err(|e| format!("its URL cannot be built: {e}"))
+}
+
+/// Asks `upstream`.
+pub(crate) async fn ask(
+    service: Service,
+    client: &Client,
+    upstream: &Upstream,
+    network: &Network,
+    work: &mut Work,
+    model: Option<&str>,
+    texts: &[String],
+) -> Result<Answer, Failure> {
+    let routed = model.and_then(|model| service.path_with_model(&work.path, model));
+    let url = url_at(
+        &upstream.base_url,
+        routed.as_deref().unwrap_or(&work.path),
+        work.query.as_deref(),
+    )
+    .map_err(Failure::upstreams)?;
+    let mut headers = work.headers.clone();
+    service.credentials(&mut headers, upstream);
+    for (name, value) in &network.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+    // Only a machine's own addresses can lead back here; nobody else needs to know.
+    if url.host_str().is_some_and(is_own) {
+        headers.insert(HOP_MARK, HeaderValue::from_static("1"));
+    }
+    let mut request = client.request(work.method.clone(), url).headers(headers);
+    if let Some(body) = work.body_for(model) {
+        request = request.body(body);
+    }
+    let deadline = Instant::now() + network.first_byte_timeout();
+    let response = match timeout_at(deadline, request.send()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(e)) => return Err(Failure::upstreams(explain(&e))),
+        Err(_) => return Err(Failure::upstreams("it did not answer in time")),
+    };
+    judge(service, response, work, texts, deadline).await
+}
+
+fn is_own(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback() || ip.is_unspecified())
+}
+
+async fn judge(
+    service: Service,
+    mut response: Response,
+    work: &Work,
+    texts: &[String],
+    deadline: Instant,
+) -> Result<Answer, Failure> {
+    let status = response.status();
+    let headers = response.headers().clone();
+    if status.is_client_error() || status.is_server_error() {
+        let body = timeout(ERROR_BODY, read_up_to(&mut response, MAX_ERROR)).await;
+        let body = body.map(|(body, _)| body).unwrap_or_default();
+        let named = texts
+            .iter()
+            .any(|text| !text.is_empty() && memchr::memmem::find(&body, text.as_bytes()).is_some());
+        let wait = (status != StatusCode::REQUEST_TIMEOUT)
+            .then(|| retry_after(&headers))
+            .flatten();
+        return Err(Failure {
+            message: format!("it answered {}{}", status.as_u16(), said(&body)),
+            upstreams: named || is_upstreams(status),
+            wait,
+            error: Some((status, headers, body)),
+        });
+    }
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    if kind.trim().to_ascii_lowercase().starts_with("text/event-stream") {
+        return events(service, response, status, headers, work, deadline).await;
+    }
+    if !work.identity.generates || work.method != Method::POST {
+        let begun = Begun::Bytes(Bytes::new(), false);
+        return Ok(Answer {
+            status,
+            headers,
+            begun,
+            rest: response,
+        });
+    }
+    // A page, an empty text or an error with 200: relay sites that have run dry do this.
+    let html = kind.contains("html");
+    let Ok((body, ended)) = timeout_at(deadline, read_up_to(&mut response, MAX_LOOK)).await else {
+        return Err(Failure::upstreams("it did not answer in time"));
+    };
+    let is_answer = match (ended, serde_json::from_slice::<serde_json::Value>(&body)) {
+        (Ended::Broken, _) => return Err(Failure::upstreams("it broke off in the middle of its answer")),
+        (Ended::More, _) => {
+            body.trim_ascii_start().starts_with(b"{") || body.trim_ascii_start().starts_with(b"[")
+        }
+        (Ended::Whole, Ok(serde_json::Value::Object(o))) => {
+            !o.is_empty() && o.get("error").is_none_or(|e| e.is_null())
+        }
+        (Ended::Whole, Ok(serde_json::Value::Array(a))) => !a.is_empty(),
+        (Ended::Whole, _) => false,
+    };
+    if html || !is_answer {
+        return Err(Failure::upstreams(format!(
+            "it answered 200 with something that is no answer of the API{}",
+            said(&body)
+        )));
+    }
+    Ok(Answer {
+        status,
+        headers,
+        begun: Begun::Bytes(body, ended == Ended::Whole),
+        rest: response,
+    })
+}
+
+/// Reads on until the first event that says what the stream is.
+async fn events(
+    service: Service,
+    mut response: Response,
+    status: StatusCode,
+    headers: HeaderMap,
+    work: &Work,
+    deadline: Instant,
+) -> Result<Answer, Failure> {
+    let mut splitter = Splitter::default();
+    let mut begun = Vec::new();
+    while work.identity.generates {
+        let mut clear = splitter.held() > MAX_LOOK;
+        while let Some(event) = splitter.next() {
+            let first = sse::data(&event).map_or(First::Unclear, |data| service.first(&data));
+            begun.push(event);
+            match first {
+                First::Unclear => {}
+                First::Answer => clear = true,
+                First::Error(message) if !clear => {
+                    return Err(Failure {
+                        upstreams: !service.is_of_request(&message),
+                        ..Failure::upstreams(format!("it answered with an error: {}", short(&message)))
+                    });
+                }
+                First::Error(_) => {}
+            }
+        }
+        if clear {
+            break;
+        }
+        match timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(Some(bytes))) => splitter.push(&bytes),
+            Ok(Ok(None)) => return Err(Failure::upstreams("it ended without an answer")),
+            Ok(Err(e)) => return Err(Failure::upstreams(explain(&e))),
+            Err(_) => return Err(Failure::upstreams("it did not answer in time")),
+        }
+    }
+    Ok(Answer {
+        status,
+        headers,
+        begun: Begun::Events(splitter, begun),
+        rest: response,
+    })
+}
+
+/// How reading up to a limit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// That was all.
+    Whole,
+    /// There is more.
+    More,
+    /// It broke off.
+    Broken,
+}
+
+async fn read_up_to(response: &mut Response, max: usize) -> (Bytes, Ended) {
+    let mut all = BytesMut::new();
+    while all.len() < max {
+        match response.chunk().await {
+            Ok(Some(bytes)) => all.extend_from_slice(&bytes),
+            Ok(None) => return (all.freeze(), Ended::Whole),
+            Err(_) => return (all.freeze(), Ended::Broken),
+        }
+    }
+    (all.freeze(), Ended::More)
+}
+
+/// Seconds or a date (RFC 9110 §10.2.3), from now.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(secs) = text.parse() {
+        return Some(Duration::from_secs(secs));
+    }
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let at = time::PrimitiveDateTime::parse(text, format).ok()?.assume_utc();
+    Some(
+        (at - time::OffsetDateTime::now_utc())
+            .try_into()
+            .unwrap_or(Duration::ZERO),
+    )
+}
+
+/// The message in an error's body, in short.
+fn said(body: &[u8]) -> String {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let message = ["/error/message", "/message", "/error", "/detail"]
+        .iter()
+        .find_map(|at| value.pointer(at)?.as_str());
+    message.map_or_else(String::new, |message| format!(": {}", short(message)))
+}
+
+/// No more than a line of somebody else's words.
+fn short(text: &str) -> String {
+    let clean: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(200)
+        .collect();
+    clean.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_goes_behind_the_base_and_a_version_stands_once() {
+        let at =
+            |base: &str, path: &str, query| url_at(&base.parse().unwrap(), path, query).unwrap().to_string();
+        assert_eq!(
+            at("https://x/", "/v1/messages", Some("beta=true")),
+            "https://x/v1/messages?beta=true"
+        );
+        assert_eq!(
+            at("https://x/v1/", "/v1/responses", None),
+            "https://x/v1/responses"
+        );
+        assert_eq!(at("https://x/v1", "/responses", None), "https://x/v1/responses");
+        assert_eq!(at("https://x/api/v1", "/v10/x", None), "https://x/api/v1/v10/x");
+        assert_eq!(at("https://x/a", "/", None), "https://x/a/");
+    }
+
+    #[test]
+    fn a_time_to_wait_is_seconds_or_a_date() {
+        let headers =
+            |value: &str| HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
+        assert_eq!(retry_after(&headers("7")), Some(Duration::from_secs(7)));
+        assert_eq!(
+            retry_after(&headers("Wed, 21 Oct 2015 07:28:00 GMT")),
+            Some(Duration::ZERO)
+        );
+        assert!(
+            retry_after(&headers("Tue, 01 Jan 2999 00:00:00 GMT")).is_some_and(|d| d.as_secs() > 1_000_000)
+        );
+        assert_eq!(retry_after(&headers("soon")), None);
+    }
+
+    #[test]
+    fn own_addresses_are_known() {
+        for host in ["localhost", "127.0.0.9", "[::1]", "0.0.0.0"] {
+            assert!(is_own(host), "{host}");
+        }
+        assert!(!is_own("example.com") && !is_own("127.evil.com"));
+    }
+}

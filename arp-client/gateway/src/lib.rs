@@ -1,0 +1,23 @@
+//! The gateway in front of the agents' model APIs: Claude Code, Codex and Gemini talk to it, it talks to the
+//! upstreams that a person has configured, switches between them without a restart, asks the next when one fails,
+//! and counts what it all costs.
+//!
+//! [`service`] names the three APIs and [`dialect`] what differs between them; [`home`], [`files`], [`settings`] and
+//! [`live`] are the configuration; [`health`] says who is asked; [`forward`] carries a request; [`usage`] counts;
+//! [`server`] holds the ports behind [`guard`]. Nothing in here knows of sessions, the console or the relay.
+
+pub mod clients;
+pub mod dialect;
+pub mod files;
+pub mod forward;
+pub mod guard;
+pub mod health;
+pub mod home;
+pub mod json;
+pub mod live;
+pub mod secret;
+pub mod server;
+pub mod service;
+pub mod settings;
+pub mod sse;
+pub mod usage;
