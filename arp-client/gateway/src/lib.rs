@@ -4,7 +4,7 @@
 //!
 //! [`service`] names the three APIs and [`dialect`] what differs between them; [`home`], [`files`], [`settings`] and
 //! [`live`] are the configuration; [`health`] says who is asked; [`forward`] carries a request; [`usage`] counts;
-//! [`server`] holds the ports behind [`guard`]. Nothing in here knows of sessions, the console or the relay.
+//! [`server`] holds the ports behind [`guard`], and [`process`] is the program around all of it. Nothing in here knows of sessions, the console or the relay.
 
 pub mod clients;
 pub mod dialect;
@@ -15,6 +15,8 @@ pub mod health;
 pub mod home;
 pub mod json;
 pub mod live;
+pub mod persist;
+pub mod process;
 pub mod secret;
 pub mod server;
 pub mod service;
