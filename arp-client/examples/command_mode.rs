@@ -3,7 +3,8 @@
 //! The black-box tests run this; `cargo run --example command_mode` is the quickest way to try the API.
 
 use arp_sessions::Leaving;
-use arpc::command::{CommandConfig, CommandMode};
+use arpc::command::CommandConfig;
+use arpc::serving::CommandMode;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;

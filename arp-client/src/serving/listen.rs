@@ -1,6 +1,7 @@
 //! Where connections come from besides the relay: the loopback listener and the local socket.
 
-use super::{CommandError, CommandMode, PeerInfo, Via};
+use super::CommandMode;
+use crate::command::{CommandError, PeerInfo, Via};
 use arp_sessions::ipc;
 use std::future::Future;
 use std::time::Duration;
