@@ -187,18 +187,14 @@ fn start(home: &Home, ports: &Ports) -> Result<(), Failure> {
 }
 
 fn foreground(home: Home, ports: &Ports) -> Result<(), Failure> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
-        .init();
+    let _guard = arp_common::logging::init(None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         let ready = |running: &Running| explain(&home, running);
-        process::run(home.clone(), ports.listen(), stop, ready).await.map_err(told)
+        process::run(home.clone(), ports.listen(), stop, ready)
+            .await
+            .map_err(told)
     })
 }
 
@@ -212,10 +208,14 @@ fn explain(home: &Home, running: &Running) {
     for fault in &faults {
         eprintln!("  fault: {fault}");
     }
-    let none = Service::ALL.into_iter().all(|s| upstreams(home, s).list.is_empty());
+    let none = Service::ALL
+        .into_iter()
+        .all(|s| upstreams(home, s).list.is_empty());
     if none {
         println!("\nIt has no upstream yet. Add one, for example:");
-        println!("\n  CLP_TOKEN=sk-… arpc gateway add claude official --base-url https://api.anthropic.com\n");
+        println!(
+            "\n  CLP_TOKEN=sk-… arpc gateway add claude official --base-url https://api.anthropic.com\n"
+        );
     }
     println!("Claude Code uses it with this in ~/.claude/settings.json:");
     println!(
@@ -225,7 +225,10 @@ fn explain(home: &Home, running: &Running) {
     println!("Codex with this at the top of ~/.codex/config.toml:");
     println!("\n  openai_base_url = \"http://{}/v1\"\n", running.codex);
     println!("Gemini CLI with this in ~/.gemini/.env:");
-    println!("\n  GOOGLE_GEMINI_BASE_URL=http://{}\n  GEMINI_API_KEY=-", running.gemini);
+    println!(
+        "\n  GOOGLE_GEMINI_BASE_URL=http://{}\n  GEMINI_API_KEY=-",
+        running.gemini
+    );
 }
 
 fn upstreams(home: &Home, service: Service) -> std::sync::Arc<Upstreams> {
@@ -241,10 +244,16 @@ fn status(home: &Home, json: bool) -> Result<(), Failure> {
             .map(|service| {
                 let all = live.snapshot(service).upstreams;
                 let active = all.active().map(|u| u.name.to_string());
-                (service.name().to_owned(), json!({"active": active, "upstreams": all.list.len()}))
+                (
+                    service.name().to_owned(),
+                    json!({"active": active, "upstreams": all.list.len()}),
+                )
             })
             .collect();
-        println!("{}", json!({"running": running, "services": services, "faults": live.faults()}));
+        println!(
+            "{}",
+            json!({"running": running, "services": services, "faults": live.faults()})
+        );
     } else {
         match &running {
             Some(running) => {
@@ -252,7 +261,11 @@ fn status(home: &Home, json: bool) -> Result<(), Failure> {
                 for service in Service::ALL {
                     let all = live.snapshot(service).upstreams;
                     let active = all.active().map_or("no upstream", |u| &u.name);
-                    println!("  {:<7} http://{:<21} {active}", service.name(), running.address(service));
+                    println!(
+                        "  {:<7} http://{:<21} {active}",
+                        service.name(),
+                        running.address(service)
+                    );
                 }
             }
             None => println!("does not run; `arpc gateway start` starts it"),

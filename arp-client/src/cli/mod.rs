@@ -2,6 +2,7 @@
 //! local socket, which only this user can open.
 
 mod client;
+mod gateway;
 mod mcp;
 mod render;
 mod sessions;
@@ -34,6 +35,12 @@ pub enum Command {
         #[command(subcommand)]
         action: tokens::local::Action,
     },
+    /// The gateway in front of the agents' model APIs: start it, and say which upstreams it uses.
+    Gateway {
+        /// What to do.
+        #[command(subcommand)]
+        action: gateway::Action,
+    },
     /// Own one agent process (started by arpc itself).
     #[command(hide = true)]
     SessionHost,
@@ -50,6 +57,7 @@ impl Command {
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(sessions::run(action, data_dir))),
+            Self::Gateway { action } => gateway::run(action),
             Self::ForgetServer { address } => forget_server(&address, data_dir),
             Self::Tokens { action } => runtime()
                 .map_err(Failure::from)
