@@ -160,6 +160,8 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     link: Option<Link>,
+    /// The latest registration there was: an older one that comes late is over.
+    newest: u64,
     idle: Vec<Tunnel>,
     waiting: VecDeque<Waiter>,
     asked: usize,
@@ -375,6 +377,10 @@ impl Pool {
     pub fn link_up(self: &Arc<Self>, link: Link) {
         let old = {
             let mut state = self.lock();
+            if link.generation <= state.newest {
+                return;
+            }
+            state.newest = link.generation;
             state.link = Some(link);
             state.asked = 0;
             state.waiting.retain(|w| !w.tx.is_closed());
