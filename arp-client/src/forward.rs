@@ -2,6 +2,7 @@
 
 use crate::defaults as d;
 use crate::gate::Gate;
+use crate::trace::Traced;
 use arp_common::error_body::ErrorBody;
 use arp_common::net;
 use arp_common::protocol::TunnelKind;
@@ -54,15 +55,15 @@ impl Forward {
                 gate.serve(tunnel, head, self).await;
             };
         }
+        let is_http = kind.map_or_else(|| looks_like_http(&head), |k| k == TunnelKind::Http);
         let mut local = match self.dial().await {
-            Ok(local) => local,
+            Ok(local) => Traced::client(local, is_http),
             Err(e) => {
                 tracing::warn!(
                     "cannot reach the local service at {}:{}: {e}; is it running?",
                     self.host,
                     self.port
                 );
-                let is_http = kind.map_or_else(|| looks_like_http(&head), |k| k == TunnelKind::Http);
                 return if is_http {
                     self.refuse(tunnel, &e).await
                 } else {
@@ -75,7 +76,7 @@ impl Forward {
             tracing::debug!(up = count.a_to_b, down = count.b_to_a, "tunnel broke off: {e}");
             // Neither side may take this for a proper end.
             net::reset_on_drop(tunnel.tcp());
-            net::reset_on_drop(&local);
+            net::reset_on_drop(&local.inner);
         }
     }
 

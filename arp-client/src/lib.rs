@@ -17,4 +17,5 @@ pub mod identity;
 pub mod link;
 mod mcp;
 pub mod tokens;
+mod trace;
 pub mod trust;

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use arp_common::logging;
-use arp_common::settings::{ConfigError, EXIT_USAGE};
+use arp_common::settings::{ConfigError, EXIT_USAGE, with_causes};
 use arp_sessions::Leaving;
 use arpc::command::CommandMode;
 use arpc::config::{Cli, Config, Mode, Settings};
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match start(Cli::parse()) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("arpc: {e:#}");
+            eprintln!("arpc: {}", with_causes(e.as_ref()));
             if e.is::<ConfigError>() {
                 ExitCode::from(EXIT_USAGE)
             } else {
@@ -45,6 +45,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     let config = Arc::new(Config::new(settings)?);
     if cli.check_config {
+        config.try_files()?;
         println!("arpc: the configuration is good");
         return Ok(ExitCode::SUCCESS);
     }
@@ -54,6 +55,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         banner::hello(&config);
+        write_card(&config);
         if config.plaintext {
             tracing::warn!("--plaintext: whoever is on the way to the relay can read and change everything");
         }
@@ -73,6 +75,12 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             Mode::Command(settings) => {
                 let mode = CommandMode::start((**settings).clone()).await?;
                 command = Some(mode.clone());
+                // They are asked for their versions, which takes seconds; the link does not wait for it.
+                let (asked, stop) = (mode.clone(), stop.clone());
+                tokio::spawn(async move {
+                    stop.run_until_cancelled(async { banner::agents(&asked.agents().await) })
+                        .await
+                });
                 Handler::Command(mode)
             }
         };
@@ -83,9 +91,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         let served = link
             .run(stop, |public| {
                 if std::mem::take(&mut first) {
-                    banner::registered(&config, &names, public, !cli.no_qr);
-                } else {
-                    tracing::info!("registered again with the relay");
+                    banner::registered(&config, &names, public);
                 }
             })
             .await;
@@ -97,6 +103,17 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         served?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// So that scripts find the client id.
+fn write_card(config: &Config) {
+    let written = match directories::BaseDirs::new() {
+        Some(dirs) => identity::write_card(dirs.home_dir(), &config.client_id),
+        None => Ok(()),
+    };
+    if let Err(e) = written {
+        tracing::warn!("scripts will not find the client id: {e}");
+    }
 }
 
 /// What runs beside the link: tokens expire, and can be changed by `arpc tokens`.

@@ -458,7 +458,8 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_help() {
-        let help = Cli::command().render_long_help().to_string();
+        let long = Cli::command().render_long_help().to_string();
+        let help = long.split_whitespace().collect::<Vec<_>>().join(" ");
         let config = Config::new(Settings::default()).unwrap();
         let told = |flag: &str| -> u64 {
             let rest = help.split_once(&format!("--{flag} <")).unwrap().1;
@@ -487,7 +488,7 @@ mod tests {
             assert_eq!(told(flag), value, "{flag}");
         }
         let short = Cli::command().render_help().to_string();
-        assert!(short.lines().count() * 2 < help.lines().count(), "-h is short");
+        assert!(short.lines().count() * 2 < long.lines().count(), "-h is short");
         assert!(help.contains("Exit codes:") && short.contains("--help"));
     }
 }

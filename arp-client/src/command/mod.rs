@@ -177,6 +177,20 @@ impl CommandMode {
         self.mcp
     }
 
+    /// The agents of this machine in words: name, version and place of those that can be used, and what to do about
+    /// the others. Those that are asked for their version for the first time take seconds.
+    pub async fn agents(&self) -> Vec<Result<String, String>> {
+        let in_words = |state: AgentState| match state.found {
+            Ok(found) => {
+                let name = state.agent.display_name();
+                let version = found.version.map(|v| format!(" {v}")).unwrap_or_default();
+                Ok(format!("{name}{version}  ({})", found.path.display()))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        self.state.agents.all().await.into_iter().map(in_words).collect()
+    }
+
     /// Stops: sessions are parked, or run on without us; then all connections end.
     pub async fn shutdown(&self, leaving: Leaving) {
         self.state.sessions.shutdown(leaving).await;

@@ -28,6 +28,7 @@ pub struct RelayBuilder {
     args: Vec<String>,
     at: Option<[u16; 3]>,
     data: Option<Arc<TempDir>>,
+    small_disk: Option<bool>,
 }
 
 impl RelayBuilder {
@@ -52,8 +53,15 @@ impl RelayBuilder {
         self
     }
 
-    /// Starts it and waits until it is up.
-    pub async fn start(self) -> Relay {
+    /// On a disk that can be full ([`Daemon::disk`]), and is from the first where `full` says it.
+    #[must_use]
+    pub fn on_small_disk(mut self, full: bool) -> Self {
+        self.small_disk = Some(full);
+        self
+    }
+
+    /// Starts it and does not wait for anything.
+    pub fn spawn(self) -> (Daemon, Arc<TempDir>) {
         let [control, proxy, public] = self.at.unwrap_or_default();
         let mut args: Vec<String> = ["--bind", "127.0.0.1", "--data-dir"].map(str::to_owned).into();
         let data = self
@@ -68,7 +76,16 @@ impl RelayBuilder {
             args.extend([flag.to_owned(), port.to_string()]);
         }
         args.extend(self.args);
-        let mut daemon = Daemon::start("arps", &args, &[]);
+        let daemon = match self.small_disk {
+            Some(full) => Daemon::start_on_small_disk("arps", &args, full),
+            None => Daemon::start("arps", &args, &[]),
+        };
+        (daemon, data)
+    }
+
+    /// Starts it and waits until it is up.
+    pub async fn start(self) -> Relay {
+        let (mut daemon, data) = self.spawn();
         let [control, proxy, public] = daemon
             .line("that it is up", |line| {
                 line.contains("is up").then_some(())?;
