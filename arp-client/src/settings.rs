@@ -75,7 +75,8 @@ arp_common::settings! {
     /// Local port that visitors may reach by /proxy/PORT/; may be given several times.
     #[arg(long, value_name = "PORT", env = "ARPC_PROXY_PORTS", value_delimiter = ',')]
     proxy_ports: Vec<u16>,
-    /// Directory that visitors may read with --enable-fs, besides those of the agents' projects.
+    /// Directory that visitors may read with --enable-fs, in place of those of the agents' projects; may be given
+    /// several times.
     #[arg(long, value_name = "DIR", env = "ARPC_FS_ROOT", value_delimiter = ',')]
     fs_root: Vec<PathBuf>,
     /// Offer the MCP server (only with --command-mode).
@@ -84,7 +85,8 @@ arp_common::settings! {
     /// Port of the MCP server, on loopback [default: 9021].
     #[arg(long, value_name = "PORT", env = "ARPC_MCP_PORT")]
     mcp_port: u16,
-    /// Let visitors read the files of the agents' projects (only with --command-mode).
+    /// Let visitors read files below --fs-root, else below the directories in which you used agents at this machine
+    /// (only with --command-mode).
     #[arg(long, env = "ARPC_ENABLE_FS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_fs: bool,
     /// Connect again when the relay is lost [default: true].

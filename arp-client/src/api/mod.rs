@@ -80,6 +80,7 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
     };
     let query = Query::parse(head.uri.query());
     let call = Call {
+        peer,
         head,
         params,
         query,

@@ -53,12 +53,8 @@ impl CommandMode {
                 }
             }
         });
-        let history = Arc::clone(&mode.state.history);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = history.scan() {
-                tracing::warn!(%error, "cannot read the agents' histories");
-            }
-        });
+        let state = Arc::clone(&mode.state);
+        tokio::task::spawn_blocking(move || state.scan());
         Ok(mode)
     }
 
