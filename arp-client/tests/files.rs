@@ -235,7 +235,11 @@ async fn a_session_that_a_visitor_starts_opens_no_directory() {
         owner.worked(&agent_id, &directory.canonicalize().unwrap());
         let (_, known) = edge.get("/api/claude/projects/working-directories").await;
         let known = known["directories"].as_array().unwrap();
-        assert!(known.iter().any(|known| known["path"] == json!(directory.canonicalize().unwrap())));
+        assert!(
+            known
+                .iter()
+                .any(|known| known["path"] == json!(directory.canonicalize().unwrap()))
+        );
         let own = fs(&edge, &format!("/api/sessions/{id}/fs/key"), &[]).await;
         assert_eq!(code(&own), (403, "outside_root"), "{directory:?} {}", own.1);
         nothing_is_open(&edge, &owner, &secret).await;
