@@ -4,12 +4,14 @@
 
 mod agents;
 mod config;
+mod guesses;
 mod past;
 mod roots;
 
 pub use config::{CommandConfig, McpConfig};
 
 pub(crate) use agents::{AgentState, Agents};
+pub(crate) use guesses::{Guesses, TooMany, WINDOW as GUESS_WINDOW};
 pub(crate) use roots::{ReadableRoots, Starter};
 
 use arp_history::History;
@@ -28,6 +30,7 @@ pub(crate) struct State {
     pub(crate) history: Arc<History>,
     pub(crate) roots: Arc<ReadableRoots>,
     pub(crate) config: CommandConfig,
+    pub(crate) guesses: Guesses,
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
     pub(crate) stop: CancellationToken,
@@ -49,6 +52,7 @@ impl State {
             history,
             roots: Arc::new(roots),
             config,
+            guesses: Guesses::default(),
             started: Instant::now(),
             stop,
         })
