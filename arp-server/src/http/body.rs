@@ -1,7 +1,7 @@
 //! Bodies of HTTP/1 messages: taking the framing off bytes as they arrive, and putting ours on.
 
-use super::head::{Framing, Name};
 use super::scan::{Scan, Scanner};
+use super::{Framing, Name};
 use crate::defaults::{MAX_FIELDS, MAX_HEAD};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

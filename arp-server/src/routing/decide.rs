@@ -2,7 +2,7 @@
 
 use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
-use crate::http::head::{Name, RequestHead};
+use crate::http::{Name, RequestHead};
 use crate::registry::{Client, Registry};
 use crate::routing::guesses::Standing;
 use crate::routing::source::{Decision, Names, Route, Site, route, wants_html};

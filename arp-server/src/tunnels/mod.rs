@@ -3,4 +3,4 @@
 pub mod accept;
 pub mod pending;
 pub mod pool;
-pub mod waiting;
+pub mod tunnel;

@@ -9,20 +9,20 @@
 //! request could queue at the moment a tunnel comes back); it is never held across an await, and no tunnel
 //! is dropped under it.
 
+use super::pending::Pending;
+use super::tunnel::{Permit, Tunnel, Want, Watch};
 use crate::defaults as d;
-use crate::tunnels::pending::Pending;
 use arp_common::ids::{ClientId, TunnelId};
 use arp_common::protocol::{Command, Mode};
 use arp_common::tls::Fingerprint;
 use arp_common::transport::{ReadHalf, WriteHalf};
 use bytes::BytesMut;
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Wake, Waker};
+
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, ReadBuf};
+
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// What the operator set for every client's pool.
@@ -36,17 +36,6 @@ pub struct PoolLimits {
     pub max_waiting: usize,
     /// Time a request waits.
     pub wait: Duration,
-}
-
-/// What a request needs of its tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Any: the request can be repeated should the tunnel turn out dead.
-    Any,
-    /// One that was never used or was in use a moment ago: the request cannot be repeated.
-    Safe,
-    /// One that was never used: another one has just turned out dead.
-    Fresh,
 }
 
 /// Why there is no tunnel.
@@ -78,73 +67,6 @@ pub struct Link {
     pub tx: mpsc::Sender<Command>,
 }
 
-/// One connection to an edge, ready to carry an exchange.
-#[derive(Debug)]
-pub struct Tunnel {
-    /// Bytes from the edge.
-    pub rd: ReadHalf,
-    /// Bytes to the edge.
-    pub wr: WriteHalf,
-    /// Read and not yet used.
-    pub buf: BytesMut,
-    /// Exchanges it has carried.
-    pub uses: u32,
-    /// Does the edge expect an `Open` frame before the first byte?
-    pub version: u32,
-    last_used: Instant,
-    generation: u64,
-    watch: Arc<Watch>,
-    _seat: Seat,
-}
-
-impl Tunnel {
-    /// Leaves a read pending whose waker tells the pool when anything happens. False if something already
-    /// has: bytes that nobody asked for, or the end.
-    fn arm(&mut self) -> bool {
-        self.watch.fired.store(false, Ordering::Release);
-        let waker = Waker::from(self.watch.clone());
-        let mut byte = [0u8; 1];
-        let mut buf = ReadBuf::new(&mut byte);
-        Pin::new(&mut self.rd)
-            .poll_read(&mut Context::from_waker(&waker), &mut buf)
-            .is_pending()
-    }
-
-    fn is_warm(&self) -> bool {
-        self.uses == 0 || self.last_used.elapsed() < d::WARM
-    }
-}
-
-/// Wakes the pool's keeper when an idle tunnel stirs.
-#[derive(Debug)]
-struct Watch {
-    fired: AtomicBool,
-    pool: Arc<Pool>,
-}
-
-impl Wake for Watch {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Only a mark: this may run while the pool is locked.
-        self.fired.store(true, Ordering::Release);
-        self.pool.stirred.notify_one();
-    }
-}
-
-/// A place among the tunnels that a client may have; given back when the tunnel is dropped.
-#[derive(Debug)]
-struct Seat(Arc<Pool>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.live.fetch_sub(1, Ordering::Relaxed);
-        // Only a mark, as above: a waiting request may have been short of just this place.
-        self.0.stirred.notify_one();
-    }
-}
-
 /// A client's tunnels.
 #[derive(Debug)]
 pub struct Pool {
@@ -152,9 +74,9 @@ pub struct Pool {
     limits: Arc<PoolLimits>,
     pending: Arc<Pending>,
     state: Mutex<State>,
-    live: AtomicUsize,
+    pub(super) live: AtomicUsize,
     served: AtomicU64,
-    stirred: Notify,
+    pub(super) stirred: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -269,7 +191,7 @@ impl Pool {
     /// A tunnel that was asked for has arrived. It is dropped if its registration is over.
     pub fn arrived(self: &Arc<Self>, rd: ReadHalf, wr: WriteHalf, buf: BytesMut, generation: u64) {
         self.live.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat(self.clone());
+        let permit = Permit(self.clone());
         let watch = Arc::new(Watch {
             fired: AtomicBool::new(false),
             pool: self.clone(),
@@ -296,7 +218,7 @@ impl Pool {
             last_used,
             generation,
             watch,
-            _seat: seat,
+            _permit: permit,
         });
     }
 

@@ -7,14 +7,14 @@ use crate::exchange::poll_io::{poll_fill, poll_fill_head, poll_write};
 use crate::exchange::rewrite::{self, Added, AnswerForm};
 use crate::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use crate::http::body::{Decoder, Piece, Trailers, put_chunk_size, put_last_chunk};
-use crate::http::head::{BadHead, Framing, RequestHead, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
+use crate::http::{BadHead, Framing, RequestHead, ResponseHead};
 use crate::registry::Client;
 use crate::routing::source::Route;
 use crate::shared::Public;
 use crate::shared::Visitor;
-use crate::tunnels::pool::Tunnel;
-use arp_common::relay::{Transferred, copy_both};
+use crate::tunnels::tunnel::Tunnel;
+use arp_common::duplex::{self, Transferred};
 use arp_common::transport::{Joined, ReadHalf, WriteHalf};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt::Write as _;
@@ -93,7 +93,7 @@ impl Connection {
                 Next::Request => {}
                 Next::Close => return Box::pin(self.linger()).await,
                 Next::Abort => return self.wr.reset_on_drop(),
-                Next::Switch(tunnel) => return Box::pin(self.splice(*tunnel)).await,
+                Next::Switch(tunnel) => return Box::pin(self.switch(*tunnel)).await,
             }
         }
     }
@@ -328,7 +328,7 @@ impl Connection {
     }
 
     /// Carries raw bytes both ways until both ends are done.
-    async fn splice(self, tunnel: Tunnel) {
+    async fn switch(self, tunnel: Tunnel) {
         let Tunnel { rd, wr, buf, .. } = tunnel;
         let mut inner = Joined { rd, wr };
         let mut outer = Joined {
@@ -336,7 +336,7 @@ impl Connection {
             wr: self.wr,
         };
         let mut count = Transferred::default();
-        if copy_both(&mut outer, &mut inner, self.buf, buf, &mut count)
+        if duplex::copy(&mut outer, &mut inner, self.buf, buf, &mut count)
             .await
             .is_err()
         {

@@ -6,7 +6,7 @@ use crate::exchange::deadline::Deadline;
 use crate::exchange::rewrite::{self, Added};
 use crate::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use crate::http::body::{BadBody, Piece, Trailers};
-use crate::http::head::{BadHead, Framing, Name, RequestHead, ResponseHead};
+use crate::http::{BadHead, Framing, Name, RequestHead, ResponseHead};
 use crate::shared::Public;
 use crate::shared::Visitor;
 use bytes::{BufMut, Bytes, BytesMut};

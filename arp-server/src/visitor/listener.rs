@@ -7,7 +7,7 @@ use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io;
 use crate::shared::{Public, Visitor};
-use crate::visitor::census::Place;
+use crate::visitor::census::ConnPermit;
 use crate::visitor::{http1, http2};
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
@@ -46,11 +46,11 @@ impl Public {
         self: Arc<Self>,
         tcp: TcpStream,
         peer: SocketAddr,
-        place: Place,
+        permit: ConnPermit,
         stop: CancellationToken,
     ) {
         let Some(tls) = &self.tls else {
-            return self.serve(Stream::Plain(tcp), peer, place, stop).await;
+            return self.serve(Stream::Plain(tcp), peer, permit, stop).await;
         };
         let begin = async {
             let mut first = [0];
@@ -68,7 +68,7 @@ impl Public {
             () = stop.cancelled() => return,
         };
         if let Ok(Ok(stream)) = begun {
-            self.serve(stream, peer, place, stop).await;
+            self.serve(stream, peer, permit, stop).await;
         }
     }
 
@@ -77,7 +77,7 @@ impl Public {
         self: Arc<Self>,
         stream: Stream,
         peer: SocketAddr,
-        place: Place,
+        permit: ConnPermit,
         stop: CancellationToken,
     ) {
         let visitor = Visitor {
@@ -113,6 +113,6 @@ impl Public {
                 () = stop.cancelled() => break,
             }
         }
-        drop(place);
+        drop(permit);
     }
 }

@@ -37,7 +37,7 @@ pub struct Transferred {
 /// # Errors
 /// The first failure of either side. The caller then drops both, as a failure and not as an end (see
 /// [`crate::net::reset_on_drop`]).
-pub async fn copy_both<A, B>(
+pub async fn copy<A, B>(
     a: &mut A,
     b: &mut B,
     head_a: BytesMut,
@@ -235,7 +235,7 @@ mod tests {
         let copy = tokio::spawn(async move {
             let mut count = Transferred::default();
             let head = BytesMut::from(&b"head"[..]);
-            let result = copy_both(&mut front, &mut back, head, BytesMut::new(), &mut count).await;
+            let result = copy(&mut front, &mut back, head, BytesMut::new(), &mut count).await;
             (result, count)
         });
         let up = pattern(20 * 1024 * 1024);
@@ -277,7 +277,7 @@ mod tests {
         crate::net::reset_on_drop(&server);
         drop(server);
         let mut count = Transferred::default();
-        let result = copy_both(
+        let result = copy(
             &mut front,
             &mut back,
             BytesMut::new(),
