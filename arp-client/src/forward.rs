@@ -73,9 +73,6 @@ impl Forward {
         let mut count = Transferred::default();
         if let Err(e) = duplex::copy(&mut tunnel, &mut local, head, BytesMut::new(), &mut count).await {
             tracing::debug!(up = count.a_to_b, down = count.b_to_a, "tunnel broke off: {e}");
-            // Neither side may take this for a proper end.
-            net::reset_on_drop(tunnel.tcp());
-            net::reset_on_drop(&local);
         }
     }
 

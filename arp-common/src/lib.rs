@@ -11,7 +11,6 @@ pub mod logging;
 pub mod net;
 pub mod private;
 pub mod protocol;
-
 pub mod settings;
 pub mod shutdown;
 pub mod splice;

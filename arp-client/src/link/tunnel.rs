@@ -7,7 +7,7 @@ use crate::defaults as d;
 use crate::forward::Forward;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
-use arp_common::transport::{MaybePlain, Prefixed, Stream};
+use arp_common::transport::{Carrier, Prefixed, Stream};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;

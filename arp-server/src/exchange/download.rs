@@ -4,14 +4,15 @@ use super::deadline::Deadline;
 use super::failure::{DownError, cut};
 use super::poll_io::poll_fill;
 use super::rewrite::{self, Added};
-use super::splice::splice;
+use super::splice::{Pauses, Spliced, splice};
 use super::{Progress, Request, Responder};
 use crate::defaults as d;
 use crate::http::body::{Decoder, Piece};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, ResponseHead};
 use crate::shared::Public;
-use arp_common::splice::{Moved, Pipe};
+use crate::tunnels::lease::{Lease, Way};
+use arp_common::splice::Pipe;
 use arp_common::transport::ReadHalf;
 use bytes::BytesMut;
 use std::io;
@@ -30,6 +31,7 @@ pub(super) struct DownStream<'a> {
     pub(super) rd: &'a mut ReadHalf,
     pub(super) buf: &'a mut BytesMut,
     pub(super) progress: &'a Progress,
+    pub(super) lease: &'a Lease,
     pub(super) deadline: &'a mut Deadline,
 }
 
@@ -43,7 +45,7 @@ impl DownStream<'_> {
         let head = loop {
             let head = self.read_head(public.limits.response_timeout, responder).await?;
             match head.status {
-                101 if request.head.upgrade().is_some() && responder.can_switch() => {
+                101 if request.head.upgrade().is_some() && responder.can_switch() && head.switches() => {
                     return Ok(Down::Switch(Box::new(head)));
                 }
                 101 => return Err(DownError::NotHttp("101 to a request that did not ask for it")),
@@ -102,30 +104,25 @@ impl DownStream<'_> {
     async fn body<R: Responder>(&mut self, framing: Framing, responder: &mut R) -> Result<(), DownError> {
         let mut decoder = Decoder::new(framing);
         loop {
-            match decoder.decode(self.buf).map_err(|e| DownError::NotHttp(e.0))? {
-                Some(Piece::Data(data)) => {
-                    self.progress.step();
-                    responder.data(data).await.map_err(|_| DownError::Visitor)?;
-                    continue;
-                }
+            let piece = decoder.decode(self.buf).map_err(|e| DownError::NotHttp(e.0))?;
+            let more = piece.is_none();
+            // A visitor that takes nothing keeps us here.
+            self.lease.waits_for_visitor(Way::Down, true);
+            let taken = match piece {
+                Some(Piece::Data(data)) => responder.data(data).await,
                 Some(Piece::End(trailers)) => {
                     return responder.end(trailers).await.map_err(|_| DownError::Visitor);
                 }
-                None => responder.flush().await.map_err(|_| DownError::Visitor)?,
+                None => responder.flush().await,
+            };
+            self.lease.waits_for_visitor(Way::Down, false);
+            taken.map_err(|_| DownError::Visitor)?;
+            self.lease.step();
+            if !more {
+                continue;
             }
-            if let (Some(n), Some(src), Some(dst)) =
-                (decoder.plain_rest(), self.rd.plain(), responder.direct())
-                && n >= d::SPLICE_FROM
-                && let Some(mut pipe) = Pipe::new()
-            {
-                let mut moved = 0;
-                let end = splice(&mut pipe, src, dst, n, &mut moved, self.progress).await;
-                decoder.skip(moved);
-                match end {
-                    Ok(Moved::All) => continue,
-                    Ok(Moved::SourceEnded) => return Err(cut()),
-                    Err(_) => return Err(DownError::Visitor),
-                }
+            if self.splice_rest(&mut decoder, responder).await? {
+                continue;
             }
             if self.fill(responder).await? == 0 {
                 if !decoder.may_end_here() {
@@ -133,6 +130,46 @@ impl DownStream<'_> {
                 }
                 return responder.end(None).await.map_err(|_| DownError::Visitor);
             }
+        }
+    }
+
+    /// Moves what is left of a large body inside the kernel; false where that cannot be done.
+    async fn splice_rest<R: Responder>(
+        &self,
+        decoder: &mut Decoder,
+        responder: &mut R,
+    ) -> Result<bool, DownError> {
+        let (Some(n), Some(src)) = (decoder.plain_rest(), self.rd.plain()) else {
+            return Ok(false);
+        };
+        if n < d::SPLICE_FROM {
+            return Ok(false);
+        }
+        let (Some(dst), Some(mut pipe)) = (responder.direct(), Pipe::new()) else {
+            return Ok(false);
+        };
+        // A service may think as long as it likes in the middle of its answer.
+        let pauses = Pauses {
+            source: Duration::MAX,
+            destination: d::WRITE_TIMEOUT,
+        };
+        let mut moved = 0;
+        let end = splice(
+            &mut pipe,
+            (src, dst),
+            n,
+            &mut moved,
+            Way::Down,
+            pauses,
+            self.lease,
+        )
+        .await;
+        decoder.skip(moved);
+        responder.skip(moved);
+        match end {
+            Spliced::All => Ok(true),
+            Spliced::SourceEnded | Spliced::SourcePaused => Err(cut()),
+            Spliced::DestinationPaused | Spliced::Failed => Err(DownError::Visitor),
         }
     }
 
@@ -151,7 +188,7 @@ impl DownStream<'_> {
             Ok(Some(n)) => {
                 if n > 0 {
                     self.progress.heard.store(true, Relaxed);
-                    self.progress.step();
+                    self.lease.step();
                 }
                 Ok(n)
             }

@@ -34,6 +34,8 @@ pub(super) enum UpEnd {
 pub(super) enum Failure {
     Down(DownError),
     Up(UpEnd),
+    /// Others waited for a tunnel, and this exchange for its visitor.
+    GaveWay,
 }
 
 pub(super) fn refused(refusal: Refusal, body_read: bool) -> Outcome {
@@ -45,6 +47,12 @@ pub(super) fn refusal_of(failure: Failure) -> Option<Refusal> {
     Some(match failure {
         Failure::Up(UpEnd::Bad(e)) => bad_body(e),
         Failure::Up(UpEnd::Slow) => slow_body(),
+        Failure::GaveWay => Refusal::new(
+            Who::Visitor,
+            408,
+            "slow_body",
+            "the request body paused while others were waiting for this edge agent",
+        ),
         Failure::Up(UpEnd::Tunnel) => broken_tunnel("the tunnel closed while the request body was sent"),
         Failure::Up(UpEnd::HalfClosed | UpEnd::Gone)
         | Failure::Down(DownError::Visitor | DownError::Declined) => return None,

@@ -3,10 +3,10 @@
 //! The same code serves HTTP/1 and HTTP/2 visitors: they differ in where a body comes from
 //! ([`RequestBody`]) and where an answer goes ([`Responder`]).
 
-pub mod deadline;
+pub(crate) mod deadline;
 mod download;
 mod failure;
-pub mod poll_io;
+pub(crate) mod poll_io;
 mod retry;
 pub mod rewrite;
 mod splice;
@@ -19,23 +19,22 @@ use crate::http::{Framing, RequestHead, ResponseHead};
 use crate::registry::Client;
 use crate::routing::source::Route;
 use crate::shared::Visitor;
-use crate::tunnels::tunnel::Tunnel;
+use crate::tunnels::lease::Leased;
 use bytes::Bytes;
-pub use retry::run;
+pub(crate) use retry::run;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
 
 /// Why no more of a request body comes.
 #[derive(Debug)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     /// The visitor has gone.
-    Gone(io::Error),
+    Gone,
     /// Its framing is broken.
     Bad(BadBody),
     /// It paused for too long.
@@ -43,11 +42,13 @@ pub enum BodyError {
 }
 
 /// Where a visitor's request body comes from.
-pub trait RequestBody {
+pub(crate) trait RequestBody {
     /// The next piece.
     fn next(&mut self) -> impl Future<Output = Result<Piece, BodyError>> + Send;
     /// After the body: waits until the visitor closes its side (`true`) or is gone (`false`).
     fn closed(&mut self) -> impl Future<Output = bool> + Send;
+    /// Has the visitor closed its side, or gone, where that can be known here, and whatever it sent before?
+    fn has_ended(&self) -> bool;
     /// The socket that the rest of the body can be taken from directly, and how much that is.
     fn direct(&self) -> Option<(&TcpStream, u64)>;
     /// So much was taken directly.
@@ -55,7 +56,7 @@ pub trait RequestBody {
 }
 
 /// Where an answer goes.
-pub trait Responder {
+pub(crate) trait Responder {
     /// An interim answer (1xx).
     fn interim(&mut self, head: &ResponseHead) -> impl Future<Output = io::Result<()>> + Send;
     /// The head of the final answer.
@@ -75,33 +76,35 @@ pub trait Responder {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// The socket that body bytes can be given to directly.
     fn direct(&self) -> Option<&TcpStream>;
+    /// So many bytes of the body were given directly.
+    fn skip(&mut self, n: u64);
     /// Can it change to another protocol?
     fn can_switch(&self) -> bool;
 }
 
 /// A request on its way.
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// As the visitor sent it.
-    pub head: &'a RequestHead,
+    pub(crate) head: &'a RequestHead,
     /// Whom it is for.
-    pub route: &'a Route<Arc<Client>>,
+    pub(crate) route: &'a Route<Arc<Client>>,
     /// Who sent it.
-    pub visitor: Visitor,
+    pub(crate) visitor: Visitor,
     /// Address for the edge's logs.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Is only a change of protocol wanted? Any other answer is [`Outcome::Declined`].
-    pub trial: bool,
+    pub(crate) trial: bool,
 }
 
 /// How an exchange ended.
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The answer is complete. `body_read` tells whether the request body was, too.
     Done {
         /// Was the request body read to its end?
         body_read: bool,
     },
     /// Both sides change to another protocol: the head of the 101 answer, not yet sent.
-    Switch(Box<ResponseHead>, Box<Tunnel>),
+    Switch(Box<ResponseHead>, Box<Leased>),
     /// The client gave another answer than the change of protocol it was tried for.
     Declined,
     /// No answer has begun: this one is to be given.
@@ -125,12 +128,4 @@ struct Progress {
     heard: AtomicBool,
     /// The head of the final answer has been given to the visitor.
     answered: AtomicBool,
-    /// Counts whatever moves in either direction.
-    steps: AtomicU64,
-}
-
-impl Progress {
-    fn step(&self) {
-        self.steps.fetch_add(1, Relaxed);
-    }
 }

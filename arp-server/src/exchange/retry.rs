@@ -3,25 +3,28 @@
 use super::deadline::Deadline;
 use super::download::{Down, DownStream};
 use super::failure::{DownError, Failure, UpEnd, bad_body, broken_tunnel, refusal_of, refused, slow_body};
-use super::poll_io::poll_write;
+use super::poll_io::Outgoing;
 use super::rewrite;
 use super::upload::{gather, upload};
 use super::{BodyError, Outcome, Progress, Request, RequestBody, Responder};
 use crate::answer::Refusal;
 use crate::defaults as d;
 use crate::http::Framing;
+use crate::registry::counted;
 use crate::shared::Public;
+use crate::tunnels::lease::Leased;
 use crate::tunnels::tunnel::{Tunnel, Want};
 use arp_common::protocol::{Command, TunnelKind};
 use bytes::{Bytes, BytesMut};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Carries a request to its client and the answer back. `deadline` is the one of the answer; a connection keeps
 /// it from one exchange to the next.
-pub async fn run<B: RequestBody, R: Responder>(
+pub(crate) async fn run<B: RequestBody, R: Responder>(
     public: &Public,
     request: Request<'_>,
     body: &mut B,
@@ -37,13 +40,13 @@ pub async fn run<B: RequestBody, R: Responder>(
     {
         match gather(body, n as usize).await {
             Ok(bytes) => small = Some(bytes),
-            Err(BodyError::Gone(_)) => return Outcome::Broken,
+            Err(BodyError::Gone) => return Outcome::Broken,
             Err(BodyError::Bad(e)) => return refused(bad_body(e), false),
             Err(BodyError::Slow) => return refused(slow_body(), false),
         }
     }
     let in_memory = head.framing == Framing::None || small.is_some();
-    let repeatable = in_memory && head.is_idempotent();
+    let replay_safe = in_memory && head.is_idempotent();
     let mut bytes = BytesMut::new();
     rewrite::put_request(
         &mut bytes,
@@ -58,16 +61,24 @@ pub async fn run<B: RequestBody, R: Responder>(
     let bytes = bytes.freeze();
 
     let pool = &request.route.client.pool;
-    let mut want = if repeatable { Want::Any } else { Want::Safe };
+    let address = counted(public.source(head, &request.visitor));
+    let mut want = if replay_safe { Want::Any } else { Want::Ready };
     for attempt in 1.. {
-        let mut tunnel = match pool.checkout(want).await {
-            Ok(tunnel) => tunnel,
+        let leased = tokio::select! {
+            biased;
+            leased = pool.checkout(want, address) => leased,
+            () = leaves(body, responder) => return Outcome::Broken,
+        };
+        let mut leased = match leased {
+            Ok(leased) => leased,
             Err(e) => return refused(Refusal::no_tunnel(e), in_memory),
         };
         let progress = Progress::default();
         progress.body_sent.store(in_memory, Relaxed);
-        if let Err(untouched) = send_head(&mut tunnel, &bytes, request.peer).await {
-            if attempt < d::MAX_ATTEMPTS && (untouched || repeatable) {
+        // Until the exchange is over, an end of the tunnel is a failure, whatever becomes of this task.
+        leased.tunnel.wr.begin();
+        if let Err(untouched) = send_head(&mut leased.tunnel, &bytes, request.peer).await {
+            if attempt < d::MAX_ATTEMPTS && (untouched || replay_safe) {
                 want = Want::Fresh;
                 continue;
             }
@@ -76,31 +87,32 @@ pub async fn run<B: RequestBody, R: Responder>(
                 in_memory,
             );
         }
-        match attempt_once(
+        let done = attempt_once(
             public,
             &request,
-            &mut tunnel,
+            &mut leased,
             body,
             responder,
             &progress,
             deadline,
-        )
-        .await
-        {
-            Ok(Down::Switch(answer)) => return Outcome::Switch(answer, Box::new(tunnel)),
+        );
+        match done.await {
+            Ok(Down::Switch(answer)) => return Outcome::Switch(answer, Box::new(leased)),
             Ok(Down::Done { reusable }) => {
                 let body_read = progress.body_sent.load(Relaxed);
-                if reusable && body_read {
-                    pool.checkin(tunnel);
+                if body_read {
+                    leased.tunnel.wr.finish();
+                    if reusable {
+                        pool.checkin(leased);
+                    }
                 }
                 return Outcome::Done { body_read };
             }
             Err(failure) => {
-                tunnel.wr.reset_on_drop();
-                drop(tunnel);
+                drop(leased);
                 let dead =
                     matches!(failure, Failure::Down(DownError::Tunnel(..))) && !progress.heard.load(Relaxed);
-                if dead && repeatable && attempt < d::MAX_ATTEMPTS {
+                if dead && replay_safe && attempt < d::MAX_ATTEMPTS {
                     want = Want::Fresh;
                     continue;
                 }
@@ -120,49 +132,70 @@ pub async fn run<B: RequestBody, R: Responder>(
     Outcome::Broken
 }
 
+/// Ready when the visitor of a request that waits for a tunnel has left. One that closes its sending side
+/// together with its request may still want the answer; it gets a moment.
+async fn leaves<B: RequestBody, R: Responder>(body: &B, responder: &mut R) {
+    let began = Instant::now();
+    let mut half_closed = None;
+    loop {
+        tokio::select! {
+            () = poll_fn(|cx| responder.poll_gone(cx)) => return,
+            () = tokio::time::sleep(d::STILL_THERE) => {}
+        }
+        if !body.has_ended() {
+            continue;
+        }
+        let at = *half_closed.get_or_insert_with(Instant::now);
+        if at.duration_since(began) > d::HALF_CLOSES_WITHIN || at.elapsed() > d::HALF_CLOSED {
+            return;
+        }
+    }
+}
+
 /// Sends the head (and a small body). The error tells whether not a byte of it can have been seen.
 async fn send_head(tunnel: &mut Tunnel, bytes: &Bytes, peer: SocketAddr) -> Result<(), bool> {
-    let mut out = BytesMut::new();
+    let mut out = Outgoing::default();
     if tunnel.version >= 2 && tunnel.uses == 0 {
         let open = Command::Open {
             kind: TunnelKind::Http,
             peer_addr: Some(peer),
         };
-        out.extend_from_slice(&open.encode().map_err(|_| true)?);
+        out.head.extend_from_slice(&open.encode().map_err(|_| true)?);
     }
-    let (mut data, total) = (bytes.clone(), out.len() + bytes.len());
-    let mut deadline = Deadline::default();
-    deadline.set(d::WRITE_TIMEOUT);
-    let sent = deadline
-        .run(|cx| poll_write(&mut tunnel.wr, &mut out, &mut data, cx))
+    out.piece = bytes.clone();
+    let total = out.len();
+    let sent = out
+        .write(&mut tunnel.wr, &mut Deadline::default(), d::WRITE_TIMEOUT)
         .await;
-    sent.map_err(|_| out.len() + data.len() == total)
+    sent.map_err(|_| out.len() == total)
 }
 
 /// One try, through one tunnel.
 async fn attempt_once<B: RequestBody, R: Responder>(
     public: &Public,
     request: &Request<'_>,
-    tunnel: &mut Tunnel,
+    leased: &mut Leased,
     body: &mut B,
     responder: &mut R,
     progress: &Progress,
     deadline: &mut Deadline,
 ) -> Result<Down, Failure> {
-    let Tunnel { rd, wr, buf, .. } = tunnel;
+    let Leased { tunnel, lease } = leased;
+    let (Tunnel { rd, wr, buf, .. }, lease) = (tunnel, &**lease);
     let framing = request.head.framing;
     let down = async {
         let mut down = DownStream {
             rd,
             buf,
             progress,
+            lease,
             deadline,
         };
         down.run(public, request, responder).await
     };
     let up = async {
         if !progress.body_sent.load(Relaxed)
-            && let Err(end) = upload(body, wr, framing, progress).await
+            && let Err(end) = upload(body, wr, framing, lease).await
         {
             return end;
         }
@@ -173,7 +206,7 @@ async fn attempt_once<B: RequestBody, R: Responder>(
             UpEnd::Gone
         }
     };
-    let (mut down, mut up) = (pin!(down), pin!(up));
+    let (mut down, mut up, mut reclaimed) = (pin!(down), pin!(up), pin!(lease.reclaimed()));
     let mut ended: Option<UpEnd> = None;
     loop {
         // How long the answer may go on after the way up has ended, as long as something moves.
@@ -182,7 +215,7 @@ async fn attempt_once<B: RequestBody, R: Responder>(
             Some(UpEnd::HalfClosed) => Some(d::HALF_CLOSED),
             Some(_) => Some(d::ANSWER_AFTER_FAILED_UPLOAD),
         };
-        let steps = progress.steps.load(Relaxed);
+        let steps = lease.steps();
         tokio::select! {
             biased;
             done = &mut down => return done.map_err(Failure::Down),
@@ -190,8 +223,9 @@ async fn attempt_once<B: RequestBody, R: Responder>(
                 UpEnd::HalfClosed | UpEnd::Tunnel => ended = Some(end),
                 _ => return Err(Failure::Up(end)),
             },
+            () = &mut reclaimed => return Err(Failure::GaveWay),
             () = sleep(patience), if patience.is_some() => {
-                if progress.steps.load(Relaxed) == steps {
+                if lease.steps() == steps {
                     return Err(Failure::Up(ended.take().unwrap_or(UpEnd::Gone)));
                 }
             }

@@ -2,22 +2,24 @@
 
 use super::deadline::Deadline;
 use super::failure::UpEnd;
-use super::poll_io::poll_write;
-use super::splice::splice;
-use super::{BodyError, Progress, RequestBody};
+use super::poll_io::Outgoing;
+use super::splice::{Pauses, Spliced, splice};
+use super::{BodyError, RequestBody};
 use crate::defaults as d;
 use crate::http::Framing;
-use crate::http::body::{BadBody, Piece, put_chunk_size, put_last_chunk};
-use arp_common::splice::{Moved, Pipe};
+use crate::http::body::{BadBody, Encoder, Piece};
+use crate::tunnels::lease::{Lease, Way};
+use arp_common::splice::Pipe;
 use arp_common::transport::WriteHalf;
 use bytes::{Bytes, BytesMut};
-use std::io;
+use std::num::NonZeroUsize;
 
 /// Reads a body of known, small length.
 pub(super) async fn gather<B: RequestBody>(body: &mut B, len: usize) -> Result<Bytes, BodyError> {
     let mut all = BytesMut::new();
     loop {
         match body.next().await? {
+            Piece::Data(data) if data.is_empty() => {}
             // The usual case, one piece, is not copied.
             Piece::Data(data) if all.is_empty() && data.len() == len => {
                 return match body.next().await? {
@@ -40,70 +42,76 @@ pub(super) async fn upload<B: RequestBody>(
     body: &mut B,
     wr: &mut WriteHalf,
     framing: Framing,
-    progress: &Progress,
+    lease: &Lease,
 ) -> Result<(), UpEnd> {
-    let mut left = match framing {
-        Framing::Length(n) => Some(n),
-        _ => None,
-    };
-    let mut out = BytesMut::new();
+    let mut encoder = Encoder::new(framing);
+    let mut out = Outgoing::default();
     let mut deadline = Deadline::default();
     loop {
-        if let (Some((src, n)), Some(dst)) = (body.direct(), wr.plain())
-            && n >= d::SPLICE_FROM
-            && let Some(mut pipe) = Pipe::new()
-        {
-            let mut moved = 0;
-            let end = splice(&mut pipe, src, dst, n, &mut moved, progress).await;
-            body.skip(moved);
-            left = left.map(|l| l - moved);
-            match end {
-                Ok(Moved::All) => {}
-                Ok(Moved::SourceEnded) => return Err(UpEnd::Gone),
-                // Which of the two failed shows when it is used next.
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(UpEnd::Slow),
-                Err(_) => return Err(UpEnd::Tunnel),
+        splice_rest(body, wr, &mut encoder, lease).await?;
+        lease.waits_for_visitor(Way::Up, true);
+        let next = body.next().await;
+        lease.waits_for_visitor(Way::Up, false);
+        lease.step();
+        let mut trailers = None;
+        match next {
+            Ok(Piece::Data(piece)) => {
+                // Nothing to send, and no more than that: a chunk of size 0 would be the end.
+                let Some(len) = NonZeroUsize::new(piece.len()) else {
+                    continue;
+                };
+                out.tail = encoder.piece(&mut out.head, len).map_err(UpEnd::Bad)?;
+                out.piece = piece;
             }
-        }
-        let mut data = Bytes::new();
-        let mut done = false;
-        match body.next().await {
-            Ok(Piece::Data(piece)) => match &mut left {
-                None => {
-                    put_chunk_size(&mut out, piece.len());
-                    data = piece;
-                }
-                Some(left) => {
-                    let Some(rest) = left.checked_sub(piece.len() as u64) else {
-                        return Err(UpEnd::Bad(BadBody("longer than its Content-Length")));
-                    };
-                    *left = rest;
-                    data = piece;
-                }
-            },
-            Ok(Piece::End(trailers)) => {
-                match left {
-                    None => put_last_chunk(&mut out, trailers.as_ref()),
-                    Some(0) => {}
-                    Some(_) => return Err(UpEnd::Bad(BadBody("shorter than its Content-Length"))),
-                }
-                done = true;
-            }
+            Ok(Piece::End(fields)) => trailers = Some(fields),
             Err(BodyError::Bad(e)) => return Err(UpEnd::Bad(e)),
-            Err(BodyError::Gone(_)) => return Err(UpEnd::Gone),
+            Err(BodyError::Gone) => return Err(UpEnd::Gone),
             Err(BodyError::Slow) => return Err(UpEnd::Slow),
         }
-        progress.step();
-        deadline.set(d::WRITE_TIMEOUT);
-        deadline
-            .run(|cx| poll_write(wr, &mut out, &mut data, cx))
-            .await
-            .map_err(|_| UpEnd::Tunnel)?;
-        if done {
-            return Ok(());
+        if let Some(trailers) = trailers {
+            encoder
+                .end(&mut out.head, trailers.as_ref())
+                .map_err(UpEnd::Bad)?;
+            return send(&mut out, wr, &mut deadline).await;
         }
-        if left.is_none() {
-            out.extend_from_slice(b"\r\n");
-        }
+        send(&mut out, wr, &mut deadline).await?;
+        lease.step();
+    }
+}
+
+async fn send(out: &mut Outgoing, wr: &mut WriteHalf, deadline: &mut Deadline) -> Result<(), UpEnd> {
+    let sent = out.write(wr, deadline, d::WRITE_TIMEOUT).await;
+    sent.map_err(|_| UpEnd::Tunnel)
+}
+
+/// Moves what is left of a large body inside the kernel, where both sides allow it.
+async fn splice_rest<B: RequestBody>(
+    body: &mut B,
+    wr: &WriteHalf,
+    encoder: &mut Encoder,
+    lease: &Lease,
+) -> Result<(), UpEnd> {
+    let (Some((src, n)), Some(dst)) = (body.direct(), wr.plain()) else {
+        return Ok(());
+    };
+    if n < d::SPLICE_FROM || !encoder.is_plain() {
+        return Ok(());
+    }
+    let Some(mut pipe) = Pipe::new() else {
+        return Ok(());
+    };
+    let pauses = Pauses {
+        source: d::BODY_TIMEOUT,
+        destination: d::WRITE_TIMEOUT,
+    };
+    let mut moved = 0;
+    let end = splice(&mut pipe, (src, dst), n, &mut moved, Way::Up, pauses, lease).await;
+    body.skip(moved);
+    encoder.skip(moved);
+    match end {
+        Spliced::All => Ok(()),
+        Spliced::SourceEnded => Err(UpEnd::Gone),
+        Spliced::SourcePaused => Err(UpEnd::Slow),
+        Spliced::DestinationPaused | Spliced::Failed => Err(UpEnd::Tunnel),
     }
 }

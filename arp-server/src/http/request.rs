@@ -94,13 +94,13 @@ impl RequestHead {
         host.and_then(|h| std::str::from_utf8(h).ok())
     }
 
-    /// The protocol that the visitor wants to change to, if it does.
+    /// The protocol that the visitor wants to change to, if it does: the first one it names that is not HTTP in
+    /// another form.
     pub fn upgrade(&self) -> Option<&[u8]> {
-        if self.http11 && self.fields.has_member(Name::Connection, "upgrade") {
-            self.fields.first(Name::Upgrade)
-        } else {
-            None
+        if !self.http11 || !self.fields.has_member(Name::Connection, "upgrade") {
+            return None;
         }
+        self.fields.members(Name::Upgrade).find(|p| !hides_requests(p))
     }
 
     /// Does the visitor wait for `100 Continue` before it sends the body?
@@ -121,6 +121,19 @@ impl RequestHead {
     pub fn is_idempotent(&self) -> bool {
         matches!(self.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
     }
+}
+
+/// Is a protocol HTTP once more? Its requests would pass unseen behind the change: unrouted, and with whatever
+/// they say of their sender.
+pub(super) fn hides_requests(protocol: &[u8]) -> bool {
+    let name = protocol
+        .split(|b| *b == b'/')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    ["h2c", "h2", "h3", "http", "https", "tls", "ssl", "spdy"]
+        .iter()
+        .any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
 }
 
 fn request_framing(fields: &Fields, http11: bool) -> Result<Framing, BadHead> {
@@ -158,16 +171,16 @@ fn split_target<'a>(target: &'a [u8], method: &[u8]) -> Result<(Option<&'a [u8]>
             "characters in the request target that must be percent-encoded",
         ));
     }
-    match target.first() {
-        Some(b'/') => return Ok((None, target)),
-        Some(b'*') if target == b"*" && method == b"OPTIONS" => return Ok((None, target)),
-        _ => {}
-    }
     if method == b"CONNECT" {
         return Err(BadHead {
             status: 405,
             text: "CONNECT is not offered here",
         });
+    }
+    match target.first() {
+        Some(b'/') => return Ok((None, target)),
+        Some(b'*') if target == b"*" && method == b"OPTIONS" => return Ok((None, target)),
+        _ => {}
     }
     let scheme = [&b"http://"[..], b"https://"]
         .into_iter()
@@ -229,6 +242,38 @@ mod tests {
     }
 
     #[test]
+    fn http_in_another_form_is_no_change_of_protocol() {
+        let upgrade = |value: &str| {
+            let head = with(&format!(
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {value}\r\n"
+            ))
+            .unwrap();
+            head.upgrade().map(|p| String::from_utf8_lossy(p).into_owned())
+        };
+        for hidden in [
+            "h2c",
+            "H2C",
+            "h2c, h2",
+            "HTTP/2.0",
+            "TLS/1.0",
+            "http/1.1,tls/1.2",
+            " h2c ,",
+            "",
+        ] {
+            assert_eq!(upgrade(hidden), None, "{hidden:?}");
+        }
+        for (value, passed) in [
+            ("websocket", "websocket"),
+            ("h2c, WebSocket", "WebSocket"),
+            ("foo/2, h2c", "foo/2"),
+        ] {
+            assert_eq!(upgrade(value).as_deref(), Some(passed));
+        }
+        let head = with("Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n").unwrap();
+        assert_eq!(head.upgrade(), Some(&b"websocket"[..]));
+    }
+
+    #[test]
     fn smuggling_shapes_are_refused() {
         let shapes = [
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
@@ -281,7 +326,9 @@ mod tests {
         refused("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400);
         refused("GET /\u{e4} HTTP/1.1\r\nHost: a\r\n\r\n", 400);
         refused("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400);
-        refused("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 405);
+        for target in ["a:443", "/", "/a:443", "*", "http://a/", "HTTP://a:443"] {
+            refused(&format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n\r\n"), 405);
+        }
         refused("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505);
         let many: String = (0..200).map(|i| format!("A{i}: b\r\n")).collect();
         assert_eq!(with(&many).unwrap_err().status, 431);

@@ -107,6 +107,14 @@ impl ResponseHead {
         Ok(length)
     }
 
+    /// Does a 101 change to something that is not HTTP once more?
+    pub fn switches(&self) -> bool {
+        !self
+            .fields
+            .members(Name::Upgrade)
+            .any(super::request::hides_requests)
+    }
+
     /// Does the other side keep the connection open after this answer?
     pub fn keep_alive(&self) -> bool {
         if self.http11 {

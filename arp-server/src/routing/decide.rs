@@ -125,8 +125,8 @@ impl Public {
         self.limits.hsts.filter(|_| visitor.scheme(head) == "https")
     }
 
-    /// Whose guess it is: behind trusted proxies, the visitor that they have seen.
-    fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
+    /// Whose request it is: behind trusted proxies, the visitor that they have seen.
+    pub(crate) fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
         if !visitor.trusted {
             return visitor.ip;
         }

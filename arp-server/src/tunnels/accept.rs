@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 /// Why a connection on the proxy port was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum TunnelError {
+pub(crate) enum TunnelError {
     /// Not our protocol, or broken off.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -36,7 +36,7 @@ pub enum TunnelError {
 ///
 /// # Errors
 /// See [`TunnelError`]; the connection is closed.
-pub async fn take(tcp: TcpStream, acceptor: &Acceptor, pending: &Pending) -> Result<(), TunnelError> {
+pub(crate) async fn take(tcp: TcpStream, acceptor: &Acceptor, pending: &Pending) -> Result<(), TunnelError> {
     let accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp))
         .await
         .map_err(|_| TunnelError::Silent)??;
@@ -67,7 +67,7 @@ pub async fn take(tcp: TcpStream, acceptor: &Acceptor, pending: &Pending) -> Res
 }
 
 /// Looks for tunnels that never came, until the relay stops.
-pub async fn expire(pending: Arc<Pending>) {
+pub(crate) async fn expire(pending: Arc<Pending>) {
     let mut tick = tokio::time::interval(d::POOL_REPAIR);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -13,28 +13,28 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// What a request needs of its tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Any: the request can be repeated should the tunnel turn out dead.
+pub(crate) enum Want {
+    /// Any: the request can be replayed should the tunnel turn out dead.
     Any,
-    /// One that was never used or was in use a moment ago: the request cannot be repeated.
-    Safe,
+    /// One that was never used or was in use a moment ago: the request cannot be replayed.
+    Ready,
     /// One that was never used: another one has just turned out dead.
     Fresh,
 }
 
 /// One connection to an edge, ready to carry an exchange.
 #[derive(Debug)]
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     /// Bytes from the edge.
-    pub rd: ReadHalf,
+    pub(crate) rd: ReadHalf,
     /// Bytes to the edge.
-    pub wr: WriteHalf,
+    pub(crate) wr: WriteHalf,
     /// Read and not yet used.
-    pub buf: BytesMut,
+    pub(crate) buf: BytesMut,
     /// Exchanges it has carried.
-    pub uses: u32,
+    pub(crate) uses: u32,
     /// Does the edge expect an `Open` frame before the first byte?
-    pub version: u32,
+    pub(crate) version: u32,
     pub(super) last_used: Instant,
     pub(super) generation: u64,
     pub(super) watch: Arc<Watch>,
@@ -54,8 +54,14 @@ impl Tunnel {
             .is_pending()
     }
 
-    pub(super) fn is_warm(&self) -> bool {
-        self.uses == 0 || self.last_used.elapsed() < d::WARM
+    /// May any request take it, also one that cannot be replayed?
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        self.uses == 0 || now.duration_since(self.last_used) < d::WARM
+    }
+
+    /// Has nothing happened to it that its keeper does not know yet?
+    pub(super) fn is_calm(&self) -> bool {
+        !self.watch.fired.load(Ordering::Acquire)
     }
 }
 

@@ -42,7 +42,7 @@ fn sniff(first: &[u8]) -> Sniffed {
 
 impl Public {
     /// Ends the TLS handshake of a new connection, if it begins one, and serves it.
-    pub async fn welcome(
+    pub(crate) async fn welcome(
         self: Arc<Self>,
         tcp: TcpStream,
         peer: SocketAddr,
@@ -73,7 +73,7 @@ impl Public {
     }
 
     /// Serves one connection until it ends. After `stop` no further request is taken.
-    pub async fn serve(
+    pub(crate) async fn serve(
         self: Arc<Self>,
         stream: Stream,
         peer: SocketAddr,
@@ -89,6 +89,7 @@ impl Public {
         let mut buf = BytesMut::new();
         let mut deadline = Deadline::default();
         deadline.set(self.limits.keep_alive.min(d::KEEP_ALIVE));
+        let mut begun = false;
         loop {
             match sniff(&buf) {
                 Sniffed::Unclear => {}
@@ -103,7 +104,9 @@ impl Public {
                     break;
                 }
             }
-            if !buf.is_empty() {
+            // Once: who sends the preface byte by byte has no more time for it than who sends it whole.
+            if !buf.is_empty() && !begun {
+                begun = true;
                 deadline.set(self.limits.head_timeout);
             }
             let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
