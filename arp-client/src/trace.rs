@@ -3,7 +3,7 @@
 //!
 //! It looks at the bytes as they pass and changes none. Without debug logging it does not even look.
 
-use arp_common::transport::MaybePlain;
+use arp_common::transport::Carrier;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ pub(crate) fn is_on() -> bool {
 
 /// A stream of HTTP/1 exchanges that are told as they end.
 pub(crate) struct Traced<S> {
-    pub(crate) inner: S,
+    inner: S,
     trace: Option<Box<Trace>>,
     /// Do we write requests (towards a service), or answers?
     asks: bool,
@@ -103,9 +103,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Traced<S> {
     }
 }
 
-impl<S: MaybePlain> MaybePlain for Traced<S> {
+impl<S: Carrier> Carrier for Traced<S> {
     fn plain(&self) -> Option<&TcpStream> {
         self.inner.plain().filter(|_| self.trace.is_none())
+    }
+    fn begin(&mut self) {
+        self.inner.begin();
+    }
+    fn finish(&mut self) {
+        self.inner.finish();
     }
 }
 

@@ -5,7 +5,7 @@ use crate::quota::Quota;
 use crate::registry::{About, Client, Entry, RegisterError, Registry};
 use crate::routing::guesses::{Guesses, Standing};
 use crate::store::{Claim, Limit, Limits, Store, Verdict};
-use crate::visitor::census::{Census, Place};
+use crate::visitor::census::{Census, ConnPermit};
 use arp_common::ids::{ClientId, Token};
 use arp_common::protocol::{Command, Register, Secret};
 use arp_common::tls::Fingerprint;
@@ -32,7 +32,7 @@ pub struct Admitted {
     pub client: Arc<Client>,
     /// Which registration of it.
     pub generation: u64,
-    _place: Place,
+    _permit: ConnPermit,
 }
 
 /// See the module.
@@ -99,8 +99,8 @@ impl Admission {
             tokio::time::sleep(d::WRONG_JOIN_KEY).await;
             return Err(RegisterError::JoinKey);
         }
-        let place = self.edges.admit(ip, false);
-        let place = place.ok_or(RegisterError::AddressFull(self.limits.per_ip))?;
+        let permit = self.edges.admit(ip, false);
+        let permit = permit.ok_or(RegisterError::AddressFull(self.limits.per_ip))?;
         let id_token = id_token.unwrap_or(true);
         let names = self.claim(&client_id, tokens, id_token, key, ip).await?;
         // From here on nothing waits: whoever is registered is told so.
@@ -114,7 +114,7 @@ impl Admission {
         Ok(Admitted {
             client,
             generation,
-            _place: place,
+            _permit: permit,
         })
     }
 

@@ -202,7 +202,8 @@ impl Names {
     /// # Errors
     /// If it is there and cannot be understood.
     pub fn check(dir: &Path, id: &ClientId) -> Result<(), TokenError> {
-        read(&file_of(dir, id)).map(drop)
+        read(&file_of(dir, id))?;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

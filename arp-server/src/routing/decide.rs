@@ -2,7 +2,7 @@
 
 use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
-use crate::http::head::{Name, RequestHead};
+use crate::http::{Name, RequestHead};
 use crate::registry::{Client, Registry};
 use crate::routing::guesses::Standing;
 use crate::routing::source::{Decision, Names, Route, Site, route, wants_html};
@@ -112,6 +112,9 @@ impl Public {
 
     /// An answer of the relay's own, to a request whose head was understood, or not.
     pub(crate) fn own(&self, refusal: &Refusal, head: Option<&RequestHead>, visitor: &Visitor) -> Rendered {
+        // Without the path: it may hold a token that was mistyped.
+        let (method, status, code) = (head.map(RequestHead::method), refusal.status, refusal.code);
+        tracing::debug!(method, status, code, "answered by the relay itself");
         let mut answer = refusal.render(head.is_some_and(wants_html));
         answer.hsts = match head {
             Some(head) => self.hsts(head, visitor),
@@ -125,8 +128,8 @@ impl Public {
         self.limits.hsts.filter(|_| visitor.scheme(head) == "https")
     }
 
-    /// Whose guess it is: behind trusted proxies, the visitor that they have seen.
-    fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
+    /// Whose request it is: behind trusted proxies, the visitor that they have seen.
+    pub(crate) fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
         if !visitor.trusted {
             return visitor.ip;
         }

@@ -2,7 +2,7 @@
 //!
 //! Pure: strings in, a decision out. The order of the sources is docs/protocol.md, "Tokens".
 
-use crate::http::head::{Framing, Name, RequestHead};
+use crate::http::{Framing, Name, RequestHead};
 use crate::registry::{Client, Registry};
 use crate::routing::tabs::{self, Tabs};
 use arp_common::ids::Token;
@@ -373,6 +373,11 @@ fn in_query<'a, N: Names>(target: &'a str, names: &N, named: &mut bool) -> Optio
 
 /// Splits `token/path?query`, in plain or escaped form, at its first slash.
 fn split_value(value: &str) -> (&str, Option<String>) {
+    // As it stands in the edge's small file: `?token=$(grep client-id ~/.arp-client/config)`.
+    let value = ["client-id=", "client-id%3D", "client-id%3d"]
+        .iter()
+        .find_map(|p| value.strip_prefix(p))
+        .unwrap_or(value);
     let plain = value.find(['/', '?']);
     let escaped = value
         .as_bytes()

@@ -29,6 +29,7 @@ pub struct RelayBuilder {
     at: Option<[u16; 3]>,
     data: Option<Arc<TempDir>>,
     small_disk: Option<bool>,
+    vars: Vec<(String, String)>,
 }
 
 impl RelayBuilder {
@@ -36,6 +37,13 @@ impl RelayBuilder {
     #[must_use]
     pub fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.args.extend(args.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Adds a variable to its environment.
+    #[must_use]
+    pub fn var(mut self, key: &str, value: &str) -> Self {
+        self.vars.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -78,7 +86,7 @@ impl RelayBuilder {
         args.extend(self.args);
         let daemon = match self.small_disk {
             Some(full) => Daemon::start_on_small_disk("arps", &args, full),
-            None => Daemon::start("arps", &args, &[]),
+            None => Daemon::start("arps", &args, &self.vars),
         };
         (daemon, data)
     }
