@@ -109,6 +109,9 @@ pub enum Event {
         /// The reason given with a denial.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
+        /// What was asked and what ran, where somebody changed the arguments with the permission.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edited: Option<Edited>,
     },
     /// Tokens and cost of the session so far, as far as the agent tells.
     Usage(Usage),
@@ -129,6 +132,9 @@ pub enum Event {
         /// How long it took, in milliseconds, where the agent tells.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         duration_ms: Option<u64>,
+        /// The HTTP status with which the model API refused it, where it did (401, 429, 529 …).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        api_status: Option<u16>,
     },
     /// Something this vocabulary has no word for, as the agent said it.
     Raw {
@@ -242,6 +248,15 @@ pub struct Question {
     pub options: Vec<String>,
     /// May several be chosen?
     pub multiple: bool,
+}
+
+/// The arguments of a tool that somebody changed while allowing it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Edited {
+    /// As the agent asked.
+    pub asked: Value,
+    /// As they were given back, and ran.
+    pub ran: Value,
 }
 
 /// What became of an approval.

@@ -2,7 +2,7 @@
 
 use super::tools::{questions, tool_card};
 use crate::driver::{Action, Decision};
-use crate::event::{Approval, ApprovalOutcome, ToolKind};
+use crate::event::{Approval, ApprovalOutcome, Edited, ToolKind};
 use crate::text::{array_at, one_line, str_at, string_at};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,6 +20,14 @@ struct Waiting {
     input: Value,
     /// The rules that "for this session" stands for.
     session_rules: Vec<Value>,
+}
+
+/// A prompt that was answered.
+pub(super) struct Answered {
+    pub(super) tool_call_id: Option<String>,
+    pub(super) action: Action,
+    /// What was asked and what runs, where that differs.
+    pub(super) edited: Option<Edited>,
 }
 
 impl Approvals {
@@ -100,10 +108,10 @@ impl Approvals {
     }
 
     /// An answer was sent (now, or in the log that is replayed): the prompt no longer waits.
-    pub(super) fn answered(&mut self, line: &Value) -> Option<Action> {
+    pub(super) fn answered(&mut self, line: &Value) -> Option<Answered> {
         let response = line.get("response")?;
         let id = str_at(response, "request_id")?;
-        self.waiting.remove(id)?;
+        let waiting = self.waiting.remove(id)?;
         let answer = response.get("response")?;
         let outcome = match str_at(answer, "behavior") {
             Some("allow") if answer.get("updatedPermissions").is_some() => ApprovalOutcome::AllowedForSession,
@@ -111,10 +119,24 @@ impl Approvals {
             _ => ApprovalOutcome::Denied,
         };
         let message = string_at(answer, "message").filter(|_| outcome == ApprovalOutcome::Denied);
-        Some(Action::Resolved {
-            approval_id: id.to_owned(),
-            outcome,
-            message,
+        let edited = answer
+            .get("updatedInput")
+            .filter(|ran| outcome != ApprovalOutcome::Denied && **ran != waiting.input)
+            // Answers to questions go into the arguments too; nobody edited those.
+            .filter(|_| waiting.tool_name != "AskUserQuestion")
+            .map(|ran| Edited {
+                asked: waiting.input.clone(),
+                ran: ran.clone(),
+            });
+        Some(Answered {
+            tool_call_id: waiting.tool_call_id,
+            action: Action::Resolved {
+                approval_id: id.to_owned(),
+                outcome,
+                message,
+                edited: edited.clone(),
+            },
+            edited,
         })
     }
 
@@ -161,6 +183,7 @@ impl Approvals {
                     approval_id,
                     outcome,
                     message: None,
+                    edited: None,
                 }
             })
             .collect()
@@ -177,6 +200,7 @@ fn void(approval_id: String) -> Action {
         approval_id,
         outcome: ApprovalOutcome::Void,
         message: None,
+        edited: None,
     }
 }
 

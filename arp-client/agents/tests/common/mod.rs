@@ -274,6 +274,7 @@ impl Session {
                 approval_id,
                 outcome,
                 message,
+                ..
             } if *approval_id == approval.id => Some((*outcome, message.clone())),
             _ => None,
         })

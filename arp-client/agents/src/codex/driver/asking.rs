@@ -95,6 +95,7 @@ impl CodexDriver {
             approval_id: id,
             outcome,
             message,
+            edited: None,
         })
     }
 
