@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+pub use crate::event::PermissionMode;
+
 /// What the owner of a driver has to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -43,6 +45,8 @@ pub enum Action {
         outcome: ApprovalOutcome,
         /// The reason given with a denial.
         message: Option<String>,
+        /// The arguments that were allowed in place of those asked for.
+        updated_input: Option<Value>,
     },
     /// The agent is ready for the first prompt.
     Ready,
@@ -99,6 +103,9 @@ pub enum Decision {
         /// Answers to the questions of an approval that asks some, by question text.
         #[serde(default)]
         answers: BTreeMap<String, String>,
+        /// The permission mode to go on in: one of the approval's `modes`.
+        #[serde(default)]
+        permission_mode: Option<PermissionMode>,
     },
     /// Do not.
     Deny {
@@ -109,21 +116,6 @@ pub enum Decision {
         #[serde(default)]
         interrupt: bool,
     },
-}
-
-/// Permission modes in our words; each driver translates to its agent's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum PermissionMode {
-    /// Ask before anything that changes something.
-    #[default]
-    Default,
-    /// Edits of files pass, the rest asks.
-    AcceptEdits,
-    /// Plan only, change nothing.
-    Plan,
-    /// Ask nothing. Only where the machine's owner allowed it.
-    BypassPermissions,
 }
 
 /// Why a command was not carried out.

@@ -11,6 +11,7 @@ use crate::model::{ApprovalSource, ApprovalView, Resolution, Status, Time, Turn,
 use arp_agents::driver::{Action, Exit};
 use arp_agents::event::{ApprovalOutcome, Event};
 use serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Events of ours, beside those of the agents.
@@ -156,8 +157,9 @@ impl Actor {
                     approval_id,
                     outcome,
                     message,
+                    updated_input,
                 } => {
-                    self.resolved(&approval_id, outcome, message);
+                    self.resolved(&approval_id, outcome, message, updated_input);
                 }
                 Action::Ready => {
                     if let Some(run) = &mut self.run {
@@ -234,7 +236,13 @@ impl Actor {
         self.emit_event(&event);
     }
 
-    fn resolved(&mut self, driver_id: &str, outcome: ApprovalOutcome, message: Option<String>) {
+    fn resolved(
+        &mut self,
+        driver_id: &str,
+        outcome: ApprovalOutcome,
+        message: Option<String>,
+        updated_input: Option<Value>,
+    ) {
         let Some(run) = &mut self.run else { return };
         let Some(at) = run
             .approvals
@@ -258,7 +266,12 @@ impl Actor {
                 message: message.clone(),
             })));
         }
-        self.emit_event(&Event::ApprovalResolved { id, outcome, message });
+        self.emit_event(&Event::ApprovalResolved {
+            id,
+            outcome,
+            message,
+            updated_input,
+        });
     }
 
     fn emit_event(&mut self, event: &Event) {
