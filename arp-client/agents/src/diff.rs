@@ -63,7 +63,10 @@ mod tests {
 
     #[test]
     fn a_part_of_a_file_has_no_line_numbers() {
-        assert_eq!(fragment("a\n@@ -1 +1 @@\n", "b\n@@ -1 +1 @@\n"), "@@\n-a\n+b\n @@ -1 +1 @@\n");
+        assert_eq!(
+            fragment("a\n@@ -1 +1 @@\n", "b\n@@ -1 +1 @@\n"),
+            "@@\n-a\n+b\n @@ -1 +1 @@\n"
+        );
     }
 
     #[test]

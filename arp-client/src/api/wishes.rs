@@ -197,7 +197,7 @@ impl DecisionBody {
                 for_session: self.for_session,
                 updated_input: self.updated_input,
                 answers: self.answers,
-                permission_mode: self.permission_mode.as_deref().map(mode).transpose()?,
+                permission_mode: self.permission_mode.as_deref().map(permission_mode).transpose()?,
             }),
             "deny" | "reject" | "decline" => Ok(Decision::Deny {
                 message: filled(self.message),

@@ -83,7 +83,7 @@ impl Updates {
                 .and_then(|text| reason(text))
                 .filter(|reason| *reason != card.title),
             title: card.title,
-            input: call.input(),
+            input: call.asked_for(),
             changes: card.changes,
             can_allow_session: !session_grants.is_empty(),
             session_grants,
@@ -255,6 +255,26 @@ impl Call {
         ToolCard { kind, title, changes }
     }
 
+    /// What is asked for: the arguments, and the texts of the edits where those do not hold them.
+    fn asked_for(&self) -> Value {
+        let mut input = self.input();
+        let edits: Vec<Value> = self
+            .content()
+            .iter()
+            .filter(|part| str_at(part, "type") == Some("diff"))
+            .map(|part| {
+                json!({"path": part.get("path"), "old_text": part.get("oldText"), "new_text": part.get("newText")})
+            })
+            .collect();
+        if let (Some(fields), false) = (
+            input.as_object_mut(),
+            edits.is_empty() || self.fields.contains_key("rawInput"),
+        ) {
+            fields.insert("changes".to_owned(), Value::Array(edits));
+        }
+        input
+    }
+
     /// The arguments, where the agent tells them; else all that it shows.
     fn input(&self) -> Value {
         if let Some(raw) = self.fields.get("rawInput") {
@@ -272,17 +292,6 @@ impl Call {
             input.insert("title".to_owned(), json!(title));
             if let Some(locations) = self.fields.get("locations") {
                 input.insert("locations".to_owned(), locations.clone());
-            }
-            let edits: Vec<Value> = self
-                .content()
-                .iter()
-                .filter(|part| str_at(part, "type") == Some("diff"))
-                .map(|part| {
-                    json!({"path": part.get("path"), "old_text": part.get("oldText"), "new_text": part.get("newText")})
-                })
-                .collect();
-            if !edits.is_empty() {
-                input.insert("changes".to_owned(), Value::Array(edits));
             }
         }
         input.insert("description".to_owned(), json!(description));

@@ -112,9 +112,8 @@ impl Approvals {
                                 .to_owned(),
                         ));
                     }
-                    updates.push(
-                        json!({"type": "setMode", "mode": mode_name(*mode), "destination": "session"}),
-                    );
+                    updates
+                        .push(json!({"type": "setMode", "mode": mode_name(*mode), "destination": "session"}));
                 }
                 if !updates.is_empty() {
                     response["updatedPermissions"] = json!(updates);
@@ -358,7 +357,10 @@ mod tests {
             tool: "Bash".into(),
             pattern: Some(pattern.into()),
         };
-        assert_eq!(approval.session_grants, [rule("npm test:*"), rule("npm run build")]);
+        assert_eq!(
+            approval.session_grants,
+            [rule("npm test:*"), rule("npm run build")]
+        );
 
         let (_, approval) = ask(json!({
             "tool_name": "Write", "input": {"file_path": "/p/a", "content": ""},
@@ -395,7 +397,10 @@ mod tests {
         let (mut approvals, approval) = ask(request);
         assert_eq!(approval.modes, AFTER_A_PLAN);
         let refused = approvals.answer("q1", &allow(None, Some(PermissionMode::BypassPermissions)));
-        assert!(matches!(refused, Err(CommandError::Unsupported(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(CommandError::Unsupported(_))),
+            "{refused:?}"
+        );
         let answer = approvals
             .answer("q1", &allow(None, Some(PermissionMode::AcceptEdits)))
             .unwrap();
@@ -403,12 +408,18 @@ mod tests {
             answer["response"]["response"]["updatedPermissions"],
             json!([{"type": "setMode", "mode": "acceptEdits", "destination": "session"}])
         );
-        assert_eq!(resolved(&mut approvals, &answer), (ApprovalOutcome::Allowed, None));
+        assert_eq!(
+            resolved(&mut approvals, &answer),
+            (ApprovalOutcome::Allowed, None)
+        );
 
         let (approvals, approval) = ask(json!({"tool_name": "Bash", "input": {"command": "ls"}}));
         assert!(approval.modes.is_empty());
         let refused = approvals.answer("q1", &allow(None, Some(PermissionMode::AcceptEdits)));
-        assert!(matches!(refused, Err(CommandError::Unsupported(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(CommandError::Unsupported(_))),
+            "{refused:?}"
+        );
     }
 
     #[test]
@@ -425,8 +436,14 @@ mod tests {
         let (mut approvals, first) = ask(json!({"tool_name": "Bash", "input": {"command": "ls"}}));
         let again = json!({"tool_name": "Bash", "input": {"command": "rm -rf ~"}});
         let actions = approvals.asked("q1", &again);
-        let [Action::Resolved { approval_id, outcome: ApprovalOutcome::Void, .. }, Action::Ask(second)] =
-            actions.as_slice()
+        let [
+            Action::Resolved {
+                approval_id,
+                outcome: ApprovalOutcome::Void,
+                ..
+            },
+            Action::Ask(second),
+        ] = actions.as_slice()
         else {
             unreachable!("{actions:?}")
         };

@@ -58,7 +58,12 @@ pub fn questions(input: &Value) -> Vec<Question> {
     array_at(input, "questions")
         .iter()
         .map(|question| {
-            let label = |option: &Value| option.as_str().map(str::to_owned).or_else(|| string_at(option, "label"));
+            let label = |option: &Value| {
+                option
+                    .as_str()
+                    .map(str::to_owned)
+                    .or_else(|| string_at(option, "label"))
+            };
             let offered: Vec<&Value> = array_at(question, "options")
                 .iter()
                 .filter(|option| label(option).is_some())

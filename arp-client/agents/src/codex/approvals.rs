@@ -137,7 +137,8 @@ impl Waiting {
         } = decision
         {
             return Err(CommandError::Unsupported(
-                "Codex does not change its permission mode with an approval; change it on the session".to_owned(),
+                "Codex does not change its permission mode with an approval; change it on the session"
+                    .to_owned(),
             ));
         }
         let for_session = matches!(

@@ -176,7 +176,10 @@ impl AcpDriver {
     }
 
     pub(super) fn answered(&mut self, rpc_id: &Value, result: &Value) -> Vec<Action> {
-        let Some((id, waiting)) = self.waiting_as(rpc_id).and_then(|id| self.approvals.remove_entry(&id)) else {
+        let Some((id, waiting)) = self
+            .waiting_as(rpc_id)
+            .and_then(|id| self.approvals.remove_entry(&id))
+        else {
             return Vec::new();
         };
         let outcome = waiting.outcome(result);
