@@ -3,7 +3,7 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { second, span, t } from '../i18n';
-import { conceals, toolOf } from '../model/approval';
+import { conceals } from '../model/approval';
 import type { WaitingApproval } from '../net/types';
 import { decide, lookAtFiles, type Decision } from '../state/approve';
 import type { Room } from '../state/machines';
@@ -13,7 +13,7 @@ import { DECIDE_KEY } from '../ui/keyname';
 import { attempt } from '../ui/kit';
 import { useArmed, type Armed } from './armed';
 import { EditForm } from './EditForm';
-import { Grants } from './Fields';
+import { Grants, Tool } from './Fields';
 import { Questions } from './Questions';
 import { Substance, type Look } from './Substance';
 
@@ -55,17 +55,19 @@ function AskWays(ways: Ways) {
           <span class="soft">{grants.length ? <Grants grants={grants} /> : t.grantUnknown}</span>
         </button>
       )}
-      {isPlan ? <PlanWays {...ways} /> : (
-        <div class="decide">
-          <button type="button" class="button" disabled={busy} aria-disabled={!armed.ready} onClick={(event) => answer({ decision: 'deny' }, event.timeStamp)}>{t.deny}</button>
-          <button type="button" class="button primary" disabled={busy} aria-disabled={!armed.ready} onClick={(event) => answer({ decision: 'allow' }, event.timeStamp)}>
-            {t.allowOnce}<kbd>{DECIDE_KEY}</kbd>
-          </button>
+      <div class="ways">
+        {isPlan ? <PlanWays {...ways} /> : (
+          <div class="decide">
+            <button type="button" class="button" disabled={busy} aria-disabled={!armed.ready} onClick={(event) => answer({ decision: 'deny' }, event.timeStamp)}>{t.deny}</button>
+            <button type="button" class="button primary" disabled={busy} aria-disabled={!armed.ready} onClick={(event) => answer({ decision: 'allow' }, event.timeStamp)}>
+              {t.allowOnce}<kbd>{DECIDE_KEY}</kbd>
+            </button>
+          </div>
+        )}
+        <div class="decide-more">
+          <button type="button" class="link quiet" disabled={busy} onClick={() => show('deny')}>{isPlan ? t.keepPlanningWhy : t.denyWhy}<kbd>d</kbd></button>
+          {approval.can_edit && !isPlan && <button type="button" class="link quiet" disabled={busy} onClick={() => show('edit')}>{t.editFirst}</button>}
         </div>
-      )}
-      <div class="decide-more">
-        <button type="button" class="link quiet" disabled={busy} onClick={() => show('deny')}>{isPlan ? t.keepPlanningWhy : t.denyWhy}<kbd>d</kbd></button>
-        {approval.can_edit && !isPlan && <button type="button" class="link quiet" disabled={busy} onClick={() => show('edit')}>{t.editFirst}</button>}
       </div>
     </>
   );
@@ -175,17 +177,6 @@ function Ask({ room, approval, onDone }: { room: Room; approval: WaitingApproval
   );
 }
 
-/** The tool by its name, and the server whose tool it is. */
-function ToolName({ name }: { name: string }) {
-  const tool = toolOf(name);
-  return (
-    <p class="tool-name">
-      {tool.name && <code>{visible(tool.name)}</code>}
-      {tool.server && <span>{t.ofServer} <code>{visible(tool.server)}</code></span>}
-    </p>
-  );
-}
-
 /** All approvals of one session (or of none, those that came over MCP), one at a time, oldest first. */
 export function ApprovalPanel({ room, approvals, onLater }: { room: Room; approvals: readonly WaitingApproval[]; onLater?: () => void }) {
   const [at, setAt] = useState(0);
@@ -200,7 +191,7 @@ export function ApprovalPanel({ room, approvals, onLater }: { room: Room; approv
         <span class="attn-mark"><Icon name={approval.kind} size={17} /></span>
         <div class="approval-what">
           <h2 aria-live="assertive">{who} {wants}</h2>
-          {approval.tool_name && <ToolName name={approval.tool_name} />}
+          {approval.tool_name && approval.kind !== 'plan' && approval.kind !== 'question' && <p class="tool-name"><Tool name={approval.tool_name} /></p>}
         </div>
         {approvals.length > 1 && (
           <span class="pager">

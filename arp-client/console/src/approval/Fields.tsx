@@ -1,7 +1,7 @@
 //! Everything that is asked for besides the command or the diff, and the rules that a session's permission grants.
 
 import { span, t } from '../i18n';
-import { fieldsOf, otherFields } from '../model/approval';
+import { fieldsOf, otherFields, toolOf } from '../model/approval';
 import type { Approval, Grant } from '../model/events';
 import { modeWord } from '../model/mode';
 import { modeHint, modeName } from '../screens/Pickers';
@@ -14,10 +14,25 @@ export const fieldName = (name: string): string => (t.fieldNames as Record<strin
 /** Arguments that lift a protection when they are set. */
 const RISKY = /^(dangerously|allow|skip|disable|force|grantRoot|additionalPermissions|network)/i;
 
+const plain = (value: unknown): value is string | number | boolean => typeof value === 'number' || typeof value === 'boolean' || (typeof value === 'string' && !value.includes('\n'));
+const pairs = (value: unknown, between: string): string | null =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && Object.values(value).every(plain)
+    ? Object.entries(value).map(([name, inner]) => `${name}: ${String(inner)}`).join(between)
+    : null;
+
+/** A small object or list, a line an entry; anything deeper as JSON. */
+function lines(value: unknown): string {
+  if (Array.isArray(value) && value.length) {
+    const each = value.map((inner) => (plain(inner) ? String(inner) : pairs(inner, ' · ')));
+    if (each.every((line) => line !== null)) return each.join('\n');
+  }
+  return pairs(value, '\n') || pretty(value);
+}
+
 function Value({ name, value, tool }: { name: string; value: unknown; tool: string }) {
   if (typeof value === 'boolean') return <>{value ? t.yes : t.no}</>;
   if (typeof value === 'number') return <>{name === 'timeout' && tool === 'Bash' ? `${span(value)} (${value})` : String(value)}</>;
-  const text = visible(pretty(value));
+  const text = visible(lines(value));
   return text.includes('\n') ? <pre class="output" tabIndex={0}>{text}</pre> : <code>{text || '""'}</code>;
 }
 
@@ -40,6 +55,17 @@ export function Fields({ approval }: { approval: Approval }) {
   );
 }
 
+/** A tool by its name, and the server whose tool it is. */
+export function Tool({ name }: { name: string }) {
+  const tool = toolOf(name);
+  return (
+    <>
+      {tool.name && <code>{visible(tool.name)}</code>}
+      {tool.server && <> {t.ofServer} <code>{visible(tool.server)}</code></>}
+    </>
+  );
+}
+
 /** What a permission for the session stands for, in a line each. */
 export function Grants({ grants }: { grants: readonly Grant[] }) {
   return (
@@ -54,7 +80,7 @@ export function Grants({ grants }: { grants: readonly Grant[] }) {
 function words(grant: Grant) {
   switch (grant.type) {
     case 'tool':
-      return grant.pattern ? <code>{visible(`${grant.tool}(${grant.pattern})`)}</code> : <>{t.grantTool} <code>{visible(grant.tool)}</code></>;
+      return grant.pattern ? <code>{visible(`${grant.tool}(${grant.pattern})`)}</code> : <>{t.grantTool} <Tool name={grant.tool} /></>;
     case 'same_command':
       return t.grantSameCommand;
     case 'same_files':

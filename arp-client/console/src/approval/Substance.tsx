@@ -50,7 +50,7 @@ export function Substance({ approval, look }: { approval: Approval; look: Look }
   const lines = command?.split('\n').length ?? 0;
   const edits = Boolean(approval.changes?.length);
   // A title says something of its own only where nothing else says what would be done.
-  const titled = plan === null && command === null && !edits && approval.kind !== 'mcp' && approval.title !== approval.tool_name;
+  const titled = plan === null && command === null && !edits && approval.kind !== 'mcp' && !approval.questions?.length && approval.title !== approval.tool_name;
   return (
     <>
       {plan !== null && <Markdown text={visible(plan)} />}
