@@ -15,7 +15,7 @@
 //! with the new process, told by [`LaunchOptions::run`](crate::agent::LaunchOptions::run) that it is a later
 //! one, so that the ids it makes do not repeat.
 
-use crate::event::{Approval, ApprovalOutcome, Event};
+use crate::event::{Approval, ApprovalOutcome, Edited, Event};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -45,8 +45,8 @@ pub enum Action {
         outcome: ApprovalOutcome,
         /// The reason given with a denial.
         message: Option<String>,
-        /// The arguments that were allowed in place of those asked for.
-        updated_input: Option<Value>,
+        /// What was asked and what runs, where the arguments were changed.
+        edited: Option<Edited>,
     },
     /// The agent is ready for the first prompt.
     Ready,
@@ -158,6 +158,10 @@ pub trait Driver: Send {
     /// While replaying a log: a line that an earlier driver sent to the process. Gives the actions that the
     /// command gave when it was live, without the `Send`.
     fn replay_sent(&mut self, line: &str) -> Vec<Action>;
+
+    /// How tools are permitted now, by the agent's own word; `None` where it has not said so, or has a mode that
+    /// is none of ours.
+    fn mode(&self) -> Option<PermissionMode>;
 
     /// The process ended. Voids what waits, and ends a running turn as failed (or interrupted, if that was
     /// asked for); `stderr_tail` is for the message. A process that ends before it was ready is

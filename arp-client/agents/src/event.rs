@@ -109,9 +109,9 @@ pub enum Event {
         /// The reason given with a denial.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
-        /// What ran in place of the `input` that was asked for, where that was changed with the permission.
+        /// What was asked and what ran, where somebody changed the arguments with the permission.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        updated_input: Option<Value>,
+        edited: Option<Edited>,
     },
     /// Tokens and cost of the session so far, as far as the agent tells.
     Usage(Usage),
@@ -132,6 +132,9 @@ pub enum Event {
         /// How long it took, in milliseconds, where the agent tells.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         duration_ms: Option<u64>,
+        /// The HTTP status with which the model API refused it, where it did (401, 429, 529 …).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        api_status: Option<u16>,
     },
     /// Something this vocabulary has no word for, as the agent said it.
     Raw {
@@ -287,6 +290,27 @@ pub enum PermissionMode {
     BypassPermissions,
 }
 
+impl PermissionMode {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Default,
+        Self::AcceptEdits,
+        Self::Plan,
+        Self::BypassPermissions,
+    ];
+
+    /// How much passes unasked, for comparison: a higher number is a wider permission.
+    #[must_use]
+    pub fn width(self) -> u8 {
+        match self {
+            Self::Plan => 0,
+            Self::Default => 1,
+            Self::AcceptEdits => 2,
+            Self::BypassPermissions => 3,
+        }
+    }
+}
+
 /// A question with its choices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
@@ -301,6 +325,15 @@ pub struct Question {
     pub descriptions: Vec<String>,
     /// May several be chosen?
     pub multiple: bool,
+}
+
+/// The arguments of a tool that somebody changed while allowing it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Edited {
+    /// As the agent asked.
+    pub asked: Value,
+    /// As they were given back, and ran.
+    pub ran: Value,
 }
 
 /// What became of an approval.

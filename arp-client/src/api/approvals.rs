@@ -45,11 +45,15 @@ pub(super) async fn decide(state: &Arc<State>, mut call: Call) -> Answer {
 
 /// The answer to a decision.
 pub(super) fn resolved_json(resolution: &Resolution) -> Value {
-    json!({
+    let mut told = json!({
         "type": "approval_resolved",
         "id": resolution.id,
         "session_id": resolution.session_id,
         "outcome": resolution.outcome,
         "message": resolution.message,
-    })
+    });
+    if let Some(edited) = &resolution.edited {
+        told["edited"] = json!(edited);
+    }
+    told
 }

@@ -4,7 +4,7 @@ use super::mode_name;
 use super::tools::{questions, tool_card};
 use crate::card::ApprovalIds;
 use crate::driver::{Action, CommandError, Decision, PermissionMode};
-use crate::event::{Approval, ApprovalOutcome, Grant, ToolKind};
+use crate::event::{Approval, ApprovalOutcome, Edited, Grant, ToolKind};
 use crate::text::{array_at, one_line, str_at, string_at};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -29,6 +29,14 @@ struct Waiting {
     session_rules: Vec<Value>,
     /// The modes that can be given with the permission.
     modes: Vec<PermissionMode>,
+}
+
+/// A prompt that was answered.
+pub(super) struct Answered {
+    pub(super) tool_call_id: Option<String>,
+    pub(super) action: Action,
+    /// What was asked and what runs, where that differs.
+    pub(super) edited: Option<Edited>,
 }
 
 impl Approvals {
@@ -139,7 +147,7 @@ impl Approvals {
     }
 
     /// An answer was sent (now, or in the log that is replayed): the prompt no longer waits.
-    pub(super) fn answered(&mut self, line: &Value) -> Option<Action> {
+    pub(super) fn answered(&mut self, line: &Value) -> Option<Answered> {
         let response = line.get("response")?;
         let (id, waiting) = self.take(str_at(response, "request_id")?)?;
         let answer = response.get("response")?;
@@ -152,16 +160,24 @@ impl Approvals {
             _ => ApprovalOutcome::Denied,
         };
         let message = string_at(answer, "message").filter(|_| outcome == ApprovalOutcome::Denied);
-        // Answers to questions travel in the arguments too, but change nothing that was asked for.
-        let updated_input = answer
+        let edited = answer
             .get("updatedInput")
-            .filter(|input| waiting.tool_name != "AskUserQuestion" && **input != waiting.input)
-            .cloned();
-        Some(Action::Resolved {
-            approval_id: id,
-            outcome,
-            message,
-            updated_input,
+            .filter(|ran| outcome != ApprovalOutcome::Denied && **ran != waiting.input)
+            // Answers to questions go into the arguments too; nobody edited those.
+            .filter(|_| waiting.tool_name != "AskUserQuestion")
+            .map(|ran| Edited {
+                asked: waiting.input.clone(),
+                ran: ran.clone(),
+            });
+        Some(Answered {
+            tool_call_id: waiting.tool_call_id,
+            action: Action::Resolved {
+                approval_id: id,
+                outcome,
+                message,
+                edited: edited.clone(),
+            },
+            edited,
         })
     }
 
@@ -216,7 +232,7 @@ impl Approvals {
                     approval_id,
                     outcome,
                     message: None,
-                    updated_input: None,
+                    edited: None,
                 }
             })
             .collect()
@@ -233,7 +249,7 @@ fn void(approval_id: String) -> Action {
         approval_id,
         outcome: ApprovalOutcome::Void,
         message: None,
-        updated_input: None,
+        edited: None,
     }
 }
 
@@ -334,12 +350,8 @@ mod tests {
     }
 
     fn resolved(approvals: &mut Approvals, answer: &Value) -> (ApprovalOutcome, Option<Value>) {
-        match approvals.answered(answer) {
-            Some(Action::Resolved {
-                outcome,
-                updated_input,
-                ..
-            }) => (outcome, updated_input),
+        match approvals.answered(answer).map(|answered| answered.action) {
+            Some(Action::Resolved { outcome, edited, .. }) => (outcome, edited.map(|edited| edited.ran)),
             other => unreachable!("{other:?}"),
         }
     }

@@ -9,9 +9,8 @@ use crate::host::{Mark, RunEnd, StopReason};
 use crate::log::{Kind, Record};
 use crate::model::{ApprovalSource, ApprovalView, Resolution, Status, Time, Turn, ending, shortened};
 use arp_agents::driver::{Action, Exit};
-use arp_agents::event::{ApprovalOutcome, Event};
+use arp_agents::event::{ApprovalOutcome, Edited, Event};
 use serde::Serialize;
-use serde_json::Value;
 use std::sync::Arc;
 
 /// Events of ours, beside those of the agents.
@@ -157,9 +156,9 @@ impl Actor {
                     approval_id,
                     outcome,
                     message,
-                    updated_input,
+                    edited,
                 } => {
-                    self.resolved(&approval_id, outcome, message, updated_input);
+                    self.resolved(&approval_id, outcome, message, edited);
                 }
                 Action::Ready => {
                     if let Some(run) = &mut self.run {
@@ -241,7 +240,7 @@ impl Actor {
         driver_id: &str,
         outcome: ApprovalOutcome,
         message: Option<String>,
-        updated_input: Option<Value>,
+        edited: Option<Edited>,
     ) {
         let Some(run) = &mut self.run else { return };
         let Some(at) = run
@@ -264,13 +263,14 @@ impl Actor {
                 session_id: Some(self.meta.id.clone()),
                 outcome,
                 message: message.clone(),
+                edited: edited.clone(),
             })));
         }
         self.emit_event(&Event::ApprovalResolved {
             id,
             outcome,
             message,
-            updated_input,
+            edited,
         });
     }
 

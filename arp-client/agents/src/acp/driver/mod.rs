@@ -284,6 +284,13 @@ impl Driver for AcpDriver {
         actions
     }
 
+    fn mode(&self) -> Option<PermissionMode> {
+        let current = self.choices.mode.current.as_deref()?;
+        PermissionMode::ALL
+            .into_iter()
+            .find(|mode| self.choices.mode_named(*mode, &self.habits).as_deref() == Some(current))
+    }
+
     fn on_exit(&mut self, _exit: Exit, stderr_tail: &str) -> Vec<Action> {
         let mut actions = self.void_all();
         let why = || last_words(stderr_tail).unwrap_or_else(|| format!("{} ended unexpectedly", self.agent));
@@ -302,6 +309,7 @@ impl Driver for AcpDriver {
                 status,
                 message,
                 duration_ms: None,
+                api_status: None,
             }));
             actions.push(Action::TurnEnded);
         }
@@ -315,6 +323,6 @@ fn void(approval_id: String) -> Action {
         approval_id,
         outcome: ApprovalOutcome::Void,
         message: None,
-        updated_input: None,
+        edited: None,
     }
 }

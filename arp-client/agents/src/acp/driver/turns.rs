@@ -60,6 +60,7 @@ impl AcpDriver {
         let turn = self.turn.take().unwrap_or_default();
         let mut actions = self.void_all();
         actions.extend(self.updates.turn_ended().into_iter().map(Action::Emit));
+        let api_status = outcome.as_ref().err().and_then(RpcError::api_status);
         let (status, message) = match outcome {
             Ok(answer) => {
                 actions.extend(self.count(&answer));
@@ -84,6 +85,7 @@ impl AcpDriver {
             status,
             message,
             duration_ms: None,
+            api_status: api_status.filter(|_| status == TurnStatus::Failed),
         }));
         actions.push(Action::TurnEnded);
         actions
@@ -191,7 +193,7 @@ impl AcpDriver {
             approval_id: id,
             outcome,
             message,
-            updated_input: None,
+            edited: None,
         }];
         if outcome == ApprovalOutcome::Denied {
             actions.extend(self.updates.denied(&waiting.call).into_iter().map(Action::Emit));

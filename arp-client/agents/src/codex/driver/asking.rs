@@ -100,7 +100,7 @@ impl CodexDriver {
             approval_id: id,
             outcome,
             message,
-            updated_input: None,
+            edited: None,
         })
     }
 

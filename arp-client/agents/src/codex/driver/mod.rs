@@ -311,6 +311,10 @@ impl Driver for CodexDriver {
         actions
     }
 
+    fn mode(&self) -> Option<PermissionMode> {
+        super::policy::mode_of(self.about.mode.as_deref()?)
+    }
+
     fn on_exit(&mut self, _exit: Exit, stderr_tail: &str) -> Vec<Action> {
         let mut actions = self.void_all();
         let why = || last_words(stderr_tail).unwrap_or_else(|| "Codex ended unexpectedly".to_owned());
@@ -329,6 +333,7 @@ impl Driver for CodexDriver {
                 status,
                 message,
                 duration_ms: None,
+                api_status: None,
             }));
             actions.push(Action::TurnEnded);
         }
@@ -342,7 +347,7 @@ fn void(approval_id: String) -> Action {
         approval_id,
         outcome: ApprovalOutcome::Void,
         message: None,
-        updated_input: None,
+        edited: None,
     }
 }
 
