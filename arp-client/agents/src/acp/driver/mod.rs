@@ -8,6 +8,7 @@ use super::choice::{Choices, Setting};
 use super::permission::Waiting;
 use super::updates::Updates;
 use crate::agent::LaunchOptions;
+use crate::card::ApprovalIds;
 use crate::driver::{Action, Command, CommandError, Driver, Exit, PermissionMode};
 use crate::event::{ApprovalOutcome, Event, ModelChoice, TurnStatus, Usage};
 use crate::options::{self, BYPASS_FORBIDDEN};
@@ -34,6 +35,7 @@ pub(super) struct AcpDriver {
     choices: Choices,
     turn: Option<Turn>,
     approvals: BTreeMap<String, Waiting>,
+    approval_ids: ApprovalIds,
     updates: Updates,
     usage: Usage,
 }
@@ -80,6 +82,7 @@ impl AcpDriver {
             choices: Choices::default(),
             turn: None,
             approvals: BTreeMap::new(),
+            approval_ids: ApprovalIds::default(),
         }
     }
 
