@@ -12,22 +12,20 @@ mod fs;
 mod guard;
 mod history;
 mod info;
+mod input;
 mod openapi;
 mod proxy;
 mod request;
 mod router;
 mod sessions;
 mod sse;
-mod wishes;
 mod ws;
 
 pub(crate) use body::{Body, full};
 pub(crate) use error::ApiError;
 pub(crate) use guard::{bearer_of, same_secret};
 
-use crate::command::{Agents, CommandConfig, PeerInfo};
-use arp_history::History;
-use arp_sessions::Sessions;
+use crate::command::{PeerInfo, State};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -36,18 +34,6 @@ use router::{Found, Op};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio_util::sync::CancellationToken;
-
-/// What handlers share.
-pub(crate) struct State {
-    pub(crate) sessions: Sessions,
-    pub(crate) agents: Arc<Agents>,
-    pub(crate) history: Arc<History>,
-    pub(crate) config: CommandConfig,
-    pub(crate) started: Instant,
-    /// Cancelled when everything stops: streams end then.
-    pub(crate) stop: CancellationToken,
-}
 
 type Answer = Result<Response<Body>, ApiError>;
 

@@ -7,7 +7,7 @@ use arp_agents::discover::{DiscoverError, Found, Places};
 use arp_sessions::error::SessionError;
 use arp_sessions::{AgentSource, Finding, FoundAgent};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -47,10 +47,7 @@ impl Agents {
             .iter()
             .map(|agent| (agent.id().to_owned(), Mutex::new(None)))
             .collect();
-        let mut paths = match &config.command_path {
-            Some(path) => by_command_path(path, &catalog)?,
-            None => BTreeMap::new(),
-        };
+        let mut paths = BTreeMap::new();
         for (executor, path) in &config.agent_paths {
             let Some(agent) = catalog.get(executor) else {
                 return Err(CommandError::Config(format!(
@@ -112,43 +109,6 @@ impl Agents {
         });
         found
     }
-}
-
-/// What `--command-path` says: a binary, or a directory of binaries.
-fn by_command_path(path: &Path, catalog: &Catalog) -> Result<BTreeMap<String, PathBuf>, CommandError> {
-    if path.is_dir() {
-        let held = |agent: &Arc<dyn Agent>| {
-            let mut binaries = agent
-                .requirement()
-                .binaries
-                .iter()
-                .map(|binary| path.join(binary));
-            binaries
-                .find(|binary| binary.is_file())
-                .map(|binary| (agent.id().to_owned(), binary))
-        };
-        return Ok(catalog.iter().filter_map(held).collect());
-    }
-    let bare = path.components().count() == 1;
-    if !bare && !path.is_file() {
-        return Err(CommandError::Config(format!(
-            "--command-path {} is neither a program nor a directory; name the binary of an agent",
-            path.display()
-        )));
-    }
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    let told = catalog.iter().find(|agent| name.contains(agent.id()));
-    let executor = told
-        .or_else(|| catalog.iter().next())
-        .map(|agent| agent.id().to_owned());
-    Ok(executor
-        .map(|executor| (executor, path.to_owned()))
-        .into_iter()
-        .collect())
 }
 
 impl AgentSource for Agents {

@@ -1,36 +1,52 @@
-//! Command mode: the sessions of this machine, served over HTTP to whoever holds the token.
+//! The state of command mode: its settings, the agents of this machine and their histories, the sessions.
 //!
-//! [`CommandMode::start`] makes everything, [`CommandMode::serve`] serves one connection (a tunnel of the relay,
-//! a connection of the loopback listener, the local socket), [`CommandMode::shutdown`] ends it all.
+//! A leaf: [`crate::api`] and [`crate::mcp`] stand on it, [`crate::serving`] makes it and serves them.
 
 mod agents;
 mod config;
-mod listen;
 mod past;
 
 pub use config::{CommandConfig, McpConfig};
 
 pub(crate) use agents::{AgentState, Agents};
 
-use crate::api;
+use arp_history::History;
 use arp_sessions::error::SessionError;
-use arp_sessions::{Leaving, PastSessions, Sessions};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use arp_sessions::{PastSessions, Sessions};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-/// Largest head of a request, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
-/// On connections that come straight from visitors a head has to arrive within this.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// After a shutdown began connections have this long to finish.
-const GRACE: Duration = Duration::from_secs(3);
+/// What all that serves command mode shares.
+pub(crate) struct State {
+    pub(crate) sessions: Sessions,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) history: Arc<History>,
+    pub(crate) config: CommandConfig,
+    pub(crate) started: Instant,
+    /// Cancelled when everything stops: streams end then.
+    pub(crate) stop: CancellationToken,
+}
+
+impl State {
+    /// Opens the sessions and histories, and looks for agents.
+    pub(crate) fn open(config: CommandConfig, stop: CancellationToken) -> Result<Self, CommandError> {
+        config.check().map_err(CommandError::Config)?;
+        let agents = Arc::new(Agents::new(&config)?);
+        let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
+        let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
+        let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
+        Ok(Self {
+            sessions,
+            agents,
+            history,
+            config,
+            started: Instant::now(),
+            stop,
+        })
+    }
+}
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,118 +88,4 @@ pub enum CommandError {
     /// A setting is wrong.
     #[error("{0}")]
     Config(String),
-}
-
-/// Command mode, running. Clones are the same one.
-#[derive(Clone)]
-pub struct CommandMode {
-    state: Arc<api::State>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    listening: Option<SocketAddr>,
-    mcp: Option<SocketAddr>,
-}
-
-impl CommandMode {
-    /// Opens the sessions, looks for agents, and listens where the configuration says.
-    ///
-    /// # Errors
-    /// [`CommandError`], whose text says what to do.
-    pub async fn start(config: CommandConfig) -> Result<Self, CommandError> {
-        config.check().map_err(CommandError::Config)?;
-        let agents = Arc::new(Agents::new(&config)?);
-        let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
-        let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
-        let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
-        let state = Arc::new(api::State {
-            sessions,
-            agents,
-            history,
-            config,
-            started: Instant::now(),
-            stop: stop.clone(),
-        });
-        let mut mode = Self {
-            state,
-            tasks,
-            stop,
-            listening: None,
-            mcp: None,
-        };
-        mode.listen().await?;
-        // Versions are asked for before the first visitor wants to know them.
-        let agents = Arc::clone(&mode.state.agents);
-        let history = Arc::clone(&mode.state.history);
-        mode.tasks.spawn(async move {
-            for state in agents.all().await {
-                if let ("codex", Ok(found)) = (state.agent.id(), state.found) {
-                    history.found_codex(found.path);
-                }
-            }
-        });
-        let history = Arc::clone(&mode.state.history);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = history.scan() {
-                tracing::warn!(%error, "cannot read the agents' histories");
-            }
-        });
-        Ok(mode)
-    }
-
-    /// Serves one connection until it is closed, or `cancel` (then what runs is finished, within limits).
-    pub async fn serve<S>(&self, stream: S, peer: PeerInfo, cancel: CancellationToken)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let state = Arc::clone(&self.state);
-        let service = service_fn(move |request| {
-            let state = Arc::clone(&state);
-            async move { Ok::<_, std::convert::Infallible>(api::handle(state, peer, request).await) }
-        });
-        let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).max_buf_size(MAX_HEAD);
-        // A tunnel of the relay may be idle for hours before a request comes.
-        builder.header_read_timeout((peer.via == Via::Loopback).then_some(HEAD_TIMEOUT));
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = async { tokio::select! { () = cancel.cancelled() => {}, () = self.stop.cancelled() => {} } } => {
-                connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(GRACE, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => Ok(()),
-                }
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended early");
-        }
-    }
-
-    /// Where the loopback listener listens, if there is one.
-    #[must_use]
-    pub fn listening(&self) -> Option<SocketAddr> {
-        self.listening
-    }
-
-    /// Where the MCP server listens, if there is one.
-    #[must_use]
-    pub fn mcp(&self) -> Option<SocketAddr> {
-        self.mcp
-    }
-
-    /// Stops: sessions are parked, or run on without us; then all connections end.
-    pub async fn shutdown(&self, leaving: Leaving) {
-        self.state.sessions.shutdown(leaving).await;
-        self.stop.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(2 * GRACE, self.tasks.wait()).await.is_err() {
-            tracing::warn!("some connections did not end in time");
-        }
-    }
 }

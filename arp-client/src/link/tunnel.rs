@@ -1,10 +1,11 @@
 //! One tunnel: dialed when the relay asks for it, served from its first use on.
 
 use super::{Dialer, Link};
-use crate::command::{CommandMode, PeerInfo, Via};
+use crate::command::{PeerInfo, Via};
 use crate::config::Config;
 use crate::defaults as d;
 use crate::forward::Forward;
+use crate::serving::CommandMode;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
 use arp_common::transport::{MaybePlain, Prefixed, Stream};

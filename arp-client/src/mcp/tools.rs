@@ -1,7 +1,8 @@
 //! The tools of the MCP server.
 
+use super::caller::Caller;
 use super::prompt;
-use crate::api::State;
+use crate::command::State;
 use arp_agents::driver::PermissionMode;
 use arp_sessions::NewSession;
 use arp_sessions::error::SessionError;
@@ -16,8 +17,8 @@ use rmcp::model::{
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -30,18 +31,6 @@ const MAX_EVENTS: usize = 500;
 const LIFE_EVERY: Duration = Duration::from_secs(10);
 /// Bytes that one call reads, about.
 const MAX_BYTES: usize = 256 * 1024;
-
-/// Who calls, as far as it is told.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Caller {
-    /// The agent.
-    pub(crate) executor: Option<String>,
-    /// Its own id of its session.
-    pub(crate) session: Option<String>,
-    /// Where it works.
-    pub(crate) project: Option<String>,
-}
 
 /// The MCP server's handler.
 #[derive(Clone)]
