@@ -101,7 +101,7 @@ fn is_api(path: &str) -> bool {
 async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
     match op {
         Op::Health => info::health(state),
-        Op::Info => info::info(state).await,
+        Op::Info => info::info(state, &call).await,
         Op::OpenApi => openapi::serve(),
         Op::Login => guard::login(state, call).await,
         Op::Events => events::stream(state),
