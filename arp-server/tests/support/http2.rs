@@ -2,7 +2,7 @@
 
 use arp_testkit::http::within;
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request};
 use std::net::SocketAddr;
 use tokio::net::TcpSocket;
@@ -63,6 +63,17 @@ pub(crate) async fn post(
             stream.send_trailers(trailers)?;
         }
     }
+    read(response).await
+}
+
+/// Asks for something, and gives status and content of the answer.
+pub(crate) async fn get(client: &SendRequest<Bytes>, target: &str) -> Result<(u16, Vec<u8>), h2::Error> {
+    let mut client = client.clone().ready().await?;
+    let (response, _) = client.send_request(request("GET", target), true)?;
+    read(response).await
+}
+
+async fn read(response: ResponseFuture) -> Result<(u16, Vec<u8>), h2::Error> {
     let (head, mut body) = within("an answer", response).await?.into_parts();
     let mut content = Vec::new();
     while let Some(data) = within("the answer's body", body.data()).await {
