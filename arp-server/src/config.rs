@@ -119,10 +119,10 @@ arp_common::settings! {
     /// Idle tunnels to keep ready for each client [default: 5].
     #[arg(long, value_name = "N", env = "ARPS_POOL_SIZE", help_heading = "Limits")]
     pool_size: usize,
-    /// Tunnels one client may have, idle and in use [default: 512].
+    /// Tunnels one client may have, idle and in use; one visitor address can use half of them [default: 1024].
     #[arg(long, value_name = "N", env = "ARPS_MAX_TUNNELS", help_heading = "Limits", hide_short_help = true)]
     max_tunnels: usize,
-    /// Requests that may wait for a tunnel of one client; more are answered 503 [default: 1024].
+    /// Requests that may wait for a tunnel of one client; more are answered 503 [default: 2048].
     #[arg(long, value_name = "N", env = "ARPS_MAX_WAITING", help_heading = "Limits", hide_short_help = true)]
     max_waiting: usize,
     /// Seconds a request waits for a tunnel before it is answered 504 [default: 10].

@@ -203,10 +203,10 @@ impl Pool {
             return Err(CheckoutError::Offline);
         }
         let held = state.queue.held(address);
-        if self.within_share(&held) {
-            Err(CheckoutError::Timeout)
-        } else {
+        if held.load(Ordering::Relaxed) > 0 && !self.within_share(&held) {
             Err(CheckoutError::Share)
+        } else {
+            Err(CheckoutError::Timeout)
         }
     }
 
