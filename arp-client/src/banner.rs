@@ -13,7 +13,7 @@ pub fn hello(config: &Config) {
         Mode::Command(_) => "command, the AI agents of this machine".to_owned(),
     };
     say(&format!("arpc {}", env!("CARGO_PKG_VERSION")));
-    say(&format!("Client id:  {}", config.client_id.as_str()));
+    say(&format!("Client id:  {}", told(config.client_id.as_str())));
     say(&format!("Mode:       {mode}"));
     say(&format!("Relay:      {} (connecting)", config.server.host));
 }
@@ -41,7 +41,7 @@ pub fn registered(config: &Config, names: &Names, public: &Public) {
     let mut urls = id
         .into_iter()
         .chain(tokens.iter().map(Token::as_str))
-        .map(|t| config.public_url(public, t));
+        .map(|t| config.public_url(public, &told(t)));
     let Some(url) = urls.next() else {
         say("No visitor can come in: there is no token (--no-id-token). This makes one:\n  arpc tokens add");
         return;
@@ -49,6 +49,9 @@ pub fn registered(config: &Config, names: &Names, public: &Public) {
     say(&format!("Public URL: {url}"));
     for url in urls {
         say(&format!("            {url}"));
+    }
+    if masks() {
+        say("Tokens are cut short in the journal; in full they are told by: arpc tokens list");
     }
     if config.qr
         && std::io::stdout().is_terminal()
@@ -62,6 +65,32 @@ pub fn registered(config: &Config, names: &Names, public: &Public) {
             .quiet_zone(true)
             .build());
     }
+}
+
+/// A name as it may be told here: whoever reads the journal must not come in by it.
+fn told(name: &str) -> String {
+    match name.parse::<Token>() {
+        Ok(token) if masks() => token.to_string(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Does what we print go to the system's journal, which others read, with nobody at a terminal?
+fn masks() -> bool {
+    !std::io::stdout().is_terminal() && std::env::var("JOURNAL_STREAM").is_ok_and(|of| is_stdout(&of))
+}
+
+/// systemd says which file the journal reads from: `DEVICE:INODE`.
+#[cfg(unix)]
+fn is_stdout(journal: &str) -> bool {
+    use std::os::fd::AsFd;
+    let stdout = std::io::stdout();
+    rustix::fs::fstat(stdout.as_fd()).is_ok_and(|stat| format!("{}:{}", stat.st_dev, stat.st_ino) == journal)
+}
+
+#[cfg(not(unix))]
+fn is_stdout(_: &str) -> bool {
+    false
 }
 
 /// A closed standard output (`arpc | head`) is no reason to stop.

@@ -4,7 +4,6 @@ use crate::command::CommandConfig;
 use crate::command_settings;
 use crate::defaults as d;
 use crate::gate::Gate;
-use crate::identity;
 pub use crate::settings::{Settings, data_dir};
 use crate::tokens::Names;
 use crate::trust::{self, KnownRelays, Policy};
@@ -119,13 +118,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Validates settings and fills in defaults.
+    /// Validates settings and fills in defaults. The client id has to be among them.
     ///
     /// # Errors
     /// All faults at once.
     pub fn new(s: Settings) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
-        let client_id = s.client_id.clone().unwrap_or_else(identity::derived_client_id);
+        let client_id = s.client_id.clone().unwrap_or_default();
         let client_id = client_id
             .parse::<ClientId>()
             .map_err(|e| faults.push(format!("--client-id {e}")))
@@ -138,7 +137,7 @@ impl Config {
                 Err(e) => faults.push(format!("--token {e}")),
             }
         }
-        let mode = mode_of(&s, client_id.as_ref(), &tokens, &mut faults);
+        let mode = mode_of(&s, client_id.as_ref(), &mut faults);
         if s.reconnect_interval == Some(0) {
             faults.push("--reconnect-interval must be at least 1 second".into());
         }
@@ -307,7 +306,7 @@ fn gate(s: &Settings, faults: &mut Vec<String>) -> Option<Gate> {
 }
 
 /// The rules of the two modes.
-fn mode_of(s: &Settings, id: Option<&ClientId>, tokens: &[Token], faults: &mut Vec<String>) -> Option<Mode> {
+fn mode_of(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>) -> Option<Mode> {
     let command = s.command_mode.unwrap_or(false);
     if command {
         if s.local_port.is_some() || s.local_addr.is_some() {
@@ -317,9 +316,7 @@ fn mode_of(s: &Settings, id: Option<&ClientId>, tokens: &[Token], faults: &mut V
             );
             return None;
         }
-        return Some(Mode::Command(Box::new(command_settings::read(
-            s, id?, tokens, faults,
-        )?)));
+        return Some(Mode::Command(Box::new(command_settings::read(s, id?, faults)?)));
     }
     for name in command_settings::given(s) {
         faults.push(format!("--{name} only goes with --command-mode"));
@@ -350,7 +347,8 @@ mod tests {
     use clap::CommandFactory;
 
     fn parse(args: &[&str]) -> Result<Config, ConfigError> {
-        let cli = Cli::parse_from([&["arpc"], args].concat());
+        let mut cli = Cli::parse_from([&["arpc"], args].concat());
+        cli.settings.client_id.get_or_insert_with(|| "demo".to_owned());
         Config::new(cli.settings)
     }
 

@@ -38,10 +38,19 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(path) => Settings::from_file(path)?,
         None => Settings::default(),
     };
-    let settings = cli.settings.or(file);
+    let mut settings = cli.settings.or(file);
+    let data_dir = config::data_dir(settings.data_dir.clone());
     if let Some(command) = cli.command {
-        let id = settings.client_id.unwrap_or_else(identity::derived_client_id);
-        return Ok(command.run(&config::data_dir(settings.data_dir), &id));
+        return Ok(command.run(&data_dir, settings.client_id.as_deref()));
+    }
+    if settings.client_id.is_none() {
+        // A check makes nothing.
+        let unknown = cli.check_config && !identity::has_client_id(&data_dir);
+        settings.client_id = Some(if unknown {
+            "unknown".to_owned()
+        } else {
+            identity::client_id(&data_dir)?
+        });
     }
     let config = Arc::new(Config::new(settings)?);
     if cli.check_config {
@@ -49,6 +58,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         println!("arpc: the configuration is good");
         return Ok(ExitCode::SUCCESS);
     }
+    // Made before anything else is in the data directory, also where this start does not need it: an older one
+    // without it keeps the id that it had.
+    let _ = identity::client_id(&config.data_dir);
     let _guard = start_logging()?;
     arp_common::net::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -73,7 +85,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                 Handler::Tcp(Forward::new(host, *port).with_gate(config.gate.clone()))
             }
             Mode::Command(settings) => {
-                let mode = CommandMode::start((**settings).clone()).await?;
+                let mode = CommandMode::start((**settings).clone(), names.clone()).await?;
                 command = Some(mode.clone());
                 // They are asked for their versions, which takes seconds; the link does not wait for it.
                 let (asked, stop) = (mode.clone(), stop.clone());

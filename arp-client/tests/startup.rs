@@ -80,6 +80,55 @@ async fn the_derived_client_id_is_the_same_each_time() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_goes_to_the_journal() {
+    use std::os::unix::fs::MetadataExt;
+    let relay = Relay::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let journal = std::fs::File::create(dir.path().join("journal")).unwrap();
+    let about = journal.metadata().unwrap();
+    let mut arpc = tokio::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
+        .args([
+            "--local-port",
+            "1",
+            "--client-id",
+            "laptop-of-ann",
+            "--token",
+            "a-lasting-token",
+        ])
+        .args(["--control-port", &relay.control.port().to_string()])
+        .args(["--proxy-port", &relay.proxy.port().to_string()])
+        .arg("--data-dir")
+        .arg(dir.path().join("data"))
+        .env("HOME", dir.path())
+        .env("XDG_DATA_HOME", dir.path())
+        .env("JOURNAL_STREAM", format!("{}:{}", about.dev(), about.ino()))
+        .stderr(journal.try_clone().unwrap())
+        .stdout(journal)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let until = std::time::Instant::now() + arp_testkit::daemon::PATIENCE;
+    let said = loop {
+        let said = std::fs::read_to_string(dir.path().join("journal")).unwrap();
+        if said.contains("arpc tokens list") {
+            break said;
+        }
+        assert!(std::time::Instant::now() < until, "{said}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert!(
+        said.contains("Client id:  lapt…") && said.contains("/?token=lapt…"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("laptop-of-ann") && !said.contains("a-lasting-token"),
+        "{said}"
+    );
+    arpc.kill().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_flags_are_told_in_one_line_each_with_exit_code_2() {
     for (args, part) in [

@@ -55,11 +55,8 @@ fn bind(addr: SocketAddr, dual: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Gives a connection what every leg gets: no delay for small writes, and a dead peer of an idle connection is
-/// noticed within 45 s. A refused option is no reason to refuse the connection.
-///
-/// A peer that lives and takes no bytes is left to the daemons' own limits, which are shorter than the
-/// kernel's patience here.
+/// Gives a connection what every leg gets: no delay for small writes, and a dead peer is noticed within
+/// 45 s, idle or not. A refused option is no reason to refuse the connection.
 pub fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);
@@ -73,13 +70,20 @@ pub fn tune(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(d::TCP_USER_TIMEOUT));
 }
 
-/// Has the kernel give a connection up whose peer took nothing for 45 s: right for control channels, which
-/// nobody leaves unread for a reason.
-pub fn expect_prompt_peer(stream: &TcpStream) {
+/// Tells the kernel whether the peer may have its reasons to take nothing for a while: then the daemons' own limits
+/// decide how long. Linux gives a peer that pauses up as soon as one that is gone.
+pub fn let_pause(stream: &TcpStream, pauses: bool) {
     #[cfg(target_os = "linux")]
-    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(d::CONTROL_USER_TIMEOUT));
+    {
+        let timeout = if pauses {
+            d::TCP_PAUSE_TIMEOUT
+        } else {
+            d::TCP_USER_TIMEOUT
+        };
+        let _ = SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
+    }
     #[cfg(not(target_os = "linux"))]
-    let _ = stream;
+    let _ = (stream, pauses);
 }
 
 /// Makes dropping the connection a reset, so that the peer cannot take an end by failure for a proper one.

@@ -119,7 +119,7 @@ arp_common::settings! {
     /// Idle tunnels to keep ready for each client [default: 5].
     #[arg(long, value_name = "N", env = "ARPS_POOL_SIZE", help_heading = "Limits")]
     pool_size: usize,
-    /// Tunnels one client may have, idle and in use [default: 1024].
+    /// Tunnels one client may have, idle and in use; one visitor address can use half of them [default: 1024].
     #[arg(long, value_name = "N", env = "ARPS_MAX_TUNNELS", help_heading = "Limits", hide_short_help = true)]
     max_tunnels: usize,
     /// Requests that may wait for a tunnel of one client; more are answered 503 [default: 2048].

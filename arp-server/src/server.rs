@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::tunnels::accept;
 use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
-use arp_common::net::{accept_loop, expect_prompt_peer, listen};
+use arp_common::net::{accept_loop, let_pause, listen};
 use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
@@ -195,7 +195,6 @@ impl Tasks {
     async fn accept_control(&self, listener: TcpListener, admission: Arc<Admission>, welcome: Arc<Welcome>) {
         let handshakes = Handshakes::new(d::MAX_HANDSHAKES);
         accept_loop(listener, "control", self.stop.clone(), |stream, peer| {
-            expect_prompt_peer(&stream);
             let (permit, acceptor, stop) = (handshakes.enter(), self.acceptor.clone(), self.stop.clone());
             let (admission, welcome) = (admission.clone(), welcome.clone());
             self.spawn(async move {
@@ -235,6 +234,7 @@ impl Tasks {
             let Some(permit) = public.admit(peer.ip()) else {
                 return turn_away(&stream);
             };
+            let_pause(&stream, true);
             let stop = self.stop.clone();
             self.spawn(public.clone().welcome(stream, peer, permit, stop));
         })

@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::request::{Call, header};
 use super::{Answer, State, ok};
 use crate::command::{CommandConfig, GUESS_WINDOW, PeerInfo, TooMany, Via};
+use arp_common::ids::Token;
 use http::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION,
@@ -59,7 +60,7 @@ pub(crate) async fn check(state: &State, peer: PeerInfo, head: &mut Parts) -> Re
     }
     check_host(config, peer, head)?;
     if peer.via == Via::Loopback {
-        pass.answer = check_token(config, head, &mut pass.finish)?;
+        pass.answer = check_token(state, head, &mut pass.finish)?;
     }
     check_origin(config, head, &mut pass.finish)?;
     if pass.answer.is_none() && head.method != Method::OPTIONS {
@@ -121,13 +122,17 @@ fn host_name(authority: &str) -> &str {
 
 /// The loopback listener asks for the token as the relay does, and takes it out as the relay does.
 fn check_token(
-    config: &CommandConfig,
+    state: &State,
     head: &mut Parts,
     finish: &mut Finish,
 ) -> Result<Option<Response<Body>>, ApiError> {
+    let (tokens, id_token) = state.names.current();
+    let id = id_token.then_some(state.config.client_id.as_str());
     let known = |given: &str| {
-        config
-            .all_tokens()
+        tokens
+            .iter()
+            .map(Token::as_str)
+            .chain(id)
             .fold(false, |found, token| found | same_secret(given, token))
     };
     let path = head.uri.path().to_owned();

@@ -14,6 +14,7 @@ mod history;
 mod info;
 mod input;
 mod openapi;
+mod preview;
 mod proxy;
 mod request;
 mod router;
@@ -100,7 +101,7 @@ fn is_api(path: &str) -> bool {
 async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
     match op {
         Op::Health => info::health(state),
-        Op::Info => info::info(state).await,
+        Op::Info => info::info(state, &call).await,
         Op::OpenApi => openapi::serve(),
         Op::Login => guard::login(state, call).await,
         Op::Events => events::stream(state),
@@ -118,7 +119,7 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::Cancel => sessions::cancel(state, call).await,
         Op::Fork => sessions::fork(state, call).await,
         Op::ApprovalList => approvals::list(state, &call),
-        Op::ApprovalGet => approvals::get(state, &call),
+        Op::ApprovalGet => approvals::get(state, &call).await,
         Op::ApprovalDecide => approvals::decide(state, call).await,
         Op::SessionFs => fs::session(state, &call).await,
         Op::Fs => fs::machine(state, &call).await,

@@ -6,6 +6,7 @@ mod mcp;
 mod render;
 mod sessions;
 
+use crate::identity;
 use crate::tokens;
 use crate::trust::KnownRelays;
 use clap::Subcommand;
@@ -41,9 +42,9 @@ pub enum Command {
 
 impl Command {
     /// Carries it out. Call it before any runtime or thread is made. `data_dir` and `client_id` are those of
-    /// the daemon.
+    /// the daemon; without an id it is the one of this machine.
     #[must_use]
-    pub fn run(self, data_dir: &Path, client_id: &str) -> ExitCode {
+    pub fn run(self, data_dir: &Path, client_id: Option<&str>) -> ExitCode {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
         let done = match self {
             Self::SessionHost => return arp_sessions::host::host_main(),
@@ -83,7 +84,15 @@ fn forget_server(address: &str, data_dir: &Path) -> Result<(), Failure> {
     }
 }
 
-async fn change_tokens(action: &tokens::local::Action, data_dir: &Path, id: &str) -> Result<(), Failure> {
+async fn change_tokens(
+    action: &tokens::local::Action,
+    data_dir: &Path,
+    id: Option<&str>,
+) -> Result<(), Failure> {
+    let id = match id {
+        Some(id) => id.to_owned(),
+        None => identity::client_id(data_dir)?,
+    };
     let id = id.parse().map_err(|e| Failure(format!("--client-id {e}")))?;
     print!(
         "{}",

@@ -14,6 +14,7 @@ pub(crate) use agents::{AgentState, Agents};
 pub(crate) use guesses::{Guesses, TooMany, WINDOW as GUESS_WINDOW};
 pub(crate) use roots::{ReadableRoots, Starter};
 
+use crate::tokens::Names;
 use arp_history::History;
 use arp_sessions::error::SessionError;
 use arp_sessions::store::Filter;
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) history: Arc<History>,
     pub(crate) roots: Arc<ReadableRoots>,
     pub(crate) config: CommandConfig,
+    /// By which tokens visitors come in now.
+    pub(crate) names: Arc<Names>,
     pub(crate) guesses: Guesses,
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
@@ -38,7 +41,11 @@ pub(crate) struct State {
 
 impl State {
     /// Opens the sessions and histories, and looks for agents.
-    pub(crate) fn open(config: CommandConfig, stop: CancellationToken) -> Result<Self, CommandError> {
+    pub(crate) fn open(
+        config: CommandConfig,
+        names: Arc<Names>,
+        stop: CancellationToken,
+    ) -> Result<Self, CommandError> {
         config.check().map_err(CommandError::Config)?;
         let agents = Arc::new(Agents::new(&config)?);
         let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
@@ -52,6 +59,7 @@ impl State {
             history,
             roots: Arc::new(roots),
             config,
+            names,
             guesses: Guesses::default(),
             started: Instant::now(),
             stop,

@@ -104,6 +104,8 @@ async fn present(config: &Config, dialer: &Dialer, blocked: &Blocked, id: String
             return None;
         }
     };
+    // Visitors may pause while they read.
+    arp_common::net::let_pause(tunnel.tcp(), true);
     let hello = Command::NewProxyConn {
         proxy_conn_id: id,
         client_id: config.client_id.clone(),

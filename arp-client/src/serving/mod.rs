@@ -7,6 +7,7 @@ mod listen;
 
 use crate::api;
 use crate::command::{AgentState, CommandConfig, CommandError, PeerInfo, State, Via};
+use crate::tokens::Names;
 use arp_sessions::Leaving;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -33,14 +34,15 @@ pub struct CommandMode {
 }
 
 impl CommandMode {
-    /// Opens the sessions, looks for agents, and listens where the configuration says.
+    /// Opens the sessions, looks for agents, and listens where the configuration says. `names` are the tokens that the
+    /// loopback listener asks for.
     ///
     /// # Errors
     /// [`CommandError`], whose text says what to do.
-    pub async fn start(config: CommandConfig) -> Result<Self, CommandError> {
+    pub async fn start(config: CommandConfig, names: Arc<Names>) -> Result<Self, CommandError> {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let state = Arc::new(State::open(config, stop.clone())?);
+        let state = Arc::new(State::open(config, names, stop.clone())?);
         let mode = Self { state, tasks, stop };
         mode.listen().await?;
         // Versions are asked for before the first visitor wants to know them.

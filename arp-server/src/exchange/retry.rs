@@ -92,6 +92,11 @@ async fn carry<B: RequestBody, R: Responder + Send>(
         progress.body_sent.store(in_memory, Relaxed);
         // Until the exchange is over, an end of the tunnel is a failure, whatever becomes of this task.
         leased.tunnel.wr.begin();
+        if !in_memory {
+            // A service need not read a large body at once. What is small fits its buffers: who does not take that
+            // is gone.
+            leased.tunnel.wr.let_pause(true);
+        }
         if let Err(untouched) = send_head(&mut leased.tunnel, &bytes, request.peer).await {
             if attempt < d::MAX_ATTEMPTS && (untouched || replay_safe) {
                 want = Want::Fresh;
@@ -118,6 +123,9 @@ async fn carry<B: RequestBody, R: Responder + Send>(
                 if body_read {
                     leased.tunnel.wr.finish();
                     if reusable {
+                        if !in_memory {
+                            leased.tunnel.wr.let_pause(false);
+                        }
                         pool.checkin(leased);
                     }
                 }
