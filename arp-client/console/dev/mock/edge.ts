@@ -63,7 +63,7 @@ export class MockSession {
     const waits = this.asked.get(id);
     if (!waits) return;
     this.asked.delete(id);
-    this.push({ type: 'approval_resolved', id, outcome, ...(decision.message ? { message: decision.message } : {}), ...(decision.updated_input ? { updated_input: decision.updated_input } : {}) });
+    this.push({ type: 'approval_resolved', id, outcome, ...(decision.message ? { message: decision.message } : {}), ...(decision.updated_input ? { edited: { asked: this.object.approvals.find((approval) => approval.id === id)?.input, ran: decision.updated_input } } : {}) });
     const approvals = this.object.approvals.filter((approval) => approval.id !== id);
     this.changed({ approvals, status: approvals.length ? 'waiting' : 'running' });
     this.edge.emit('approval_resolved', { id, session_id: this.object.id, outcome });

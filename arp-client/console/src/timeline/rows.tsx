@@ -131,7 +131,7 @@ function ToolBody({ item }: { item: ToolItem }) {
       {command && <pre class="command" tabIndex={0}>{visible(command)}</pre>}
       {item.changes.length > 0 && <Diff changes={item.changes} />}
       {item.ran !== undefined && !command && <pre class="output" tabIndex={0}>{visible(pretty(item.ran))}</pre>}
-      {item.ran !== undefined && <Asked input={item.input} />}
+      {item.ran !== undefined && <Asked input={item.asked} />}
       {!bare && item.ran === undefined && item.input !== null && <pre class="output" tabIndex={0}>{visible(pretty(item.input))}</pre>}
       {item.children.length > 0 && (
         <div class="children">
@@ -209,7 +209,7 @@ function Decision({ item }: { item: DecisionItem }) {
       {() => (
         <>
           {item.approval.changes?.length ? <Diff changes={item.approval.changes} /> : <pre class="output" tabIndex={0}>{visible(commandOf(item.ran ?? item.approval.input) ?? pretty(item.ran ?? item.approval.input))}</pre>}
-          {item.ran !== undefined && <Asked input={item.approval.input} />}
+          {item.ran !== undefined && <Asked input={item.asked} />}
           {item.message && <p class="soft">{item.message}</p>}
         </>
       )}
