@@ -4,6 +4,7 @@
 
 mod agents;
 mod config;
+mod edge_id;
 mod past;
 
 pub use config::{CommandConfig, McpConfig};
@@ -24,6 +25,8 @@ pub(crate) struct State {
     pub(crate) agents: Arc<Agents>,
     pub(crate) history: Arc<History>,
     pub(crate) config: CommandConfig,
+    /// The public name of this edge; see [`edge_id`].
+    pub(crate) edge_id: String,
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
     pub(crate) stop: CancellationToken,
@@ -36,12 +39,15 @@ impl State {
         let agents = Arc::new(Agents::new(&config)?);
         let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
         let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
+        let edge_id =
+            edge_id::open(&config.data_dir).map_err(|error| CommandError::Config(error.to_string()))?;
         let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
         Ok(Self {
             sessions,
             agents,
             history,
             config,
+            edge_id,
             started: Instant::now(),
             stop,
         })
