@@ -2,12 +2,15 @@
 
 import { effect } from '@preact/signals';
 import { render } from 'preact';
-import { App, fetchFiles } from './app';
+import { App, fetchLater } from './app';
 import { lang, startClocks } from './i18n';
 import { listenKeys } from './keys';
 import { theme } from './model/prefs';
 import { watchAttention } from './state/attention';
 import { checkCookie, nameOf, openRooms, rememberOwn, rooms } from './state/machines';
+import { watchOutbox } from './state/outbox';
+import { watchOverview } from './state/overview';
+import { followLinks } from './state/route';
 import './style/base.css';
 import './style/shell.css';
 import './style/session.css';
@@ -22,6 +25,9 @@ effect(() => {
 
 startClocks();
 openRooms();
+watchOutbox();
+watchOverview();
+followLinks();
 watchAttention();
 listenKeys();
 effect(() => {
@@ -36,8 +42,11 @@ render(<App />, document.getElementById('app') as HTMLElement);
 
 // Parts that are needed later come while nothing else is to be done.
 const idle = globalThis.requestIdleCallback ?? ((work: () => void) => setTimeout(work, 1500));
+let fetched = false;
 effect(() => {
-  if (rooms.value.some((room) => room.info.value?.fs_enabled)) idle(() => void fetchFiles().catch(() => undefined));
+  if (fetched || !rooms.value.some((room) => room.ready.value)) return;
+  fetched = true;
+  idle(fetchLater);
 });
 
 if ('serviceWorker' in navigator && isSecureContext && import.meta.env.PROD) {
