@@ -7,7 +7,8 @@ import { lang, startClocks } from './i18n';
 import { listenKeys } from './keys';
 import { theme } from './model/prefs';
 import { watchAttention } from './state/attention';
-import { checkCookie, nameOf, openRooms, rememberOwn, rooms } from './state/machines';
+import { checkCookie, openRooms, rooms } from './state/machines';
+import { nameApp } from './state/install';
 import { watchOutbox } from './state/outbox';
 import { watchOverview } from './state/overview';
 import { followLinks } from './state/route';
@@ -30,10 +31,6 @@ watchOverview();
 followLinks();
 watchAttention();
 listenKeys();
-effect(() => {
-  const room = rooms.value[0];
-  if (room?.info.value) rememberOwn(nameOf(room));
-});
 document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible') void checkCookie();
 });
@@ -46,7 +43,11 @@ let fetched = false;
 effect(() => {
   if (fetched || !rooms.value.some((room) => room.ready.value)) return;
   fetched = true;
-  idle(fetchLater);
+  idle(() => {
+    fetchLater();
+    // Without it the app opens the machine of the cookie.
+    void nameApp().catch(() => undefined);
+  });
 });
 
 if ('serviceWorker' in navigator && isSecureContext && import.meta.env.PROD) {

@@ -21,6 +21,8 @@ export class MockServer {
   away = false;
   /** Takes connections and answers nothing, as a network does that lost the way back. */
   mute = false;
+  /** Takes messages and never answers, as a line does that is cut between the two. */
+  losesAnswers = false;
   /** All requests, as `METHOD path referer`, for what must not leak. */
   readonly seen: { method: string; url: string; referer: string; token: string }[] = [];
   #server: Server;
@@ -109,6 +111,14 @@ export class MockServer {
     const body = await readBody(request);
     const meant = request.headers['x-arp-edge'];
     if (found.edge.info.edge_id && meant !== undefined && meant !== found.edge.info.edge_id) throw new HttpError(409, 'other_edge', 'This request is meant for another machine.');
+    if (this.losesAnswers && request.method === 'POST') {
+      const answered = response.end.bind(response);
+      response.writeHead = () => response;
+      response.end = ((): ServerResponse => {
+        request.socket.destroy();
+        return answered();
+      }) as typeof response.end;
+    }
     await api(found.edge, request, response, found.url, body);
   }
 

@@ -61,6 +61,7 @@ export class Room {
       // An edge that gives no name, or does not look whom a request is meant for, is compared here.
       if (this.machine.edge && info.edge_id !== this.machine.edge) return this.#meet(info);
       this.info.value = info;
+      remember(this);
       if (this.stranger.peek()) {
         // The machine that was meant is back.
         this.machine.held = false;
@@ -102,8 +103,11 @@ export class Room {
     if (!info) return;
     this.machine.held = false;
     this.machine.edge = null;
+    // A name that was given was given to the other one.
+    this.machine.given = false;
     this.stranger.value = null;
     this.info.value = info;
+    remember(this);
     if (info.edge_id) pin(this, info.edge_id);
     else keep(this.machine);
     this.start();
@@ -307,15 +311,18 @@ export const nameOf = (room: Room): string => {
   return chosen && name ? name : autoName(room);
 };
 
+/** Keeps how a machine calls itself: for when it is away, and for other pages of this origin. */
+function remember(room: Room): void {
+  const { machine } = room;
+  const name = nameOf(room);
+  machine.given ??= name !== autoName(room);
+  if (machine.name === name && loadMachines().some((kept) => kept.alias === machine.alias && kept.name === name)) return;
+  machine.name = name;
+  keep(machine);
+}
+
 /** Approvals that wait, on all machines. */
 export const waiting = computed(() => rooms.value.reduce((sum, room) => sum + room.approvals.value.length, 0));
-
-/** Keeps this device's list in step with the own machine's name, so that other pages of the origin find it. */
-export function rememberOwn(name: string): void {
-  if (own.name === name && loadMachines().some((machine) => machine.alias === own.alias && machine.name === name)) return;
-  own.name = name;
-  keep(own);
-}
 
 /**
  * Does a request without the token still come to this machine? If not (another tab's token sits in the

@@ -4,7 +4,7 @@
 import { computed, effect, signal } from '@preact/signals';
 import { ApiError, call } from '../net/api';
 import { timeOf, type Overview, type PastSession, type Session } from '../net/types';
-import { arrange, matches, type Group } from '../model/inbox';
+import { arrange, holds, matches, type Group } from '../model/inbox';
 import { seen } from '../model/prefs';
 import { rooms, type Room } from './machines';
 
@@ -32,6 +32,8 @@ interface Pages { room: Room; past: PastSession[]; executors: Map<string, string
 const pages = signal<ReadonlyMap<Room, Pages>>(new Map());
 /** What the pages were asked for; a late answer to something else is dropped. */
 let round = 0;
+/** Machines whose pages are of an earlier question. */
+let stale = new Set<Room>();
 
 const isLive = (session: Session): boolean => ['starting', 'running', 'waiting', 'idle'].includes(session.status);
 
@@ -54,9 +56,10 @@ async function fetchPage(room: Room): Promise<void> {
   try {
     const answer = await call<Overview>(room.machine, 'GET', `api/overview?${asked}`);
     if (mine !== round) return;
-    const known = new Set(page.past.map(({ id }) => id));
+    const kept = stale.delete(room) ? [] : page.past;
+    const known = new Set(kept.map(({ id }) => id));
     const executors = new Map(page.executors);
-    const past = [...page.past];
+    const past = [...kept];
     for (const entry of answer.entries) {
       if (entry.kind === 'session') room.put(entry.session);
       else {
@@ -109,7 +112,12 @@ export const pastLines = computed<PastLine[]>(() => {
     const page = pages.value.get(room);
     if (!page) return [];
     const covered = new Set([...room.sessions.value.values()].map((session) => session.agent_session_id));
-    return page.past.filter(({ id }) => !covered.has(id)).map((past) => ({ room, past, executor: page.executors.get(past.id) ?? '' }));
+    const words = query.value.trim();
+    const { executor, project } = filter.value;
+    // What an earlier question brought is narrowed at once; the machine's answer adds what is missing.
+    const fits = (past: PastSession): boolean =>
+      !covered.has(past.id) && (!words || holds(past, words)) && (!executor || page.executors.get(past.id) === executor) && (!project || past.project_path === project);
+    return page.past.filter(fits).map((past) => ({ room, past, executor: page.executors.get(past.id) ?? '' }));
   });
 });
 
@@ -144,7 +152,9 @@ export function watchOverview(): void {
     round++;
     const begin = (): void => {
       round++;
-      pages.value = new Map();
+      // The old pages are shown until the new ones are there.
+      pages.value = new Map([...pages.peek()].map(([room, page]) => [room, { ...page, next: undefined, busy: false, failed: false }]));
+      stale = new Set(pages.peek().keys());
       loadMore();
     };
     if (typing) timer = setTimeout(begin, TYPING);

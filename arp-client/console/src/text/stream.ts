@@ -4,7 +4,7 @@
 import { chunk, LONGEST_TEXT, plain, readBlocks, type Block, type SafeHtml } from './markdown';
 
 /** Lines of one chunk of code. */
-const LINES = 40;
+const LINES = 12;
 /** How a fenced block begins. */
 const OPENING = /^( {0,3})(`{3,}|~{3,})([^\n`]*)\n/;
 

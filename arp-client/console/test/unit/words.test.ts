@@ -50,7 +50,7 @@ test('every_key_is_used_and_every_use_has_its_key', () => {
 test('nothing_is_written_past_the_dictionary', () => {
   const found = sources(SRC).filter((file) => file.endsWith('.tsx')).flatMap((file) => {
     const code = readFileSync(file, 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
-    const between = [...code.matchAll(/>([^<>{}=;()]*[A-Za-z]{2,}[^<>{}=;()]*)<\/?[a-z]/g)].map((match) => match[1]?.trim() ?? '');
+    const between = [...code.matchAll(/(?<![=\s])>([^<>{}=;()]*[A-Za-z]{2,}[^<>{}=;()]*)<\/?[a-z]/g)].map((match) => match[1]?.trim() ?? '');
     const attributes = [...code.matchAll(/\b(?:aria-label|title|placeholder|alt)="([^"]*[A-Za-z]{2,}[^"]*)"/g)].map((match) => match[1] ?? '');
     return [...between, ...attributes].map((text) => `${file.slice(SRC.length)}: ${text}`);
   });
