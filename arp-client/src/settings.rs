@@ -62,10 +62,12 @@ arp_common::settings! {
     #[arg(long, value_name = "IP:PORT", env = "ARPC_LISTEN")]
     listen: std::net::SocketAddr,
     /// Origin of another site whose pages may use the API; may be given several times.
-    #[arg(long, value_name = "ORIGIN", env = "ARPC_ALLOWED_ORIGIN", value_delimiter = ',')]
+    #[arg(long, alias = "allowed-origins", value_name = "ORIGIN", env = "ARPC_ALLOWED_ORIGIN", value_delimiter = ',')]
+    #[serde(alias = "allowed-origins")]
     allowed_origin: Vec<String>,
     /// Host name that requests may be for; any through the relay if none is given.
-    #[arg(long, value_name = "HOST", env = "ARPC_ALLOWED_HOST", value_delimiter = ',')]
+    #[arg(long, alias = "allowed-hosts", value_name = "HOST", env = "ARPC_ALLOWED_HOST", value_delimiter = ',')]
+    #[serde(alias = "allowed-hosts")]
     allowed_host: Vec<String>,
     /// A second secret that every request to the API needs; better given in the environment or the file.
     #[arg(long, value_name = "SECRET", env = "ARPC_EDGE_KEY", hide_env_values = true)]
@@ -73,7 +75,8 @@ arp_common::settings! {
     /// Local port that visitors may reach by /proxy/PORT/; may be given several times.
     #[arg(long, value_name = "PORT", env = "ARPC_PROXY_PORTS", value_delimiter = ',')]
     proxy_ports: Vec<u16>,
-    /// Directory that visitors may read with --enable-fs, besides those of the agents' projects.
+    /// Directory that visitors may read with --enable-fs, in place of those of the agents' projects; may be given
+    /// several times.
     #[arg(long, value_name = "DIR", env = "ARPC_FS_ROOT", value_delimiter = ',')]
     fs_root: Vec<PathBuf>,
     /// Offer the MCP server (only with --command-mode).
@@ -82,7 +85,8 @@ arp_common::settings! {
     /// Port of the MCP server, on loopback [default: 9021].
     #[arg(long, value_name = "PORT", env = "ARPC_MCP_PORT")]
     mcp_port: u16,
-    /// Let visitors read the files of the agents' projects (only with --command-mode).
+    /// Let visitors read files below --fs-root, else below the directories in which you used agents at this machine
+    /// (only with --command-mode).
     #[arg(long, env = "ARPC_ENABLE_FS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_fs: bool,
     /// Connect again when the relay is lost [default: true].

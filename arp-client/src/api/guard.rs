@@ -4,7 +4,7 @@ use super::body::{self, Body};
 use super::error::ApiError;
 use super::request::{Call, header};
 use super::{Answer, State, ok};
-use crate::command::{CommandConfig, PeerInfo, Via};
+use crate::command::{CommandConfig, GUESS_WINDOW, PeerInfo, TooMany, Via};
 use http::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION,
@@ -16,6 +16,7 @@ use http::{Method, Response, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::json;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
@@ -50,7 +51,8 @@ impl Finish {
 }
 
 /// Lets a request pass, or says why not. Takes our token out of it.
-pub(crate) fn check(config: &CommandConfig, peer: PeerInfo, head: &mut Parts) -> Result<Pass, ApiError> {
+pub(crate) async fn check(state: &State, peer: PeerInfo, head: &mut Parts) -> Result<Pass, ApiError> {
+    let config = &state.config;
     let mut pass = Pass::default();
     if peer.via == Via::Local {
         return Ok(pass);
@@ -61,7 +63,7 @@ pub(crate) fn check(config: &CommandConfig, peer: PeerInfo, head: &mut Parts) ->
     }
     check_origin(config, head, &mut pass.finish)?;
     if pass.answer.is_none() && head.method != Method::OPTIONS {
-        check_edge_key(config, head)?;
+        check_edge_key(state, peer, head).await?;
     }
     Ok(pass)
 }
@@ -72,10 +74,15 @@ pub(crate) fn same_secret(given: &str, known: &str) -> bool {
 }
 
 fn check_host(config: &CommandConfig, peer: PeerInfo, head: &Parts) -> Result<(), ApiError> {
-    let authority =
-        header(&head.headers, HOST.as_str()).or_else(|| head.uri.authority().map(|it| it.as_str()));
+    let mut authorities = head.headers.get_all(HOST).iter();
+    let authority = match (authorities.next(), authorities.next()) {
+        (Some(one), None) => one.to_str().ok(),
+        (None, _) => head.uri.authority().map(|it| it.as_str()),
+        // Whoever reads the other one sees another host.
+        (Some(_), Some(_)) => None,
+    };
     let host = authority.map(host_name).unwrap_or_default().to_ascii_lowercase();
-    let loopback = matches!(host.as_str(), "localhost" | "[::1]") || host.starts_with("127.");
+    let loopback = is_loopback(&host);
     let listed = config
         .allowed_hosts
         .iter()
@@ -89,6 +96,19 @@ fn check_host(config: &CommandConfig, peer: PeerInfo, head: &Parts) -> Result<()
         "host_not_allowed",
         "requests for this host name are not allowed here; the owner can allow it with --allowed-hosts",
     ))
+}
+
+/// Is this exactly a name of this machine? `127.evil.example` is a name of somebody else.
+fn is_loopback(host: &str) -> bool {
+    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    host == "localhost"
+        || host
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
+        || v6.is_some_and(|host| {
+            host.parse::<Ipv6Addr>()
+                .is_ok_and(|address| address.is_loopback())
+        })
 }
 
 /// The host of `host:port`.
@@ -285,8 +305,8 @@ pub(super) fn wants_upgrade(head: &Parts) -> bool {
             .is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"))
 }
 
-fn check_edge_key(config: &CommandConfig, head: &Parts) -> Result<(), ApiError> {
-    let Some(key) = &config.edge_key else {
+async fn check_edge_key(state: &State, peer: PeerInfo, head: &Parts) -> Result<(), ApiError> {
+    let Some(key) = &state.config.edge_key else {
         return Ok(());
     };
     let path = head.uri.path();
@@ -295,7 +315,9 @@ fn check_edge_key(config: &CommandConfig, head: &Parts) -> Result<(), ApiError> 
     }
     let bearer = header(&head.headers, AUTHORIZATION.as_str()).and_then(bearer_of);
     let given = bearer.or_else(|| cookie(&head.headers, KEY_COOKIE));
-    if given.is_some_and(|given| same_secret(given, key)) {
+    if let Some(given) = given
+        && state.guesses.fits(peer.addr, given, key).await?
+    {
         return Ok(());
     }
     Err(ApiError::new(
@@ -311,6 +333,17 @@ pub(crate) fn bearer_of(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }
 
+impl From<TooMany> for ApiError {
+    fn from(_: TooMany) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_guesses",
+            "too many wrong keys came from your address; wait a few seconds, then give the right one",
+        )
+        .retry_after(GUESS_WINDOW)
+    }
+}
+
 #[derive(Deserialize)]
 struct Login {
     edge_key: String,
@@ -319,14 +352,11 @@ struct Login {
 /// `POST /api/login`.
 pub(crate) async fn login(state: &Arc<State>, mut call: Call) -> Answer {
     let given: Login = call.json().await?;
-    let right = state
-        .config
-        .edge_key
-        .as_ref()
-        .is_some_and(|key| same_secret(&given.edge_key, key));
+    let right = match &state.config.edge_key {
+        Some(key) => state.guesses.fits(call.peer.addr, &given.edge_key, key).await?,
+        None => false,
+    };
     if !right {
-        // Guessing takes its time.
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         return Err(ApiError::new(
             StatusCode::UNAUTHORIZED,
             "edge_key_wrong",
@@ -357,4 +387,37 @@ pub(crate) fn options(allow: &str) -> Answer {
         response.headers_mut().insert(ALLOW, allow);
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exact_names_of_this_machine_are_loopback() {
+        for own in [
+            "localhost",
+            "127.0.0.1:9020",
+            "127.8.9.1",
+            "[::1]:80",
+            "localhost:1",
+        ] {
+            assert!(is_loopback(host_name(own)), "{own}");
+        }
+        for other in [
+            "127.evil.example",
+            "127.0.0.1.evil.example:80",
+            "127.0.0.1@evil.example",
+            "127.0.0.1:80@evil.example",
+            "127.0.0.1:80@evil.example:80",
+            "localhost.evil.example",
+            "[::1].evil.example",
+            "[::2]",
+            "::1",
+            "127.1",
+            "",
+        ] {
+            assert!(!is_loopback(host_name(other)), "{other}");
+        }
+    }
 }

@@ -162,7 +162,8 @@ fn matches(pattern: &'static str, path: &str) -> Option<Params> {
     let mut segments = pattern.strip_prefix('/')?.split('/').peekable();
     while let Some(segment) = segments.next() {
         if let Some(name) = segment.strip_prefix("{*").and_then(|name| name.strip_suffix('}')) {
-            params.push((name, decode(rest)?));
+            // Names of files need not be UTF-8: their handler decodes them for itself.
+            params.push((name, percent_decode_str(rest).decode_utf8_lossy().into_owned()));
             return Some(params);
         }
         let (head, tail) = rest

@@ -5,15 +5,20 @@
 mod agents;
 mod config;
 mod edge_id;
+mod guesses;
 mod past;
+mod roots;
 
 pub use config::{CommandConfig, McpConfig};
 
 pub(crate) use agents::{AgentState, Agents};
+pub(crate) use guesses::{Guesses, TooMany, WINDOW as GUESS_WINDOW};
+pub(crate) use roots::{ReadableRoots, Starter};
 
 use arp_history::History;
 use arp_sessions::error::SessionError;
-use arp_sessions::{PastSessions, Sessions};
+use arp_sessions::store::Filter;
+use arp_sessions::{Created, NewSession, PastSessions, Sessions};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,9 +29,11 @@ pub(crate) struct State {
     pub(crate) sessions: Sessions,
     pub(crate) agents: Arc<Agents>,
     pub(crate) history: Arc<History>,
+    pub(crate) roots: Arc<ReadableRoots>,
     pub(crate) config: CommandConfig,
     /// The public name of this edge; see [`edge_id`].
     pub(crate) edge_id: String,
+    pub(crate) guesses: Guesses,
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
     pub(crate) stop: CancellationToken,
@@ -42,16 +49,73 @@ impl State {
         let edge_id =
             edge_id::open(&config.data_dir).map_err(|error| CommandError::Config(error.to_string()))?;
         let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
+        let roots = ReadableRoots::open(&config.fs_roots, &config.data_dir, Arc::clone(&history))
+            .map_err(|error| CommandError::Config(error.to_string()))?;
         Ok(Self {
             sessions,
             agents,
             history,
+            roots: Arc::new(roots),
             config,
             edge_id,
+            guesses: Guesses::default(),
             started: Instant::now(),
             stop,
         })
     }
+
+    /// Starts a session, and writes down what that opens to visitors. Goes on when the caller does not wait for it.
+    pub(crate) async fn start_session(
+        &self,
+        wanted: NewSession,
+        starter: Starter,
+    ) -> Result<Created, SessionError> {
+        let (sessions, roots) = (self.sessions.clone(), Arc::clone(&self.roots));
+        let started = tokio::spawn(async move {
+            let expected = wanted
+                .project_path
+                .clone()
+                .unwrap_or_else(|| wanted.default_path.clone());
+            let known = Arc::clone(&roots);
+            let before = blocking(move || {
+                let before = known.current();
+                // First: the agent's own word of this directory must never be there without ours.
+                if starter == Starter::Visitor {
+                    known.starts(starter, &expected, &before);
+                }
+                before
+            })
+            .await?;
+            let created = sessions.create(wanted).await?;
+            let directory = created.session.project_path.clone();
+            blocking(move || roots.starts(starter, &directory, &before)).await?;
+            Ok(created)
+        });
+        started
+            .await
+            .map_err(|error| SessionError::Internal(error.to_string()))?
+    }
+
+    /// Reads what the agents have on disk, and sorts which of it is the owner's.
+    pub(crate) fn scan(&self) {
+        if let Err(error) = self.history.scan() {
+            tracing::warn!(%error, "cannot read the agents' histories");
+        }
+        let all = Filter {
+            limit: u64::from(u32::MAX),
+            ..Filter::default()
+        };
+        match self.sessions.list(&all) {
+            Ok((sessions, _)) => self.roots.settle(&sessions),
+            Err(error) => tracing::warn!(%error, "cannot tell which directories are the owner's"),
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SessionError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| SessionError::Internal(error.to_string()))
 }
 
 /// Who is at the other end of a connection.

@@ -8,7 +8,7 @@ use crate::forward::Forward;
 use crate::serving::CommandMode;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
-use arp_common::transport::{MaybePlain, Prefixed, Stream};
+use arp_common::transport::{Carrier, Prefixed, Stream};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;

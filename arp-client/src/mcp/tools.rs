@@ -2,7 +2,7 @@
 
 use super::caller::Caller;
 use super::prompt;
-use crate::command::State;
+use crate::command::{Starter, State};
 use arp_agents::driver::PermissionMode;
 use arp_sessions::NewSession;
 use arp_sessions::error::SessionError;
@@ -99,18 +99,18 @@ impl Tools {
         match name {
             "start_session" => {
                 let start: Start = arguments_as(arguments)?;
-                let created = sessions
-                    .create(NewSession {
-                        executor: start.executor,
-                        prompt: Some(start.prompt),
-                        project_path: start.project_path,
-                        default_path: self.state.config.default_path.clone(),
-                        model: start.model,
-                        permission_mode: Some(PermissionMode::Default),
-                        origin: Origin::Mcp,
-                        ..NewSession::default()
-                    })
-                    .await?;
+                let wanted = NewSession {
+                    executor: start.executor,
+                    prompt: Some(start.prompt),
+                    project_path: start.project_path,
+                    default_path: self.state.config.default_path.clone(),
+                    model: start.model,
+                    permission_mode: Some(PermissionMode::Default),
+                    origin: Origin::Mcp,
+                    ..NewSession::default()
+                };
+                // Whoever calls is an agent, not the owner.
+                let created = self.state.start_session(wanted, Starter::Visitor).await?;
                 Ok(json!({"session_id": created.session.id, "session": created.session}))
             }
             "list_sessions" => {

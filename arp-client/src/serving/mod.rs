@@ -11,7 +11,6 @@ use arp_sessions::Leaving;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,8 +30,6 @@ pub struct CommandMode {
     state: Arc<State>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    listening: Option<SocketAddr>,
-    mcp: Option<SocketAddr>,
 }
 
 impl CommandMode {
@@ -44,13 +41,7 @@ impl CommandMode {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let state = Arc::new(State::open(config, stop.clone())?);
-        let mut mode = Self {
-            state,
-            tasks,
-            stop,
-            listening: None,
-            mcp: None,
-        };
+        let mode = Self { state, tasks, stop };
         mode.listen().await?;
         // Versions are asked for before the first visitor wants to know them.
         let agents = Arc::clone(&mode.state.agents);
@@ -62,12 +53,8 @@ impl CommandMode {
                 }
             }
         });
-        let history = Arc::clone(&mode.state.history);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = history.scan() {
-                tracing::warn!(%error, "cannot read the agents' histories");
-            }
-        });
+        let state = Arc::clone(&mode.state);
+        tokio::task::spawn_blocking(move || state.scan());
         Ok(mode)
     }
 
@@ -102,18 +89,6 @@ impl CommandMode {
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
-    }
-
-    /// Where the loopback listener listens, if there is one.
-    #[must_use]
-    pub fn listening(&self) -> Option<SocketAddr> {
-        self.listening
-    }
-
-    /// Where the MCP server listens, if there is one.
-    #[must_use]
-    pub fn mcp(&self) -> Option<SocketAddr> {
-        self.mcp
     }
 
     /// Stops: sessions are parked, or run on without us; then all connections end.

@@ -298,6 +298,12 @@ const STREAM: &[(&str, &str, &str)] = &[
     ("until", "string", "Streams: turn or end"),
 ];
 const FILES: &[(&str, &str, &str)] = &[
+    (
+        "project_path",
+        "string",
+        "Directory that the path is below: a root, or below one",
+    ),
+    ("path", "string", "The path, if it is not in the path of the URL"),
     PAGE[0],
     PAGE[1],
     ("start", "integer", "A file: first byte"),
