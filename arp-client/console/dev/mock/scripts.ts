@@ -121,10 +121,13 @@ export const script: Script = async (session, prompt) => {
     }
     case 'code': {
       const count = Number(rest) || 1000;
-      session.push({ type: 'text', id: 'code', text: 'Here it is:\n\n```ts\n', delta: true });
-      for (let n = 1; n <= count; n++) {
-        session.push({ type: 'text', id: 'code', text: `export const value${n} = compute(${n}, "text ${n}"); // line ${n}\n`, delta: true });
-        if (n % 4 === 0) await sleep(12);
+      // A long beginning at once, then a hundred lines a second: several times what the fastest models say.
+      const line = (n: number): string => `export const value${n} = compute(${n}, "text ${n}"); // line ${n}\n`;
+      const first = Math.floor(count / 2);
+      session.push({ type: 'text', id: 'code', text: `Here it is:\n\n\`\`\`ts\n${Array.from({ length: first }, (_, n) => line(n + 1)).join('')}`, delta: true });
+      for (let n = first + 1; n <= count; n++) {
+        session.push({ type: 'text', id: 'code', text: line(n), delta: true });
+        await sleep(10);
       }
       session.push({ type: 'text', id: 'code', text: '```\n\nThat was the code.', delta: true });
       break;
