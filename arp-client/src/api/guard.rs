@@ -274,7 +274,7 @@ fn check_origin(config: &CommandConfig, head: &Parts, finish: &mut Finish) -> Re
                 (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE"),
                 (
                     ACCESS_CONTROL_ALLOW_HEADERS,
-                    "X-ARP-Token, Authorization, Content-Type, Last-Event-ID",
+                    "X-ARP-Token, X-ARP-Edge, Authorization, Content-Type, Last-Event-ID",
                 ),
                 (ACCESS_CONTROL_MAX_AGE, "600"),
             ] {

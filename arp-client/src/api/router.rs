@@ -29,6 +29,8 @@ pub(crate) enum Op {
     ApprovalGet,
     ApprovalDecide,
     Fs,
+    Directories,
+    Overview,
     Projects,
     WorkingDirectories,
     ProjectSessions,
@@ -81,6 +83,8 @@ pub(crate) const ROUTES: &[Route] = &[
     route("POST", "/api/approvals/{approval_id}", Op::ApprovalDecide),
     route("GET", "/api/fs", Op::Fs),
     route("GET", "/api/fs/{*path}", Op::Fs),
+    route("GET", "/api/directories", Op::Directories),
+    route("GET", "/api/overview", Op::Overview),
     route("GET", "/api/{agent}/projects", Op::Projects),
     route(
         "GET",

@@ -4,6 +4,7 @@
 
 mod agents;
 mod config;
+mod edge_id;
 mod guesses;
 mod past;
 mod roots;
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub(crate) config: CommandConfig,
     /// By which tokens visitors come in now.
     pub(crate) names: Arc<Names>,
+    /// The public name of this edge; see [`edge_id`].
+    pub(crate) edge_id: String,
     pub(crate) guesses: Guesses,
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
@@ -50,6 +53,8 @@ impl State {
         let agents = Arc::new(Agents::new(&config)?);
         let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
         let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
+        let edge_id =
+            edge_id::open(&config.data_dir).map_err(|error| CommandError::Config(error.to_string()))?;
         let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
         let roots = ReadableRoots::open(&config.fs_roots, &config.data_dir, Arc::clone(&history))
             .map_err(|error| CommandError::Config(error.to_string()))?;
@@ -60,6 +65,7 @@ impl State {
             roots: Arc::new(roots),
             config,
             names,
+            edge_id,
             guesses: Guesses::default(),
             started: Instant::now(),
             stop,
