@@ -68,7 +68,7 @@ pub(crate) async fn handle(state: Arc<State>, peer: PeerInfo, request: Request<I
 
 async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
-    if path == "/proxy" || path.starts_with("/proxy/") {
+    if path.starts_with("/proxy/") {
         return proxy::handle(state, peer, Request::from_parts(head, body)).await;
     }
     let (op, params) = match router::find(&head.method, path) {
@@ -121,6 +121,7 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::ApprovalGet => approvals::get(state, &call),
         Op::ApprovalDecide => approvals::decide(state, call).await,
         Op::SessionFs => fs::session(state, &call).await,
+        Op::ProxyTunnel => proxy::tunnel(state, call).await,
         Op::Fs => fs::machine(state, &call).await,
         Op::Projects => history::projects(state, &call).await,
         Op::WorkingDirectories => history::directories(state, &call).await,
