@@ -83,7 +83,7 @@ impl Refusal {
     pub fn no_tunnel(why: CheckoutError) -> Self {
         let (status, code, retry) = match why {
             CheckoutError::Offline => (503, "offline", 5),
-            CheckoutError::Busy => (503, "busy", 1),
+            CheckoutError::Busy | CheckoutError::Share => (503, "busy", 1),
             CheckoutError::Timeout => (504, "tunnel_timeout", 1),
         };
         let mut answer = Self::new(Who::Edge, status, code, format!("{why}; try again in {retry} s"));

@@ -4,8 +4,8 @@
 
 use arp_common::ids::Token;
 use arps::http::body::{Decoder, Piece};
-use arps::http::head::{Framing, RequestHead, ResponseHead};
 use arps::http::scan::{Scan, Scanner};
+use arps::http::{Framing, RequestHead, ResponseHead};
 use arps::routing::source::{Decision, Names, Site, cleaned_cookie, cleaned_referer, route};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;

@@ -4,7 +4,7 @@
 
 use arp_common::ids::Token;
 use arps::exchange::rewrite::put_request;
-use arps::http::head::{Name, RequestHead};
+use arps::http::{Name, RequestHead};
 use arps::registry::{Entry, Registry};
 use arps::routing::source::{Decision, Names, Site, Source, route};
 use arps::shared::Visitor;

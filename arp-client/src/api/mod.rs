@@ -14,6 +14,7 @@ mod history;
 mod info;
 mod input;
 mod openapi;
+mod preview;
 mod proxy;
 mod request;
 mod router;
@@ -118,7 +119,7 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::Cancel => sessions::cancel(state, call).await,
         Op::Fork => sessions::fork(state, call).await,
         Op::ApprovalList => approvals::list(state, &call),
-        Op::ApprovalGet => approvals::get(state, &call),
+        Op::ApprovalGet => approvals::get(state, &call).await,
         Op::ApprovalDecide => approvals::decide(state, call).await,
         Op::SessionFs => fs::session(state, &call).await,
         Op::ProxyTunnel => proxy::tunnel(state, call).await,

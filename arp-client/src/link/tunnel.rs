@@ -8,7 +8,7 @@ use crate::forward::Forward;
 use crate::serving::CommandMode;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
-use arp_common::transport::{MaybePlain, Prefixed, Stream};
+use arp_common::transport::{Carrier, Prefixed, Stream};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,6 +97,8 @@ async fn present(config: &Config, dialer: &Dialer, id: String) -> Option<Stream>
             return None;
         }
     };
+    // Visitors may pause while they read.
+    arp_common::net::let_pause(tunnel.tcp(), true);
     let hello = Command::NewProxyConn {
         proxy_conn_id: id,
         client_id: config.client_id.clone(),

@@ -1,9 +1,10 @@
 //! `arpc tokens`: asks the running daemon over a socket that only this user can open. One line of JSON each
 //! way.
 
-use super::{Added, Names, duration, now, stem};
+use super::{Added, Names, now, stem};
 use arp_common::ids::{ClientId, Token};
 use arp_common::private;
+use arp_common::settings::duration;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use std::io;

@@ -347,27 +347,6 @@ impl Names {
     }
 }
 
-/// Reads a time such as `90s`, `30m`, `12h`, `7d`; in seconds.
-///
-/// # Errors
-/// If it is none.
-pub fn duration(text: &str) -> Result<u64, String> {
-    let bad = || format!("{text}: not a time such as 90s, 30m, 12h or 7d");
-    let (number, unit) = text
-        .split_at_checked(text.len().saturating_sub(1))
-        .ok_or_else(bad)?;
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return Err(bad()),
-    };
-    let number: u64 = number.parse().map_err(|_| bad())?;
-    number.checked_mul(unit).filter(|s| *s > 0).ok_or_else(bad)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,17 +400,6 @@ mod tests {
         assert_eq!(shown(&names), ["fixed"]);
         names.save().unwrap();
         assert!(self::names(dir.path()).list().1.is_empty());
-    }
-
-    #[test]
-    fn times_are_understood() {
-        assert_eq!(
-            (duration("90s"), duration("7d"), duration("2w")),
-            (Ok(90), Ok(604_800), Ok(1_209_600))
-        );
-        for bad in ["", "7", "d", "0h", "-1d", "7 d", "1ä", "99999999999999999999d"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 
     proptest::proptest! {

@@ -1,7 +1,7 @@
 //! Writing the head that goes to the edge, and the one that goes back to the visitor: framing afresh,
 //! hop-by-hop fields ended, what was ours removed, what a proxy adds added.
 
-use crate::http::head::{Field, Framing, Name, RequestHead, ResponseHead};
+use crate::http::{Field, Framing, Name, RequestHead, ResponseHead};
 use crate::registry::{Client, Registry};
 use crate::routing::source::{COOKIE, Route, Source, cleaned_cookie, cleaned_referer};
 use crate::shared::Visitor;

@@ -2,7 +2,7 @@
 
 use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
-use crate::http::head::{Name, RequestHead};
+use crate::http::{Name, RequestHead};
 use crate::registry::{Client, Registry};
 use crate::routing::guesses::Standing;
 use crate::routing::source::{Decision, Names, Route, Site, route, wants_html};
@@ -125,8 +125,8 @@ impl Public {
         self.limits.hsts.filter(|_| visitor.scheme(head) == "https")
     }
 
-    /// Whose guess it is: behind trusted proxies, the visitor that they have seen.
-    fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
+    /// Whose request it is: behind trusted proxies, the visitor that they have seen.
+    pub(crate) fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
         if !visitor.trusted {
             return visitor.ip;
         }

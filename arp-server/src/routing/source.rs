@@ -2,7 +2,7 @@
 //!
 //! Pure: strings in, a decision out. The order of the sources is docs/protocol.md, "Tokens".
 
-use crate::http::head::{Framing, Name, RequestHead};
+use crate::http::{Framing, Name, RequestHead};
 use crate::registry::{Client, Registry};
 use crate::routing::tabs::{self, Tabs};
 use arp_common::ids::Token;
