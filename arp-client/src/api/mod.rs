@@ -72,7 +72,7 @@ pub(crate) async fn handle(state: Arc<State>, peer: PeerInfo, request: Request<I
 
 async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
-    if path == "/proxy" || path.starts_with("/proxy/") {
+    if path.starts_with("/proxy/") {
         return proxy::handle(state, peer, Request::from_parts(head, body)).await;
     }
     if is_api(path) {
@@ -128,6 +128,7 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::ApprovalGet => approvals::get(state, &call).await,
         Op::ApprovalDecide => approvals::decide(state, call).await,
         Op::SessionFs => fs::session(state, &call).await,
+        Op::ProxyTunnel => proxy::tunnel(state, call).await,
         Op::Fs => fs::machine(state, &call).await,
         Op::Directories => directories::list(state, &call).await,
         Op::Overview => overview::list(state, &call).await,

@@ -206,6 +206,14 @@ pub(super) fn about(op: Op) -> About {
             errors: &["400", "404", "409", "503"],
             ..plain("decideApproval", "Allow or deny", &[("200", "Resolution")])
         },
+        Op::ProxyTunnel => About {
+            errors: &["400", "403", "415", "426", "502"],
+            ..plain(
+                "proxyTunnel",
+                "A raw connection to an allowed port of this machine, by Upgrade: tcp",
+                &[("101", "")],
+            )
+        },
         Op::Fs => About {
             query: FILES,
             errors: FILE_ERRORS,
