@@ -93,6 +93,8 @@ pub const GRACE: Duration = Duration::from_secs(30);
 /// Names that can be bound to keys: some ten megabytes on disk. A flood of registrations ends here, and a relay
 /// with more clients (`--max-clients`) has room for four names each.
 pub const MAX_BOUND_NAMES: usize = 100_000;
+/// Names that were given up and are remembered, so that nobody takes them for an application's own.
+pub const MAX_GIVEN_UP: usize = 100_000;
 /// Names that one address may ask for in vain before it is told to slow down. A person mistypes a few times.
 pub const FREE_MISSES: f64 = 20.0;
 /// Names that one address may ask for in vain before it is taken for a guesser.

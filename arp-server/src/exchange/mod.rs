@@ -5,19 +5,21 @@
 
 use crate::shared::Public;
 pub mod deadline;
+pub(crate) mod origin;
 pub mod poll_io;
 pub mod rewrite;
 
 use crate::answer::{Refusal, Who};
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
+use crate::exchange::origin::Origin;
 use crate::exchange::poll_io::{poll_fill, poll_write};
 use crate::exchange::rewrite::Added;
 use crate::http::body::{BadBody, Decoder, Piece, put_chunk_size, put_last_chunk};
 use crate::http::head::{Framing, RequestHead, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::registry::Client;
-use crate::routing::source::Route;
+use crate::routing::Route;
 use crate::shared::Visitor;
 use crate::tunnels::pool::{Tunnel, Want};
 use arp_common::protocol::{Command, TunnelKind};
@@ -98,6 +100,18 @@ pub struct Request<'a> {
     pub peer: SocketAddr,
     /// Is only a change of protocol wanted? Any other answer is [`Outcome::Declined`].
     pub trial: bool,
+}
+
+impl Request<'_> {
+    /// Where the answer will be shown.
+    fn origin<'a>(&'a self, public: &'a Public) -> Origin<'a> {
+        Origin {
+            client: &self.route.client.id,
+            own: self.route.own_origin,
+            host: self.visitor.host(self.head),
+            domain: public.limits.domain.as_deref(),
+        }
+    }
 }
 
 /// How an exchange ended.
@@ -202,7 +216,7 @@ pub async fn run<B: RequestBody, R: Responder>(
         head,
         request.route,
         &request.visitor,
-        &public.registry,
+        &request.origin(public),
     );
     if let Some(small) = &small {
         bytes.extend_from_slice(small);
@@ -563,7 +577,8 @@ impl DownStream<'_> {
         responder: &mut R,
     ) -> Result<Down, DownError> {
         let head = loop {
-            let head = self.read_head(public.limits.response_timeout, responder).await?;
+            let mut head = self.read_head(public.limits.response_timeout, responder).await?;
+            request.origin(public).confine(&mut head);
             match head.status {
                 101 if request.head.upgrade().is_some() && responder.can_switch() => {
                     return Ok(Down::Switch(Box::new(head)));

@@ -24,6 +24,7 @@ pub enum Name {
     Referer,
     SecFetchDest,
     SecFetchMode,
+    SecFetchSite,
     SetCookie,
     Te,
     Trailer,
@@ -70,6 +71,7 @@ impl Name {
             14 => &[
                 ("content-length", Self::ContentLength),
                 ("sec-fetch-mode", Self::SecFetchMode),
+                ("sec-fetch-site", Self::SecFetchSite),
                 ("sec-fetch-dest", Self::SecFetchDest),
             ],
             15 => &[("x-forwarded-for", Self::XForwardedFor)],
@@ -177,6 +179,18 @@ impl Fields {
             name: s.name.get(&self.block),
             value: s.value.get(&self.block),
         })
+    }
+
+    /// Takes out the fields that are not to be kept.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Field<'_>) -> bool) {
+        let Self { block, spans } = self;
+        spans.retain(|s| {
+            keep(&Field {
+                known: s.known,
+                name: s.name.get(block),
+                value: s.value.get(block),
+            })
+        });
     }
 
     /// The values of one known field, in order.
@@ -430,7 +444,7 @@ fn single_host(fields: &Fields, http11: bool) -> Result<Option<&[u8]>, BadHead> 
 }
 
 /// Letters, digits and what addresses are written with; nothing that ends a host somewhere else.
-fn valid_host(host: &[u8]) -> bool {
+pub(crate) fn valid_host(host: &[u8]) -> bool {
     !host.is_empty()
         && host.len() <= 255
         && host.iter().all(|b| {

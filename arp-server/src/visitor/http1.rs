@@ -10,7 +10,7 @@ use crate::http::body::{Decoder, Piece, Trailers, put_chunk_size, put_last_chunk
 use crate::http::head::{BadHead, Framing, RequestHead, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::registry::Client;
-use crate::routing::source::Route;
+use crate::routing::Route;
 use crate::shared::Public;
 use crate::shared::Visitor;
 use crate::tunnels::pool::Tunnel;
