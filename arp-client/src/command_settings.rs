@@ -1,8 +1,8 @@
 //! The settings that only command mode has: from flags, environment and file to a [`CommandConfig`].
 
 use crate::command::{CommandConfig, McpConfig};
-use crate::config::{self, Settings};
 use crate::defaults as d;
+use crate::settings::{self, Settings};
 use arp_common::ids::{ClientId, Token};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) fn read(
     faults: &mut Vec<String>,
 ) -> Option<CommandConfig> {
     let before = faults.len();
-    let data_dir = config::data_dir(s.data_dir.clone());
+    let data_dir = settings::data_dir(s.data_dir.clone());
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let mut config = CommandConfig::new(data_dir, id.as_str().to_owned());
     config.tokens = tokens.iter().map(|t| t.as_str().to_owned()).collect();

@@ -4,10 +4,10 @@ use anyhow::Context;
 use arp_common::logging;
 use arp_common::settings::{ConfigError, EXIT_USAGE};
 use arp_sessions::Leaving;
-use arpc::command::CommandMode;
 use arpc::config::{Cli, Config, Mode, Settings};
 use arpc::forward::Forward;
 use arpc::link::{Dialer, Handler, Link};
+use arpc::serving::CommandMode;
 use arpc::tokens::{self, Names};
 use arpc::{banner, config, identity};
 use clap::Parser;
@@ -82,6 +82,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         let local = tokio::spawn(local(config.clone(), names.clone(), side.clone()));
         let served = link
             .run(stop, |public| {
+                if let Some(mode) = &command {
+                    mode.told_public_url(public.url.as_deref());
+                }
                 if std::mem::take(&mut first) {
                     banner::registered(&config, &names, public, !cli.no_qr);
                 } else {

@@ -68,15 +68,62 @@ async fn every_form_of_the_token_is_taken_and_nothing_passes_without() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_host_name_is_refused() {
     let edge = Edge::start().await;
-    let (status, refused) = answer(
-        edge.request(Method::GET, "/api/info")
-            .header("host", "evil.example"),
-    )
-    .await;
-    assert_eq!(
-        (status, &refused["code"]),
-        (StatusCode::FORBIDDEN, &json!("host_not_allowed"))
-    );
+    for host in [
+        "evil.example",
+        "127.evil.example",
+        "127.0.0.1.evil.example:80",
+        "127.0.0.1@evil.example",
+        "localhost@evil.example:80",
+    ] {
+        let (status, refused) = answer(edge.request(Method::GET, "/api/info").header("host", host)).await;
+        assert_eq!(
+            (status, &refused["code"]),
+            (StatusCode::FORBIDDEN, &json!("host_not_allowed")),
+            "{host}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_the_edge_key_is_slow_whichever_way_it_is_tried() {
+    const KEY: &str = "a-key-of-some-length";
+    let edge = Edge::start_with(&["--edge-key", KEY]).await;
+    for way in ["bearer", "cookie", "login"] {
+        let guess = |key: String| {
+            let request = match way {
+                "bearer" => edge.request(Method::GET, "/api/sessions").bearer_auth(key),
+                "cookie" => edge
+                    .request(Method::GET, "/api/sessions")
+                    .header("cookie", format!("arp_edge={key}")),
+                _ => edge
+                    .request(Method::POST, "/api/login")
+                    .json(&json!({"edge_key": key})),
+            };
+            answer(request)
+        };
+        let begun = std::time::Instant::now();
+        let told =
+            futures_util::future::join_all((0..20).map(|n| guess(format!("wrong-key-number-{n}")))).await;
+        let slow = told
+            .iter()
+            .filter(|(status, _)| *status == StatusCode::UNAUTHORIZED);
+        assert!(
+            slow.count() <= 5 && begun.elapsed() >= std::time::Duration::from_millis(500),
+            "{way}"
+        );
+        let (status, refused) = guess(KEY.to_owned()).await;
+        assert_eq!(
+            (status, &refused["code"]),
+            (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_guesses")),
+            "{way}"
+        );
+        // It is over soon.
+        let until = begun + support::PATIENCE;
+        while guess(KEY.to_owned()).await.0 != StatusCode::OK {
+            assert!(std::time::Instant::now() < until, "{way}");
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use crate::defaults as d;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -49,8 +50,11 @@ fn bind(addr: SocketAddr, dual: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Gives a connection what every leg gets: no delay for small writes, and a dead peer is noticed within
-/// 45 s, idle or not. A refused option is no reason to refuse the connection.
+/// Gives a connection what every leg gets: no delay for small writes, and a dead peer of an idle connection is
+/// noticed within 45 s. A refused option is no reason to refuse the connection.
+///
+/// A peer that lives and takes no bytes is left to the daemons' own limits, which are shorter than the
+/// kernel's patience here.
 pub fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);
@@ -64,9 +68,54 @@ pub fn tune(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(d::TCP_USER_TIMEOUT));
 }
 
+/// Has the kernel give a connection up whose peer took nothing for 45 s: right for control channels, which
+/// nobody leaves unread for a reason.
+pub fn expect_prompt_peer(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(d::CONTROL_USER_TIMEOUT));
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
+}
+
 /// Makes dropping the connection a reset, so that the peer cannot take an end by failure for a proper one.
 pub fn reset_on_drop(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Takes [`reset_on_drop`] back.
+pub fn close_on_drop(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(None);
+}
+
+/// Is there nothing to be read at this moment, neither a byte nor an end nor a failure? Asks the kernel, which
+/// may know what the runtime has not been told yet.
+pub fn is_quiet(stream: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    let peeked = SockRef::from(stream).peek(&mut byte);
+    peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Has the peer closed its side, or gone? On Linux this shows even while bytes that came before are unread;
+/// elsewhere only after them.
+pub fn has_ended(stream: &TcpStream) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut polled = [PollFd::new(stream, PollFlags::RDHUP)];
+        poll(&mut polled, Some(&now)).is_ok_and(|n| n > 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let mut byte = [MaybeUninit::uninit()];
+        match SockRef::from(stream).peek(&mut byte) {
+            Ok(n) => n == 0,
+            Err(e) => e.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
 }
 
 /// Unmaps `::ffff:a.b.c.d`, as it comes from dual-stack listeners, to the IPv4 address it is.

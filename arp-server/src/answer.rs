@@ -1,5 +1,7 @@
 //! The relay's own answers: errors as JSON for programs and a small page for people.
 
+mod flood;
+
 use crate::exchange::rewrite::hsts;
 use crate::routing::redirect::Location;
 use crate::routing::route::Unknown;
@@ -36,7 +38,9 @@ pub struct Refusal {
     /// Where to go instead.
     pub location: Option<Location>,
     /// Where a person may go on all the same.
-    go_on: Option<Location>,
+    go_on: Option<(Location, &'static str)>,
+    /// Cookies that are taken away: values of `Set-Cookie`.
+    farewells: Vec<String>,
     /// A script that is the answer, in place of an error.
     script: Option<&'static str>,
 }
@@ -52,6 +56,7 @@ impl Refusal {
             retry_after: None,
             location: None,
             go_on: None,
+            farewells: Vec::new(),
             script: None,
         }
     }
@@ -78,7 +83,8 @@ impl Refusal {
             "no edge agent has registered this token: check it for typing errors, and that arpc is running"
         };
         let mut answer = Self::new(Who::Visitor, 404, "unknown_token", message);
-        answer.go_on = unknown.go_on.clone();
+        let go_on = unknown.go_on.clone();
+        answer.go_on = go_on.map(|there| (there, "Go on to the machine this browser opened last"));
         answer
     }
 
@@ -106,7 +112,7 @@ impl Refusal {
     pub fn no_tunnel(why: CheckoutError) -> Self {
         let (status, code, retry) = match why {
             CheckoutError::Offline => (503, "offline", 5),
-            CheckoutError::Busy => (503, "busy", 1),
+            CheckoutError::Busy | CheckoutError::Share => (503, "busy", 1),
             CheckoutError::Timeout => (504, "tunnel_timeout", 1),
         };
         let mut answer = Self::new(Who::Edge, status, code, format!("{why}; try again in {retry} s"));
@@ -136,6 +142,7 @@ impl Refusal {
             }),
             retry_after: self.retry_after,
             location: self.location.clone(),
+            farewells: self.farewells.clone(),
             hsts: None,
             body,
         }
@@ -147,9 +154,9 @@ impl Refusal {
 
     fn page(&self) -> String {
         let template = if self.status == 401 { LANDING } else { ERROR_PAGE };
-        let go_on = self.go_on.as_ref().map(|there| {
+        let go_on = self.go_on.as_ref().map(|(there, text)| {
             let there = escape(there.as_str());
-            format!("<p><a href=\"{there}\">Go on to the machine this browser opened last</a></p>")
+            format!("<p><a href=\"{there}\">{text}</a></p>")
         });
         template
             .replace("{{go_on}}", &go_on.unwrap_or_default())
@@ -176,6 +183,8 @@ pub struct Rendered {
     pub retry_after: Option<u32>,
     /// For redirects.
     pub location: Option<Location>,
+    /// Cookies that are taken away: values of `Set-Cookie`.
+    farewells: Vec<String>,
     /// Seconds for which a browser is to come by HTTPS only.
     pub hsts: Option<u64>,
     /// The body.
@@ -194,6 +203,11 @@ impl Rendered {
         fields.extend(self.csp.map(|_| ("referrer-policy", "no-referrer".to_owned())));
         fields.extend(self.retry_after.map(|s| ("retry-after", s.to_string())));
         fields.extend(self.location.iter().map(|l| ("location", l.as_str().to_owned())));
+        if !self.farewells.is_empty() {
+            // Takes all of them, where the browser trusts the connection.
+            fields.push(("clear-site-data", "\"cookies\"".to_owned()));
+        }
+        fields.extend(self.farewells.iter().map(|f| ("set-cookie", f.clone())));
         fields.extend(self.hsts.map(|s| ("strict-transport-security", hsts(s))));
         fields
     }

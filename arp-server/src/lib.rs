@@ -14,6 +14,7 @@ pub mod control;
 pub mod data;
 pub mod defaults;
 pub mod exchange;
+pub mod handshakes;
 pub mod http;
 pub mod registry;
 pub mod routing;

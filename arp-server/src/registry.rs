@@ -177,7 +177,7 @@ impl Registry {
     }
 
     /// The tunnels that were asked for.
-    pub fn pending(&self) -> &Arc<Pending> {
+    pub(crate) fn pending(&self) -> &Arc<Pending> {
         &self.pending
     }
 
@@ -228,11 +228,6 @@ impl Registry {
         let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
         hasher.write(lower);
         hasher.finish128().as_u128()
-    }
-
-    /// All clients.
-    pub fn clients(&self) -> Vec<Arc<Client>> {
-        self.clients.iter().map(|e| e.value().clone()).collect()
     }
 
     /// Takes clients that are known from earlier onto the books, offline.
@@ -295,8 +290,8 @@ impl Registry {
                 return Err(RegisterError::Taken(name.clone()));
             }
         }
-        if !self.clients.contains_key(id) {
-            self.make_room()?;
+        if !self.clients.contains_key(id) && self.is_full() {
+            return Err(RegisterError::Full);
         }
         Ok(())
     }
@@ -317,6 +312,9 @@ impl Registry {
         } = entry;
         let naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         self.check(&id, &names, key)?;
+        if !self.clients.contains_key(&id) {
+            self.make_room();
+        }
         let client = self.client(&id);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         let old_link = {
@@ -404,17 +402,19 @@ impl Registry {
         }
     }
 
-    /// Forgets offline clients, longest gone first, when there are too many; refuses when too many are
-    /// online.
-    fn make_room(&self) -> Result<(), RegisterError> {
+    /// Are as many clients online as may be?
+    fn is_full(&self) -> bool {
         let online = |c: &Arc<Client>| c.lock().link.is_some();
-        if self.clients.len() >= self.max_clients
+        self.clients.len() >= self.max_clients
             && self.clients.iter().filter(|c| online(c)).count() >= self.max_clients
-        {
-            return Err(RegisterError::Full);
-        }
+    }
+
+    /// Forgets offline clients, longest gone first, when there are too many. Call with `naming` held: who is
+    /// forgotten here must not be registering at the same moment.
+    fn make_room(&self) {
+        let online = |c: &Arc<Client>| c.lock().link.is_some();
         if self.clients.len() < self.max_clients.saturating_add(d::MAX_OFFLINE) {
-            return Ok(());
+            return;
         }
         let mut offline: Vec<_> = self
             .clients
@@ -430,7 +430,6 @@ impl Registry {
             }
             self.clients.remove(&client.id);
         }
-        Ok(())
     }
 }
 

@@ -6,13 +6,14 @@ use crate::config::Config;
 use crate::control::{self, Welcome};
 use crate::data::{Data, DataError};
 use crate::defaults as d;
+use crate::handshakes::Handshakes;
 use crate::registry::Registry;
 use crate::routing::guesses::Guesses;
 use crate::shared::Public;
 use crate::tunnels::accept;
-use crate::tunnels::waiting::WaitingRoom;
+use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
-use arp_common::net::{accept_loop, listen};
+use arp_common::net::{accept_loop, expect_prompt_peer, listen};
 use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
@@ -152,11 +153,11 @@ impl Relay {
             kill: CancellationToken::new(),
             acceptor,
         };
-        let expire = tokio::spawn(accept::expire(registry.clone()));
+        let expire = tokio::spawn(accept::expire(registry.pending().clone()));
         let reload = certificate.map(|c| tokio::spawn(c.watch()));
         tokio::join!(
             tasks.accept_control(control, admission, welcome),
-            tasks.accept_tunnels(proxy, registry),
+            tasks.accept_tunnels(proxy, registry.pending().clone()),
             tasks.accept_visitors(public, shared),
         );
         tasks.finish(config.grace).await;
@@ -178,15 +179,16 @@ struct Tasks {
 
 impl Tasks {
     async fn accept_control(&self, listener: TcpListener, admission: Arc<Admission>, welcome: Arc<Welcome>) {
-        let room = WaitingRoom::new(d::MAX_HANDSHAKES);
+        let handshakes = Handshakes::new(d::MAX_HANDSHAKES);
         accept_loop(listener, "control", self.stop.clone(), |stream, peer| {
-            let (seat, acceptor, stop) = (room.enter(), self.acceptor.clone(), self.stop.clone());
+            expect_prompt_peer(&stream);
+            let (permit, acceptor, stop) = (handshakes.enter(), self.acceptor.clone(), self.stop.clone());
             let (admission, welcome) = (admission.clone(), welcome.clone());
             self.spawn(async move {
-                let greeted = seat
+                let greeted = permit
                     .hold(control::greet(stream, peer, &acceptor, &admission))
                     .await;
-                drop(seat);
+                drop(permit);
                 let served = match greeted {
                     Some(Ok(greeted)) => greeted.serve(&admission, &welcome, &stop).await,
                     Some(Err(e)) => Err(e),
@@ -200,13 +202,13 @@ impl Tasks {
         .await;
     }
 
-    async fn accept_tunnels(&self, listener: TcpListener, registry: Arc<Registry>) {
-        let room = WaitingRoom::new(d::MAX_HANDSHAKES);
+    async fn accept_tunnels(&self, listener: TcpListener, pending: Arc<Pending>) {
+        let handshakes = Handshakes::new(d::MAX_HANDSHAKES);
         accept_loop(listener, "proxy", self.stop.clone(), |stream, peer| {
-            let (seat, acceptor) = (room.enter(), self.acceptor.clone());
-            let registry = registry.clone();
+            let (permit, acceptor) = (handshakes.enter(), self.acceptor.clone());
+            let pending = pending.clone();
             self.spawn(async move {
-                if let Some(Err(e)) = seat.hold(accept::take(stream, &acceptor, &registry)).await {
+                if let Some(Err(e)) = permit.hold(accept::take(stream, &acceptor, &pending)).await {
                     tracing::debug!(%peer, "tunnel refused: {e}");
                 }
             });
@@ -216,11 +218,11 @@ impl Tasks {
 
     async fn accept_visitors(&self, listener: TcpListener, public: Arc<Public>) {
         accept_loop(listener, "public", self.stop.clone(), |stream, peer| {
-            let Some(place) = public.admit(peer.ip()) else {
+            let Some(permit) = public.admit(peer.ip()) else {
                 return turn_away(&stream);
             };
             let stop = self.stop.clone();
-            self.spawn(public.clone().welcome(stream, peer, place, stop));
+            self.spawn(public.clone().welcome(stream, peer, permit, stop));
         })
         .await;
     }

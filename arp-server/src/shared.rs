@@ -1,10 +1,10 @@
 //! What the rooms of the public port share: what the operator set, who is registered, who is connected, who
 //! guesses; and what is known of the visitor of a request. A leaf: it serves nobody.
 
-use crate::http::head::{Name, RequestHead, valid_host};
+use crate::http::{Name, RequestHead, valid_host};
 use crate::registry::Registry;
 use crate::routing::guesses::Guesses;
-use crate::visitor::census::{Census, Place};
+use crate::visitor::census::{Census, ConnPermit};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -56,8 +56,8 @@ impl Public {
         self.limits.trusted_proxies.iter().any(|net| net.contains(&ip))
     }
 
-    /// A place for a new connection, or `None` when there are too many.
-    pub fn admit(&self, ip: IpAddr) -> Option<Place> {
+    /// A permit for a new connection, or `None` when there are too many.
+    pub fn admit(&self, ip: IpAddr) -> Option<ConnPermit> {
         self.census.admit(ip, self.trusts(ip))
     }
 }

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use arps::http::body::{Decoder, Piece};
-use arps::http::head::{Framing, RequestHead, ResponseHead};
 use arps::http::scan::{Scan, Scanner};
+use arps::http::{Framing, RequestHead, ResponseHead};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 

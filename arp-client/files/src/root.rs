@@ -5,7 +5,7 @@ use crate::{FilesError, FoundAt, ListPage, RelPath, RootInfo, RootsListing};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The directories whose content may be read.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +51,32 @@ impl Roots {
         Ok(())
     }
 
+    /// Allows a directory that nobody named for this, such as one in which an agent worked. It counts only as what
+    /// it really is: a path that leads on through a link or `..` is refused, and so is one that holds the `home`
+    /// directory, or a whole disk.
+    ///
+    /// # Errors
+    /// As [`Roots::new`], and [`FilesError::NotAllowed`] for what is refused.
+    pub fn add_project(&mut self, path: impl AsRef<Path>, home: Option<&Path>) -> Result<(), FilesError> {
+        let path = path.as_ref();
+        let home = home.and_then(|home| home.canonicalize().ok());
+        let holds_home = home.is_some_and(|home| home.starts_with(path));
+        let real = path.canonicalize().map_err(|_| FilesError::NotAllowed)?;
+        if real != path || real.parent().is_none() || holds_home {
+            return Err(FilesError::NotAllowed);
+        }
+        self.add(real)
+    }
+
+    /// Is this directory a root or below one, links resolved?
+    pub fn holds(&self, path: impl AsRef<Path>) -> bool {
+        let path = path.as_ref();
+        path.is_absolute()
+            && path
+                .canonicalize()
+                .is_ok_and(|real| self.containing(&real).is_some())
+    }
+
     /// The roots' absolute paths.
     pub fn paths(&self) -> &[PathBuf] {
         &self.0
@@ -91,15 +117,20 @@ impl Roots {
     }
 
     /// Splits an absolute path into the root that holds it and the path below that root; the innermost root
-    /// wins. Only names are compared, nothing is looked up: the file need not exist.
+    /// wins. By its name first, and then the file need not exist; else by what it really is.
     ///
     /// # Errors
-    /// [`FilesError::NotAllowed`] when no root holds it, else as [`RelPath::parse`].
-    pub fn locate(&self, path: &str) -> Result<(Root, RelPath), FilesError> {
-        let (base, below) = self.containing(Path::new(path)).ok_or(FilesError::NotAllowed)?;
-        let below = below.to_str().ok_or(FilesError::InvalidPath("it is not UTF-8"))?;
-        let rel = RelPath::parse(&below.replace(std::path::MAIN_SEPARATOR, "/"))?;
-        Ok((self.root(base)?, rel))
+    /// [`FilesError::NotAllowed`] when no root holds it, else as [`RelPath::parse_bytes`].
+    pub fn locate(&self, path: impl AsRef<Path>) -> Result<(Root, RelPath), FilesError> {
+        let path = path.as_ref();
+        if let Some((base, below)) = self.containing(path) {
+            return Ok((self.root(base)?, below_root(below)?));
+        }
+        let climbs = path.components().any(|part| part == Component::ParentDir);
+        let real = path.canonicalize().ok().filter(|_| path.is_absolute() && !climbs);
+        let real = real.ok_or(FilesError::NotAllowed)?;
+        let (base, below) = self.containing(&real).ok_or(FilesError::NotAllowed)?;
+        Ok((self.root(base)?, below_root(below)?))
     }
 
     fn containing<'a, 'p>(&'a self, path: &'p Path) -> Option<(&'a Path, &'p Path)> {
@@ -109,6 +140,16 @@ impl Roots {
             .filter_map(holds)
             .min_by_key(|(_, below)| below.as_os_str().len())
     }
+}
+
+/// A path that a root holds, checked.
+fn below_root(below: &Path) -> Result<RelPath, FilesError> {
+    let bytes = below.as_os_str().as_encoded_bytes();
+    if std::path::MAIN_SEPARATOR == '/' {
+        return RelPath::parse_bytes(bytes);
+    }
+    let text = below.to_str().ok_or(FilesError::InvalidPath("it is not UTF-8"))?;
+    RelPath::parse(&text.replace(std::path::MAIN_SEPARATOR, "/"))
 }
 
 /// One opened directory; everything read through it lies below it.

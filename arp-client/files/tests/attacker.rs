@@ -339,3 +339,28 @@ fn an_unreadable_file_is_told_apart_from_a_missing_one() {
     }
     assert!(matches!(read(&root, "missing"), Err(FilesError::NotFound)));
 }
+
+#[test]
+fn a_project_counts_only_as_what_it_really_is_and_never_holds_a_home_or_a_disk() {
+    let place = place();
+    let home = place.inside.join("dir");
+    symlink(&place.outside, place.inside.join("link")).unwrap();
+    let mut roots = Roots::default();
+    for (bad, why) in [
+        (Path::new("/").to_owned(), "the disk"),
+        (Path::new("/tmp/..").to_owned(), "the disk by another name"),
+        (place.inside.join("dir/.."), "a way up"),
+        (place.inside.join("link"), "a link"),
+        (home.clone(), "the home directory"),
+        (place.inside.clone(), "what holds the home directory"),
+        (place.inside.join("missing"), "nothing"),
+        (Path::new("dir").to_owned(), "a relative path"),
+    ] {
+        let refused = roots.add_project(&bad, Some(&home)).unwrap_err();
+        assert_eq!(refused.code(), "root_not_allowed", "{why}");
+    }
+    assert!(roots.paths().is_empty());
+    roots.add_project(home.join("deep"), Some(&home)).unwrap();
+    assert!(roots.holds(home.join("deep")) && !roots.holds(&home) && !roots.holds("/etc"));
+    assert!(!roots.holds(home.join("deep/../..")));
+}

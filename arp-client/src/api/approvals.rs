@@ -1,8 +1,8 @@
 //! `/api/approvals…`: what waits for a decision.
 
 use super::error::ApiError;
+use super::input::DecisionBody;
 use super::request::Call;
-use super::wishes::DecisionBody;
 use super::{Answer, State, ok};
 use arp_sessions::error::SessionError;
 use arp_sessions::model::Resolution;
@@ -31,7 +31,7 @@ pub(super) async fn decide(state: &Arc<State>, mut call: Call) -> Answer {
     let body: DecisionBody = call.json().await?;
     let resolution = state
         .sessions
-        .decide(call.param("approval_id"), body.understood()?)
+        .decide(call.param("approval_id"), body.into_decision()?)
         .await?;
     ok(&resolved_json(&resolution))
 }

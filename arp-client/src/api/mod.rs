@@ -12,22 +12,20 @@ mod fs;
 mod guard;
 mod history;
 mod info;
+mod input;
 mod openapi;
 mod proxy;
 mod request;
 mod router;
 mod sessions;
 mod sse;
-mod wishes;
 mod ws;
 
 pub(crate) use body::{Body, full};
 pub(crate) use error::ApiError;
 pub(crate) use guard::{bearer_of, same_secret};
 
-use crate::command::{Agents, CommandConfig, PeerInfo};
-use arp_history::History;
-use arp_sessions::Sessions;
+use crate::command::{PeerInfo, State};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -36,18 +34,6 @@ use router::{Found, Op};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio_util::sync::CancellationToken;
-
-/// What handlers share.
-pub(crate) struct State {
-    pub(crate) sessions: Sessions,
-    pub(crate) agents: Arc<Agents>,
-    pub(crate) history: Arc<History>,
-    pub(crate) config: CommandConfig,
-    pub(crate) started: Instant,
-    /// Cancelled when everything stops: streams end then.
-    pub(crate) stop: CancellationToken,
-}
 
 type Answer = Result<Response<Body>, ApiError>;
 
@@ -56,7 +42,7 @@ pub(crate) async fn handle(state: Arc<State>, peer: PeerInfo, request: Request<I
     let started = Instant::now();
     let method = request.method().clone();
     let (mut head, body) = request.into_parts();
-    let guarded = guard::check(&state.config, peer, &mut head);
+    let guarded = guard::check(&state, peer, &mut head).await;
     // Without its query, which may hold a token.
     let path = head.uri.path().to_owned();
     let (answer, finish) = match guarded {
@@ -94,6 +80,7 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
     };
     let query = Query::parse(head.uri.query());
     let call = Call {
+        peer,
         head,
         params,
         query,
@@ -116,6 +103,7 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::Info => info::info(state).await,
         Op::OpenApi => openapi::serve(),
         Op::Login => guard::login(state, call).await,
+        Op::Logout => guard::logout(state, call).await,
         Op::Events => events::stream(state),
         Op::EventsWs => events::websocket(state, call),
         Op::SessionList => sessions::list(state, &call),

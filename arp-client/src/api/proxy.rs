@@ -179,7 +179,10 @@ fn drop_secrets(state: &State, headers: &mut HeaderMap) {
         let kept: Vec<&str> = text
             .split(';')
             .map(str::trim)
-            .filter(|pair| !pair.starts_with("arp_token=") && !pair.starts_with("arp_edge="))
+            .filter(|pair| {
+                let name = pair.split('=').next().unwrap_or_default();
+                !arp_common::cookies::is_reserved(name.trim().as_bytes())
+            })
             .collect();
         if let Ok(value) = HeaderValue::from_str(&kept.join("; "))
             && !kept.is_empty()

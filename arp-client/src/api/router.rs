@@ -10,6 +10,7 @@ pub(crate) enum Op {
     Info,
     OpenApi,
     Login,
+    Logout,
     Events,
     EventsWs,
     SessionList,
@@ -56,6 +57,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route("GET", "/api/info", Op::Info),
     route("GET", "/api/openapi.json", Op::OpenApi),
     route("POST", "/api/login", Op::Login),
+    route("POST", "/api/logout", Op::Logout),
     route("GET", "/api/events", Op::Events),
     route("GET", "/api/events/ws", Op::EventsWs),
     route("GET", "/api/sessions", Op::SessionList),
@@ -158,7 +160,8 @@ fn matches(pattern: &'static str, path: &str) -> Option<Params> {
     let mut segments = pattern.strip_prefix('/')?.split('/').peekable();
     while let Some(segment) = segments.next() {
         if let Some(name) = segment.strip_prefix("{*").and_then(|name| name.strip_suffix('}')) {
-            params.push((name, decode(rest)?));
+            // Names of files need not be UTF-8: their handler decodes them for itself.
+            params.push((name, percent_decode_str(rest).decode_utf8_lossy().into_owned()));
             return Some(params);
         }
         let (head, tail) = rest

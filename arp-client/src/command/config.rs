@@ -35,10 +35,7 @@ pub struct CommandConfig {
     pub proxy_ports: Vec<u16>,
     /// The MCP server.
     pub mcp: Option<McpConfig>,
-    /// The binary of an agent (which one, its name tells; Claude if it tells nothing), or a directory that holds
-    /// binaries of agents.
-    pub command_path: Option<PathBuf>,
-    /// Where agents are, by executor. Counts more than `command_path`.
+    /// Where agents are, by executor.
     pub agent_paths: BTreeMap<String, PathBuf>,
     /// Further agents that speak ACP, by the name that they shall have.
     pub acp_agents: BTreeMap<String, AcpConfig>,
@@ -85,7 +82,6 @@ impl CommandConfig {
             fs_roots: Vec::new(),
             proxy_ports: Vec::new(),
             mcp: None,
-            command_path: None,
             agent_paths: BTreeMap::new(),
             acp_agents: BTreeMap::new(),
             default_executor: None,

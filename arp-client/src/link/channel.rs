@@ -146,6 +146,7 @@ struct Opened {
 async fn register(link: &Link) -> Result<Opened, LinkError> {
     let config = &link.config;
     let stream = link.dialer.dial(config.server.control_port).await?;
+    arp_common::net::expect_prompt_peer(stream.tcp());
     let no_answer = |e: String| LinkError::NoAnswer(config.server.host.clone(), e);
     let (rd, mut wr) = stream.into_split();
     let mut frames = FrameReader::new(rd);

@@ -1,13 +1,14 @@
 //! One tunnel: dialed when the relay asks for it, served from its first use on.
 
 use super::{Dialer, Link};
-use crate::command::{CommandMode, PeerInfo, Via};
+use crate::command::{PeerInfo, Via};
 use crate::config::Config;
 use crate::defaults as d;
 use crate::forward::Forward;
+use crate::serving::CommandMode;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
-use arp_common::transport::{MaybePlain, Prefixed, Stream};
+use arp_common::transport::{Carrier, Prefixed, Stream};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! `approval_prompt`: the tool that Claude's `--permission-prompt-tool` calls, in the form that it speaks.
 
-use super::tools::Caller;
-use crate::api::State;
+use super::caller::Caller;
+use crate::command::State;
 use arp_agents::claude::tool_card;
 use arp_agents::driver::Decision;
 use arp_agents::event::{Approval, Question, ToolKind};

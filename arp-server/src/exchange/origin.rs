@@ -1,7 +1,7 @@
 //! What a client may say of the origin that its answers are shown on, and which of arp's cookies it sees. Several
 //! clients may share an origin, and those of one domain are siblings: none of them speaks for another.
 
-use crate::http::head::{Field, Name, ResponseHead};
+use crate::http::{Field, Name, ResponseHead};
 use crate::routing::source;
 use arp_common::cookies::{is_own, is_reserved};
 use arp_common::ids::ClientId;

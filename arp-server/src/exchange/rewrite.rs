@@ -2,7 +2,7 @@
 //! hop-by-hop fields ended, what was ours removed, what a proxy adds added.
 
 use crate::exchange::origin::Origin;
-use crate::http::head::{Field, Framing, Name, RequestHead, ResponseHead};
+use crate::http::{Field, Framing, Name, RequestHead, ResponseHead};
 use crate::registry::Client;
 use crate::routing::Route;
 use crate::routing::source::COOKIE;

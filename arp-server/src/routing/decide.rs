@@ -2,7 +2,7 @@
 
 use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
-use crate::http::head::{Name, RequestHead};
+use crate::http::{BadHead, Name, RequestHead};
 use crate::registry::Client;
 use crate::routing::guesses::Standing;
 use crate::routing::names::{Asked, Inquiry};
@@ -113,13 +113,28 @@ impl Public {
         answer
     }
 
+    /// An answer of the relay's own, to a head that is too long or not one; `start` is as much of it as was read.
+    pub(crate) fn own_to_bad(&self, bad: BadHead, start: &[u8], visitor: &Visitor) -> Rendered {
+        let flood = if bad.status == 431 {
+            Refusal::flood(start, self.limits.domain.as_deref())
+        } else {
+            None
+        };
+        let page = flood.is_some();
+        let refusal =
+            flood.unwrap_or_else(|| Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text));
+        let mut answer = refusal.render(page);
+        answer.hsts = self.limits.hsts.filter(|_| visitor.tls);
+        answer
+    }
+
     /// Seconds of HSTS for an answer to this visitor.
     pub(crate) fn hsts(&self, head: &RequestHead, visitor: &Visitor) -> Option<u64> {
         self.limits.hsts.filter(|_| visitor.scheme(head) == "https")
     }
 
-    /// Whose guess it is: behind trusted proxies, the visitor that they have seen.
-    fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
+    /// Whose request it is: behind trusted proxies, the visitor that they have seen.
+    pub(crate) fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
         if !visitor.trusted {
             return visitor.ip;
         }

@@ -1,6 +1,6 @@
 //! Where browsers are sent instead of being served, and why.
 
-use crate::http::head::{Name, RequestHead};
+use crate::http::{Name, RequestHead};
 use crate::routing::names::{Found, Names};
 use crate::routing::route::{Route, Site};
 use crate::routing::source::{self, OF_COOKIE, STRICT, Source, is_document, is_domain, is_navigation};

@@ -2,7 +2,7 @@
 //!
 //! Pure: strings in, a decision out. The order of the sources is docs/protocol.md, "Tokens".
 
-use crate::http::head::{Framing, RequestHead};
+use crate::http::{Framing, RequestHead};
 use crate::registry::Spelling;
 use crate::routing::names::{Found, Named, Names};
 use crate::routing::redirect::{self, Location};

@@ -1,6 +1,6 @@
 //! Where names of clients stand in a request. Reading only: nobody is looked up here.
 
-use crate::http::head::{Name, RequestHead};
+use crate::http::{Name, RequestHead};
 use crate::routing::route::Site;
 use crate::routing::tabs::Tabs;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};

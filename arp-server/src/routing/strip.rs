@@ -1,7 +1,7 @@
 //! What was ours in a request, and the request without it. What is taken out is what [`route`](crate::routing::route())
 //! read as ours; nothing is looked up for it again.
 
-use crate::http::head::RequestHead;
+use crate::http::RequestHead;
 use crate::routing::route::Site;
 use crate::routing::source::{self, Pair};
 use smallvec::SmallVec;

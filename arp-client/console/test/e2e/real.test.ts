@@ -10,7 +10,7 @@ import { HOSTILE } from '../../dev/mock/scripts';
 import { agentsDir, binary, RealMachine } from './machine';
 
 const missing = [
-  binary('examples/command_mode') ? '' : 'cargo build -p arpc --example command_mode',
+  binary('arps') && binary('arpc') ? '' : 'cargo build -p arps -p arpc',
   binary('arp-model-api') ? '' : 'cargo build -p arp-testkit --bin arp-model-api',
   agentsDir() ? '' : 'npm install the CLIs and set ARP_TEST_AGENTS to their node_modules/.bin',
 ].filter(Boolean);

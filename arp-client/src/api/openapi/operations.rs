@@ -47,6 +47,7 @@ pub(super) fn about(op: Op) -> About {
             errors: &["400", "401"],
             ..plain("login", "Give the edge key, get a cookie", &[("200", "Typed")])
         },
+        Op::Logout => plain("logout", "End the login of this browser", &[("200", "Typed")]),
         Op::Events => About {
             stream: true,
             ..plain("events", "What happens to sessions and approvals (SSE)", &[])
@@ -270,6 +271,12 @@ const STREAM: &[(&str, &str, &str)] = &[
     ("until", "string", "Streams: turn or end"),
 ];
 const FILES: &[(&str, &str, &str)] = &[
+    (
+        "project_path",
+        "string",
+        "Directory that the path is below: a root, or below one",
+    ),
+    ("path", "string", "The path, if it is not in the path of the URL"),
     PAGE[0],
     PAGE[1],
     ("start", "integer", "A file: first byte"),

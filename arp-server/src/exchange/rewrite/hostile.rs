@@ -3,7 +3,7 @@
 
 use super::put_request;
 use crate::exchange::origin::Origin;
-use crate::http::head::{Name, RequestHead};
+use crate::http::{Name, RequestHead};
 use crate::registry::{Entry, Registry};
 use crate::routing::names::Inquiry;
 use crate::routing::source::Source;

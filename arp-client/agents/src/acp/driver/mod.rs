@@ -4,7 +4,7 @@ mod opening;
 mod turns;
 
 use super::Habits;
-use super::choice::Choices;
+use super::choice::{Choices, Setting};
 use super::permission::Waiting;
 use super::updates::Updates;
 use crate::agent::LaunchOptions;
@@ -49,12 +49,6 @@ enum Phase {
     Settling(VecDeque<Setting>),
     Ready,
     Over,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Setting {
-    Mode(String),
-    Model(String),
 }
 
 /// A request of ours.
