@@ -110,6 +110,7 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::Info => info::info(state, &call).await,
         Op::OpenApi => openapi::serve(),
         Op::Login => guard::login(state, call).await,
+        Op::Logout => guard::logout(state, call).await,
         Op::Events => events::stream(state),
         Op::EventsWs => events::websocket(state, call),
         Op::SessionList => sessions::list(state, &call),

@@ -47,6 +47,7 @@ pub(super) fn about(op: Op) -> About {
             errors: &["400", "401"],
             ..plain("login", "Give the edge key, get a cookie", &[("200", "Typed")])
         },
+        Op::Logout => plain("logout", "End the login of this browser", &[("200", "Typed")]),
         Op::Events => About {
             stream: true,
             ..plain("events", "What happens to sessions and approvals (SSE)", &[])
