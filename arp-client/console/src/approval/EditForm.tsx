@@ -92,7 +92,7 @@ export function EditForm({ input, busy, onBack, onAllow }: Props) {
           );
         }) : (
           <>
-            <label class="field-name" for="edit-json">JSON</label>
+            <label class="field-name" for="edit-json">{t.editJson}</label>
             <textarea id="edit-json" class="field mono" rows={rowsOf(json)} value={json} spellcheck={false} autocapitalize="off" onInput={(event) => setJson(event.currentTarget.value)} />
             {!isJson && <p class="bad small" role="alert">{t.editBad}</p>}
           </>
