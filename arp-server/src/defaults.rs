@@ -99,11 +99,26 @@ pub const CONTROL_WRITE: Duration = Duration::from_secs(10);
 pub const MAX_HANDSHAKES: usize = 4096;
 /// Further tokens one client may register.
 pub const MAX_EXTRA_TOKENS: usize = 64;
+/// Edges of one address (IPv6: one /64) that may be registered at a time: a company's network has many, and one host
+/// must not take all places ([`MAX_CLIENTS`]).
+pub const MAX_EDGES_PER_IP: usize = 1024;
+/// Names that one address may bind anew at once, and in each further hour. Names that are bound already cost nothing.
+pub const NEW_NAMES_PER_IP: usize = 512;
+/// Names that one key may hold: an edge has at most [`MAX_EXTRA_TOKENS`] at a time, and some that it gave up.
+pub const MAX_NAMES_PER_KEY: usize = 4096;
+/// A client that was in use and has been away for this long makes room when the table of names is full.
+pub const LONG_GONE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How often it is noted that a client is still here.
+pub const SEEN: Duration = Duration::from_secs(3600);
+/// How often a store that could not be written to is tried again.
+pub const STORE_RETRY: Duration = Duration::from_secs(10);
 /// Clients that may be registered at a time.
 pub const MAX_CLIENTS: usize = 10_000;
 /// Clients that are remembered while they are offline.
 pub const MAX_OFFLINE: usize = 10_000;
 
+/// Time in which everything ends that has nothing to finish.
+pub const AT_ONCE: Duration = Duration::from_millis(500);
 /// Time that exchanges have to finish after SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(30);
 

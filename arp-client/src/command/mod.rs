@@ -4,6 +4,7 @@
 
 mod agents;
 mod config;
+mod edge_id;
 mod guesses;
 mod logins;
 mod past;
@@ -16,6 +17,7 @@ pub(crate) use guesses::{Guesses, TooMany, WINDOW as GUESS_WINDOW};
 pub(crate) use logins::{LOGIN, Logins};
 pub(crate) use roots::{ReadableRoots, Starter};
 
+use crate::tokens::Names;
 use arp_common::ids::ClientId;
 use arp_history::History;
 use arp_sessions::error::SessionError;
@@ -33,6 +35,10 @@ pub(crate) struct State {
     pub(crate) history: Arc<History>,
     pub(crate) roots: Arc<ReadableRoots>,
     pub(crate) config: CommandConfig,
+    /// By which tokens visitors come in now.
+    pub(crate) names: Arc<Names>,
+    /// The public name of this edge; see [`edge_id`].
+    pub(crate) edge_id: String,
     pub(crate) guesses: Guesses,
     pub(crate) logins: Logins,
     /// Our id, by which the cookies of this machine are told from others'.
@@ -46,7 +52,11 @@ pub(crate) struct State {
 
 impl State {
     /// Opens the sessions and histories, and looks for agents.
-    pub(crate) fn open(config: CommandConfig, stop: CancellationToken) -> Result<Self, CommandError> {
+    pub(crate) fn open(
+        config: CommandConfig,
+        names: Arc<Names>,
+        stop: CancellationToken,
+    ) -> Result<Self, CommandError> {
         config.check().map_err(CommandError::Config)?;
         let client: ClientId = config
             .client_id
@@ -55,6 +65,8 @@ impl State {
         let agents = Arc::new(Agents::new(&config)?);
         let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
         let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
+        let edge_id =
+            edge_id::open(&config.data_dir).map_err(|error| CommandError::Config(error.to_string()))?;
         let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
         let roots = ReadableRoots::open(&config.fs_roots, &config.data_dir, Arc::clone(&history))
             .map_err(|error| CommandError::Config(error.to_string()))?;
@@ -68,6 +80,8 @@ impl State {
             history,
             roots: Arc::new(roots),
             config,
+            names,
+            edge_id,
             guesses: Guesses::default(),
             started: Instant::now(),
             stop,

@@ -11,6 +11,7 @@ pub(crate) mod poll_io;
 mod retry;
 pub mod rewrite;
 mod splice;
+mod trace;
 mod upload;
 
 use self::origin::Origin;

@@ -105,6 +105,9 @@ impl Public {
 
     /// An answer of the relay's own, to a request whose head was understood, or not.
     pub(crate) fn own(&self, refusal: &Refusal, head: Option<&RequestHead>, visitor: &Visitor) -> Rendered {
+        // Without the path: it may hold a token that was mistyped.
+        let (method, status, code) = (head.map(RequestHead::method), refusal.status, refusal.code);
+        tracing::debug!(method, status, code, "answered by the relay itself");
         let mut answer = refusal.render(head.is_some_and(wants_html));
         answer.hsts = match head {
             Some(head) => self.hsts(head, visitor),

@@ -90,6 +90,11 @@ pub(crate) fn pairs(target: &str) -> impl Iterator<Item = Pair<'_>> {
 
 /// Splits `token/path?query`, in plain or escaped form, at its first slash.
 fn split_value(value: &str) -> (&str, Option<String>) {
+    // As it stands in the edge's small file: `?token=$(grep client-id ~/.arp-client/config)`.
+    let value = ["client-id=", "client-id%3D", "client-id%3d"]
+        .iter()
+        .find_map(|p| value.strip_prefix(p))
+        .unwrap_or(value);
     let plain = value.find(['/', '?']);
     let escaped = value
         .as_bytes()
