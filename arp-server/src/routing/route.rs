@@ -14,33 +14,33 @@ use smallvec::SmallVec;
 
 /// A request that has a client.
 #[derive(Debug, Clone)]
-pub struct Route<C> {
+pub(crate) struct Route<C> {
     /// Whom it is for.
-    pub client: C,
+    pub(crate) client: C,
     /// By which name.
-    pub token: Token,
+    pub(crate) token: Token,
     /// Where the name was found.
-    pub source: Source,
+    pub(crate) source: Source,
     /// The name that stood in front of the path.
-    pub prefix: Option<Token>,
+    pub(crate) prefix: Option<Token>,
     /// Is the origin this client's alone, so that its answers may speak for all of it?
-    pub own_origin: bool,
+    pub(crate) own_origin: bool,
     /// Path and query, without what was ours.
-    pub target: String,
+    pub(crate) target: String,
     /// The Referer, where it held something of ours.
-    pub referer: Option<String>,
+    pub(crate) referer: Option<String>,
     /// What the browser is to remember: the value of our cookie.
-    pub set_cookie: Option<String>,
+    pub(crate) set_cookie: Option<String>,
     /// The fields that led to the client, where its URL did not.
-    pub vary: Option<&'static str>,
+    pub(crate) vary: Option<&'static str>,
     /// Who else may be meant, if this client does not change protocols: a WebSocket says nothing of the tab
     /// that opens it.
-    pub others: Vec<(Token, C)>,
+    pub(crate) others: Vec<(Token, C)>,
 }
 
 /// What becomes of a request.
 #[derive(Debug, Clone)]
-pub enum Decision<C> {
+pub(crate) enum Decision<C> {
     /// It goes to a client.
     Go(Route<C>),
     /// The browser is to ask there.
@@ -57,11 +57,11 @@ pub enum Decision<C> {
 
 /// A name that leads nowhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unknown {
+pub(crate) struct Unknown {
     /// Its owner has given it up.
-    pub given_up: bool,
+    pub(crate) given_up: bool,
     /// Where to go on if the name was none of ours, but an application's own.
-    pub go_on: Option<Location>,
+    pub(crate) go_on: Option<Location>,
 }
 
 impl Unknown {
@@ -75,19 +75,19 @@ impl Unknown {
 
 /// What the relay knows of the way that a request came.
 #[derive(Debug, Clone, Copy)]
-pub struct Site<'a> {
+pub(crate) struct Site<'a> {
     /// `http` or `https`, as the visitor sees it.
-    pub scheme: &'a str,
+    pub(crate) scheme: &'a str,
     /// Host and port, as the visitor sees them.
-    pub host: Option<&'a str>,
+    pub(crate) host: Option<&'a str>,
     /// Domain whose subdomains are tokens.
-    pub domain: Option<&'a str>,
+    pub(crate) domain: Option<&'a str>,
     /// Host and port of the URL that the operator has told the relay.
-    pub public: Option<&'a str>,
+    pub(crate) public: Option<&'a str>,
 }
 
 /// Decides where a request goes.
-pub fn route<N: Names>(head: &RequestHead, site: &Site<'_>, names: &mut N) -> Decision<N::Client> {
+pub(crate) fn route<N: Names>(head: &RequestHead, site: &Site<'_>, names: &mut N) -> Decision<N::Client> {
     let mut routing = Routing {
         head,
         site,
