@@ -19,7 +19,7 @@ impl Names for Table {
             Spelling::Exact => *t == name,
             Spelling::AnyCase => t.eq_ignore_ascii_case(name),
         };
-        match self.names.iter().position(|t| is(t)) {
+        match self.names.iter().position(is) {
             Some(at) => Named::Client(self.at(at)),
             None => {
                 self.missed.push(name.to_owned());
