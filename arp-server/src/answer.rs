@@ -36,7 +36,7 @@ pub struct Refusal {
     /// Seconds after which another try may make sense.
     pub retry_after: Option<u32>,
     /// Where to go instead.
-    pub location: Option<Location>,
+    pub(crate) location: Option<Location>,
     /// Where a person may go on all the same.
     go_on: Option<(Location, &'static str)>,
     /// Cookies that are taken away: values of `Set-Cookie`.
@@ -182,7 +182,7 @@ pub struct Rendered {
     /// Seconds.
     pub retry_after: Option<u32>,
     /// For redirects.
-    pub location: Option<Location>,
+    pub(crate) location: Option<Location>,
     /// Cookies that are taken away: values of `Set-Cookie`.
     farewells: Vec<String>,
     /// Seconds for which a browser is to come by HTTPS only.
