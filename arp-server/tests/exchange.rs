@@ -5,21 +5,23 @@
 mod support;
 
 use arp_common::net;
-use arp_common::tls::Identity;
 use arp_common::transport::Stream;
 use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::{RawClient, get, within};
 use arp_testkit::origin::Origin;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::http2::{self, End};
-use support::secure;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 /// A relay with one tunnel for its client: whatever is left over on it shows at once.
 async fn one_tunnel(origin: &Origin) -> (Relay, Edge) {
@@ -213,7 +215,8 @@ struct Setting {
     relay: Relay,
     tls_visitor: bool,
     plain_link: bool,
-    _certificate: tempfile::TempDir,
+    certificate: CertificateDer<'static>,
+    _dir: tempfile::TempDir,
 }
 
 impl Setting {
@@ -222,18 +225,20 @@ impl Setting {
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(vec!["relay.test".into()]).unwrap();
+        let certificate = cert.der().clone();
         std::fs::write(path("key.pem"), signing_key.serialize_pem()).unwrap();
         std::fs::write(path("cert.pem"), cert.pem()).unwrap();
-        let (cert, key) = (path("cert.pem"), path("key.pem"));
+        let (cert_file, key_file) = (path("cert.pem"), path("key.pem"));
         let mut builder = Relay::builder().args(["--allow-plaintext"]);
         if tls_visitor {
-            builder = builder.args(["--tls-cert", &cert, "--tls-key", &key]);
+            builder = builder.args(["--tls-cert", &cert_file, "--tls-key", &key_file]);
         }
         Self {
             relay: builder.start().await,
             tls_visitor,
             plain_link,
-            _certificate: dir,
+            certificate,
+            _dir: dir,
         }
     }
 
@@ -246,6 +251,21 @@ impl Setting {
         }
     }
 
+    async fn tls(&self) -> Stream {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let tcp = TcpStream::connect(self.relay.public).await.unwrap();
+        let name = ServerName::try_from("relay.test").unwrap();
+        let tls = TlsConnector::from(Arc::new(config))
+            .connect(name, tcp)
+            .await
+            .unwrap();
+        Stream::Tls(Box::new(tls.into()))
+    }
+
     /// Sends a request, lets the service fail once the answer has begun, and reads to the end of the connection:
     /// how does it end?
     async fn read_to_end(
@@ -254,7 +274,7 @@ impl Setting {
         fail: &mpsc::UnboundedSender<()>,
     ) -> (Vec<u8>, io::Result<()>) {
         let mut stream: Stream = if self.tls_visitor {
-            secure(self.relay.public, &Identity::generate().unwrap()).await
+            self.tls().await
         } else {
             Stream::Plain(TcpStream::connect(self.relay.public).await.unwrap())
         };
