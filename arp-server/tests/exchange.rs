@@ -242,8 +242,8 @@ impl Setting {
         }
     }
 
-    async fn edge(&self, local: SocketAddr) -> Edge {
-        let builder = Edge::tcp_builder(&self.relay, "demo", local);
+    async fn edge(&self, id: &str, local: SocketAddr) -> Edge {
+        let builder = Edge::tcp_builder(&self.relay, id, local);
         if self.plain_link {
             builder.args(["--plaintext"]).start().await
         } else {
@@ -319,14 +319,12 @@ async fn an_answer_that_was_cut_never_ends_like_a_whole_one() {
     const UNTIL_EOF: &str = "HTTP/1.1 200 OK\r\n\r\nbegin";
     for (plain_link, tls_visitor) in [(true, false), (true, true), (false, false), (false, true)] {
         let setting = Setting::new(plain_link, tls_visitor).await;
-        for begin in [CHUNKED, UNTIL_EOF] {
+        for (id, begin) in [("chunked", CHUNKED), ("until-eof", UNTIL_EOF)] {
             let (local, fail) = failing(begin).await;
-            let _edge = setting.edge(local).await;
-            for request in [
-                "GET /?token=demo HTTP/1.0\r\nHost: relay.test\r\n\r\n",
-                "GET /?token=demo HTTP/1.1\r\nHost: relay.test\r\n\r\n",
-            ] {
-                let (got, end) = setting.read_to_end(request, &fail).await;
+            let _edge = setting.edge(id, local).await;
+            for version in ["1.0", "1.1"] {
+                let request = format!("GET /?token={id} HTTP/{version}\r\nHost: relay.test\r\n\r\n");
+                let (got, end) = setting.read_to_end(&request, &fail).await;
                 let text = String::from_utf8_lossy(&got);
                 let what =
                     format!("plain link {plain_link}, TLS visitor {tls_visitor}, {begin:?}, {request:?}");
@@ -346,7 +344,7 @@ async fn a_daemon_that_dies_leaves_no_answer_that_looks_whole() {
     for (plain_link, edge_dies) in [(true, true), (false, true), (true, false)] {
         let mut setting = Setting::new(plain_link, false).await;
         let (local, _fail) = failing(UNTIL_EOF).await;
-        let mut edge = setting.edge(local).await;
+        let mut edge = setting.edge("demo", local).await;
         let mut client = RawClient::connect(setting.relay.public).await;
         client.send("GET /?token=demo HTTP/1.0\r\n\r\n").await;
         assert_eq!(client.head().await.status, 200);
@@ -370,7 +368,7 @@ async fn a_visitor_who_is_cut_off_is_no_proper_end_for_the_service() {
     for plain_link in [true, false] {
         let setting = Setting::new(plain_link, false).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _edge = setting.edge(listener.local_addr().unwrap()).await;
+        let _edge = setting.edge("demo", listener.local_addr().unwrap()).await;
         let mut client = RawClient::connect(setting.relay.public).await;
         client
             .send("GET /?token=demo HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
