@@ -152,7 +152,7 @@ async fn the_typescript_sdk_uses_every_tool_over_http() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_typescript_sdk_uses_every_tool_over_standard_input_and_output() {
     let edge = Edge::start_with(&MCP).await;
-    let program = support::example("command_mode");
+    let program = std::path::Path::new(support::ARPC);
     let data = edge.root.path().join("data");
     let arguments = [
         "stdio",
@@ -174,7 +174,7 @@ async fn with_home() -> (Edge, Home, ModelApi) {
 
 /// The configuration that `arpc mcp --print-config` prints, for HTTP or for standard input and output.
 fn printed_config(edge: &Edge, http: bool) -> Value {
-    let mut print = std::process::Command::new(support::example("command_mode"));
+    let mut print = std::process::Command::new(std::path::Path::new(support::ARPC));
     print
         .arg("--data-dir")
         .arg(edge.root.path().join("data"))
@@ -264,7 +264,7 @@ async fn an_answer_after_more_than_a_minute_still_counts() {
 
 /// Makes arp's MCP server known to an agent, as its user would.
 fn configure(executor: &str, home: &Home, data: &Path) {
-    let program = support::example("command_mode");
+    let program = std::path::Path::new(support::ARPC);
     let server = json!({"command": program, "args": ["--data-dir", data, "mcp"]});
     let (file, content) = match executor {
         "codex" => {

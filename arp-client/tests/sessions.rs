@@ -279,7 +279,7 @@ async fn an_idle_session_is_parked_and_comes_back_with_the_next_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_sessions_are_refused_but_an_idle_one_makes_room() {
-    let edge = Edge::start_with(&["--max-live=2"]).await;
+    let edge = Edge::start_with(&["--max-sessions=2"]).await;
     let busy = edge.session("hold").await;
     let idle = edge.session("say x").await;
     edge.until_status(&idle, "idle").await;

@@ -10,11 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Opens a listener. With no `host` it takes IPv6 and IPv4 on one socket, or IPv4 alone where the machine
-/// has no IPv6. Port 0 asks the system for a free one.
+/// has no IPv6. Port 0 asks the system for a free one. `flag` is where the user says which port.
 ///
 /// # Errors
 /// As the operating system says, with address and a hint for the usual two reasons.
-pub fn listen(host: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+pub fn listen(host: Option<IpAddr>, port: u16, flag: &str) -> io::Result<TcpListener> {
     let result = match host {
         Some(ip) => bind(SocketAddr::new(ip, port), false),
         None => bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), true).or_else(|e| match e.kind() {
@@ -24,14 +24,19 @@ pub fn listen(host: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
     };
     result.map_err(|e| {
         let hint = match e.kind() {
-            io::ErrorKind::AddrInUse => "; is another copy running? Stop it or choose another port",
-            io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher one",
-            _ => "",
+            io::ErrorKind::AddrInUse => {
+                format!("; is another copy running? Stop it, or choose another port with {flag}")
+            }
+            io::ErrorKind::PermissionDenied if port < 1024 => {
+                format!("; ports below 1024 need privileges: choose a higher one with {flag}")
+            }
+            io::ErrorKind::AddrNotAvailable => "; this machine has no such address: check --bind".to_owned(),
+            _ => String::new(),
         };
-        let host = host.map_or_else(|| "*".to_owned(), |h| h.to_string());
+        let host = host.map_or_else(|| "every address,".to_owned(), |h| h.to_string());
         io::Error::new(
             e.kind(),
-            format!("cannot listen on {host} port {port}: {e}{hint}"),
+            format!("cannot listen on {host} port {port} ({flag}): {e}{hint}"),
         )
     })
 }

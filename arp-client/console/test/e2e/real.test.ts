@@ -10,7 +10,7 @@ import { HOSTILE } from '../../dev/mock/scripts';
 import { agentsDir, binary, RealMachine } from './machine';
 
 const missing = [
-  binary('examples/command_mode') ? '' : 'cargo build -p arpc --example command_mode',
+  binary('arps') && binary('arpc') ? '' : 'cargo build -p arps -p arpc',
   binary('arp-model-api') ? '' : 'cargo build -p arp-testkit --bin arp-model-api',
   agentsDir() ? '' : 'npm install the CLIs and set ARP_TEST_AGENTS to their node_modules/.bin',
 ].filter(Boolean);
@@ -82,7 +82,7 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
 
     await reply(`run tool: touch ${size}-denied.txt`);
     await page.locator('.approval').waitFor();
-    await page.getByRole('button', { name: /^Deny/ }).click();
+    await page.getByRole('button', { name: 'Deny with a reason' }).click();
     await page.locator('#deny-reason').fill('Not on my phone');
     await page.locator('.decide .danger').click();
     await done(3);

@@ -1,6 +1,7 @@
 //! Where connections come from besides the relay: the loopback listener and the local socket.
 
-use super::{CommandError, CommandMode, PeerInfo, Via};
+use super::CommandMode;
+use crate::command::{CommandError, PeerInfo, Via};
 use arp_sessions::ipc;
 use std::future::Future;
 use std::time::Duration;
@@ -11,14 +12,15 @@ use tokio_util::sync::CancellationToken;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl CommandMode {
-    pub(super) async fn listen(&mut self) -> Result<(), CommandError> {
+    pub(super) async fn listen(&self) -> Result<(), CommandError> {
         if let Some(at) = self.state.config.listen {
             let failed = |source| CommandError::Listen {
                 at: at.to_string(),
                 source,
             };
             let listener = TcpListener::bind(at).await.map_err(failed)?;
-            self.listening = Some(listener.local_addr().map_err(failed)?);
+            let at = listener.local_addr().map_err(failed)?;
+            tracing::info!("API and console listen on http://{at}/");
             let mode = self.clone();
             self.spawn(async move { mode.accept_tcp(listener).await });
         }
@@ -37,7 +39,8 @@ impl CommandMode {
             })?;
             let mode = self.clone();
             self.spawn(async move { mode.accept_mcp(listener).await });
-            self.mcp = Some(crate::mcp::listen(&self.state, mcp, &self.tasks, &self.stop).await?);
+            let at = crate::mcp::listen(&self.state, mcp, &self.tasks, &self.stop).await?;
+            tracing::info!("MCP server listens on http://{at}/mcp");
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! What a client asks for, understood: new sessions, decisions, streams.
+//! Input of the endpoints: bodies, frames and stream parameters, checked and turned into what they ask for.
 
 use super::error::ApiError;
-use super::feed::{Until, Wish};
+use super::feed::{FeedRequest, Until};
 use super::request::{Call, snake_object};
 use arp_agents::driver::{Decision, PermissionMode};
 use arp_sessions::model::{Origin, SessionView};
@@ -33,7 +33,11 @@ pub(crate) struct NewSessionBody {
 
 impl NewSessionBody {
     /// What the session manager is asked for.
-    pub(crate) fn understood(self, default_path: PathBuf, origin: Origin) -> Result<NewSession, ApiError> {
+    pub(crate) fn into_new_session(
+        self,
+        default_path: PathBuf,
+        origin: Origin,
+    ) -> Result<NewSession, ApiError> {
         let mode = match (self.permission_mode.as_deref(), self.approval_mode.as_deref()) {
             (None, None) => None,
             (Some(mode), None) | (None, Some(mode)) => Some(permission_mode(mode)?),
@@ -50,7 +54,7 @@ impl NewSessionBody {
         Ok(NewSession {
             executor: filled(self.executor),
             prompt: self.prompt,
-            project_path: filled(self.project_path).map(expand_home),
+            project_path: filled(self.project_path).map(PathBuf::from).map(in_home),
             default_path,
             model: filled(self.model),
             resume: filled(self.resume),
@@ -85,15 +89,10 @@ fn client_id(id: Option<String>) -> Result<Option<String>, ApiError> {
 }
 
 /// `~/x` as a path in the home directory.
-fn expand_home(path: String) -> PathBuf {
-    let rest = if path == "~" {
-        Some("")
-    } else {
-        path.strip_prefix("~/")
-    };
-    match (rest, std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(path),
+pub(crate) fn in_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
     }
 }
 
@@ -155,7 +154,7 @@ pub(crate) struct ChangeBody {
 
 impl ChangeBody {
     /// What is to be changed.
-    pub(crate) fn understood(self) -> Result<Change, ApiError> {
+    pub(crate) fn into_change(self) -> Result<Change, ApiError> {
         Ok(Change {
             model: filled(self.model),
             permission_mode: self.permission_mode.as_deref().map(permission_mode).transpose()?,
@@ -181,6 +180,8 @@ pub(crate) struct DecisionBody {
     updated_input: Option<Value>,
     #[serde(default)]
     answers: BTreeMap<String, String>,
+    #[serde(default)]
+    permission_mode: Option<String>,
     #[serde(default, alias = "reason")]
     message: Option<String>,
     #[serde(default)]
@@ -189,12 +190,13 @@ pub(crate) struct DecisionBody {
 
 impl DecisionBody {
     /// What is decided.
-    pub(crate) fn understood(self) -> Result<Decision, ApiError> {
+    pub(crate) fn into_decision(self) -> Result<Decision, ApiError> {
         match self.decision.to_ascii_lowercase().as_str() {
             "allow" | "approve" | "accept" => Ok(Decision::Allow {
                 for_session: self.for_session,
                 updated_input: self.updated_input,
                 answers: self.answers,
+                permission_mode: self.permission_mode.as_deref().map(permission_mode).transpose()?,
             }),
             "deny" | "reject" | "decline" => Ok(Decision::Deny {
                 message: filled(self.message),
@@ -231,14 +233,14 @@ pub(crate) fn stream(
     view: &SessionView,
     from: u64,
     until: Until,
-) -> Result<Wish, ApiError> {
+) -> Result<FeedRequest, ApiError> {
     let newest = if sequence == Sequence::Lines {
         view.total_lines
     } else {
         view.last_seq
     };
     let query = &call.query;
-    let mut wish = Wish {
+    let mut request = FeedRequest {
         sequence,
         from,
         until,
@@ -247,31 +249,31 @@ pub(crate) fn stream(
         .parsed::<u64>("from_line")?
         .filter(|_| sequence == Sequence::Lines)
     {
-        wish.from = first;
+        request.from = first;
     }
     if sequence == Sequence::Events {
         match query.get("since") {
             None | Some("") => {}
-            Some("latest") => wish.from = newest + 1,
-            Some(_) => wish.from = query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1),
+            Some("latest") => request.from = newest + 1,
+            Some(_) => request.from = query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1),
         }
     }
     if let Some(tail) = query.parsed::<u64>("tail")? {
-        wish.from = (newest + 1).saturating_sub(tail);
+        request.from = (newest + 1).saturating_sub(tail);
     }
     // The last one seen; a browser sends it when it comes back.
     if let Some(last) = call
         .header("last-event-id")
         .and_then(|id| id.trim().parse::<u64>().ok())
     {
-        wish.from = last.saturating_add(1);
+        request.from = last.saturating_add(1);
     }
     match query.get("until") {
         None | Some("") => {}
-        Some("end") => wish.until = Until::End,
+        Some("end") => request.until = Until::End,
         Some("turn") => {
-            if !matches!(wish.until, Until::Turn(_)) {
-                wish.until = Until::Turn(view.turns);
+            if !matches!(request.until, Until::Turn(_)) {
+                request.until = Until::Turn(view.turns);
             }
         }
         Some(other) => {
@@ -281,8 +283,8 @@ pub(crate) fn stream(
         }
     }
     // Nobody has seen what is not there yet: a number from another session, or a mistake.
-    wish.from = wish.from.clamp(1, newest + 1);
-    Ok(wish)
+    request.from = request.from.clamp(1, newest + 1);
+    Ok(request)
 }
 
 #[cfg(test)]
