@@ -102,6 +102,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         let local = tokio::spawn(local(config.clone(), names.clone(), side.clone()));
         let served = link
             .run(stop, |public| {
+                if let Some(mode) = &command {
+                    mode.told_public_url(public.url.as_deref());
+                }
                 if std::mem::take(&mut first) {
                     banner::registered(&config, &names, public);
                 }

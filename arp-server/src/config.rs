@@ -313,6 +313,7 @@ impl Config {
                 response_timeout: secs(s.response_timeout, d::RESPONSE_TIMEOUT),
                 domain: s.domain.map(|d| d.to_ascii_lowercase()),
                 trusted_proxies,
+                public_host: s.public_url.as_deref().and_then(host_of_url),
                 hsts: s.hsts.filter(|secs| *secs > 0),
             },
             max_conns: s.max_conns.unwrap_or(d::MAX_CONNS),
@@ -394,6 +395,12 @@ fn join_key(given: Option<String>, file: Option<PathBuf>, faults: &mut Vec<Strin
         ));
     }
     Some(Secret::new(key))
+}
+
+/// Host and port in a URL.
+fn host_of_url(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    rest.split(['/', '?', '#']).next().map(str::to_owned)
 }
 
 fn is_domain(name: &str) -> bool {

@@ -60,6 +60,11 @@ impl CommandMode {
         Ok(mode)
     }
 
+    /// The relay has said by which URL it is visited: pages of that origin are our own.
+    pub fn told_public_url(&self, url: Option<&str>) {
+        self.state.told_public_url(url);
+    }
+
     /// Serves one connection until it is closed, or `cancel` (then what runs is finished, within limits).
     pub async fn serve<S>(&self, stream: S, peer: PeerInfo, cancel: CancellationToken)
     where

@@ -67,7 +67,7 @@ async fn carry<B: RequestBody, R: Responder + Send>(
         head,
         request.route,
         &request.visitor,
-        &public.registry,
+        &request.origin(public),
     );
     if let Some(small) = &small {
         bytes.extend_from_slice(small);
