@@ -367,6 +367,39 @@ async fn the_client_id_is_read_from_a_small_file_by_the_command_that_was_promise
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_name_that_nobody_has_is_told_what_its_owner_must_type() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let answer = arp_testkit::http::get(relay.public, "/x?token=alice", "").await;
+    let told = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        answer.status == 404 && told.contains("arpc tokens add NAME"),
+        "{told}"
+    );
+    let arpc = |args: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
+            .args(["--client-id", "demo", "tokens"])
+            .args(args)
+            .env("HOME", edge.home.path())
+            .env("XDG_DATA_HOME", edge.home.path().join("data"))
+            .status()
+            .unwrap()
+            .success()
+    };
+    assert!(arpc(&["add", "alice"]));
+    let answer = arp_testkit::http::get(relay.public, "/x?token=alice", "").await;
+    assert_eq!(answer.status, 200);
+    // Taken back, it was no typing error.
+    assert!(arpc(&["revoke", "alice"]));
+    let answer = arp_testkit::http::get(relay.public, "/x?token=alice", "").await;
+    let told = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        told.contains("revoked or has expired") && !told.contains("typing"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn command_mode_lists_the_agents_and_what_to_do_about_the_missing_ones() {
     let relay = Relay::start().await;
     let mut edge = Edge::builder()

@@ -80,7 +80,8 @@ impl Refusal {
         let message = if unknown.given_up {
             "this token is no longer anybody's: it was revoked or has expired; ask its owner for another"
         } else {
-            "no edge agent has registered this token: check it for typing errors, and that arpc is running"
+            "no edge agent has registered this token: check it for typing errors. The owner of the machine adds a \
+             name with `arpc tokens add NAME` (or arpc --token NAME)"
         };
         let mut answer = Self::new(Who::Visitor, 404, "unknown_token", message);
         let go_on = unknown.go_on.clone();
