@@ -63,11 +63,9 @@ arp_common::settings! {
     listen: std::net::SocketAddr,
     /// Origin of another site whose pages may use the API; may be given several times.
     #[arg(long, alias = "allowed-origins", value_name = "ORIGIN", env = "ARPC_ALLOWED_ORIGIN", value_delimiter = ',')]
-    #[serde(alias = "allowed-origins")]
     allowed_origin: Vec<String>,
     /// Host name that requests may be for; any through the relay if none is given.
     #[arg(long, alias = "allowed-hosts", value_name = "HOST", env = "ARPC_ALLOWED_HOST", value_delimiter = ',')]
-    #[serde(alias = "allowed-hosts")]
     allowed_host: Vec<String>,
     /// A second secret that every request to the API needs; better given in the environment or the file.
     #[arg(long, value_name = "SECRET", env = "ARPC_EDGE_KEY", hide_env_values = true)]
