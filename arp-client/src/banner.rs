@@ -18,8 +18,23 @@ pub fn hello(config: &Config) {
     say(&format!("Relay:      {} (connecting)", config.server.host));
 }
 
+/// Prints which agents were found, in which versions, and what to do about the others.
+pub fn agents(found: &[Result<String, String>]) {
+    let mut text = String::from("Agents found on this machine:");
+    for agent in found.iter().flatten() {
+        text.push_str(&format!("\n  {agent}"));
+    }
+    if !found.iter().any(Result::is_ok) {
+        text.push_str(" none. Sessions can be started when there is one.");
+    }
+    for missing in found.iter().filter_map(|agent| agent.as_ref().err()) {
+        text.push_str(&format!("\n  {missing}"));
+    }
+    say(&text);
+}
+
 /// Prints where visitors go, with a QR code if that is wanted and a person is looking.
-pub fn registered(config: &Config, names: &Names, public: &Public, qr: bool) {
+pub fn registered(config: &Config, names: &Names, public: &Public) {
     say(&format!("Registered with the relay at {}.", config.server.host));
     let (tokens, id_token) = names.current();
     let id = id_token.then(|| config.client_id.as_str());
@@ -28,7 +43,7 @@ pub fn registered(config: &Config, names: &Names, public: &Public, qr: bool) {
         .chain(tokens.iter().map(Token::as_str))
         .map(|t| config.public_url(public, &told(t)));
     let Some(url) = urls.next() else {
-        say("No visitor can come in: there is no token (--no-id-token). `arpc tokens add` makes one.");
+        say("No visitor can come in: there is no token (--no-id-token). This makes one:\n  arpc tokens add");
         return;
     };
     say(&format!("Public URL: {url}"));
@@ -38,7 +53,7 @@ pub fn registered(config: &Config, names: &Names, public: &Public, qr: bool) {
     if masks() {
         say("Tokens are cut short in the journal; in full they are told by: arpc tokens list");
     }
-    if qr
+    if config.qr
         && std::io::stdout().is_terminal()
         && let Ok(code) = qrcode::QrCode::with_error_correction_level(&url, qrcode::EcLevel::L)
     {

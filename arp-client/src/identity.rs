@@ -1,5 +1,6 @@
 //! Who this machine is to a relay: a client id that stays the same, and that only this user can know.
 
+use arp_common::ids::ClientId;
 use arp_common::private;
 use std::io;
 use std::path::Path;
@@ -16,6 +17,11 @@ const WITHOUT: &str = "none";
 const OLDER_FILES: [&str; 3] = ["edge-key.pem", "known_relays", "sessions.sqlite"];
 /// Largest secret, in bytes.
 const MAX_SECRET: usize = 1024;
+
+/// Has [`client_id`] been asked for with this data directory?
+pub fn has_client_id(data_dir: &Path) -> bool {
+    data_dir.join(SECRET_FILE).exists()
+}
 
 /// The client id of this machine and user: 32 upper-case hex digits, derived from what distinguishes them and from a
 /// secret of the data directory, which is made here where there is none. An id that is there already stays.
@@ -101,9 +107,40 @@ fn distribution() -> String {
     id.trim_matches('"').to_owned()
 }
 
+/// Writes the small file from which scripts read the client id, `.arp-client/config` in the home directory:
+/// `grep client-id ~/.arp-client/config` is one line, `client-id=ID`, which the relay takes for a token as it
+/// stands. Of several edge agents of one user the one that started last stands there.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_card(home: &Path, id: &ClientId) -> io::Result<()> {
+    let dir = home.join(".arp-client");
+    let path = dir.join("config");
+    let text = format!(
+        "# Written by arpc at its start. Whoever knows the id can visit.\nclient-id={}\n",
+        id.as_str()
+    );
+    if private::read(&path, text.len()).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    private::create_dir(&dir)?;
+    private::replace(&path, text.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_client_id_stands_alone_on_the_line_that_names_it() {
+        let home = tempfile::tempdir().unwrap();
+        for id in ["one", "two", "two"] {
+            write_card(home.path(), &id.parse().unwrap()).unwrap();
+        }
+        let text = std::fs::read_to_string(home.path().join(".arp-client/config")).unwrap();
+        let grepped: Vec<&str> = text.lines().filter(|l| l.contains("client-id")).collect();
+        assert_eq!(grepped, ["client-id=two"]);
+    }
 
     #[test]
     fn the_derived_id_is_stable_of_the_promised_form_and_not_to_be_computed_by_others() {

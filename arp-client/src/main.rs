@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use arp_common::logging;
-use arp_common::settings::{ConfigError, EXIT_USAGE};
+use arp_common::settings::{ConfigError, EXIT_USAGE, with_causes};
 use arp_sessions::Leaving;
 use arpc::config::{Cli, Config, Mode, Settings};
 use arpc::forward::Forward;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match start(Cli::parse()) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("arpc: {e:#}");
+            eprintln!("arpc: {}", with_causes(e.as_ref()));
             if e.is::<ConfigError>() {
                 ExitCode::from(EXIT_USAGE)
             } else {
@@ -44,10 +44,17 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         return Ok(command.run(&data_dir, settings.client_id.as_deref()));
     }
     if settings.client_id.is_none() {
-        settings.client_id = Some(identity::client_id(&data_dir)?);
+        // A check makes nothing.
+        let unknown = cli.check_config && !identity::has_client_id(&data_dir);
+        settings.client_id = Some(if unknown {
+            "unknown".to_owned()
+        } else {
+            identity::client_id(&data_dir)?
+        });
     }
     let config = Arc::new(Config::new(settings)?);
     if cli.check_config {
+        config.try_files()?;
         println!("arpc: the configuration is good");
         return Ok(ExitCode::SUCCESS);
     }
@@ -60,6 +67,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         banner::hello(&config);
+        write_card(&config);
         if config.plaintext {
             tracing::warn!("--plaintext: whoever is on the way to the relay can read and change everything");
         }
@@ -79,6 +87,12 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             Mode::Command(settings) => {
                 let mode = CommandMode::start((**settings).clone(), names.clone()).await?;
                 command = Some(mode.clone());
+                // They are asked for their versions, which takes seconds; the link does not wait for it.
+                let (asked, stop) = (mode.clone(), stop.clone());
+                tokio::spawn(async move {
+                    stop.run_until_cancelled(async { banner::agents(&asked.agents().await) })
+                        .await
+                });
                 Handler::Command(mode)
             }
         };
@@ -88,10 +102,11 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         let local = tokio::spawn(local(config.clone(), names.clone(), side.clone()));
         let served = link
             .run(stop, |public| {
+                if let Some(mode) = &command {
+                    mode.told_public_url(public.url.as_deref());
+                }
                 if std::mem::take(&mut first) {
-                    banner::registered(&config, &names, public, !cli.no_qr);
-                } else {
-                    tracing::info!("registered again with the relay");
+                    banner::registered(&config, &names, public);
                 }
             })
             .await;
@@ -103,6 +118,17 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         served?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// So that scripts find the client id.
+fn write_card(config: &Config) {
+    let written = match directories::BaseDirs::new() {
+        Some(dirs) => identity::write_card(dirs.home_dir(), &config.client_id),
+        None => Ok(()),
+    };
+    if let Err(e) = written {
+        tracing::warn!("scripts will not find the client id: {e}");
+    }
 }
 
 /// What runs beside the link: tokens expire, and can be changed by `arpc tokens`.

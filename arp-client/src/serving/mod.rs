@@ -6,7 +6,7 @@
 mod listen;
 
 use crate::api;
-use crate::command::{CommandConfig, CommandError, PeerInfo, State, Via};
+use crate::command::{AgentState, CommandConfig, CommandError, PeerInfo, State, Via};
 use crate::tokens::Names;
 use arp_sessions::Leaving;
 use hyper::server::conn::http1;
@@ -60,6 +60,11 @@ impl CommandMode {
         Ok(mode)
     }
 
+    /// The relay has said by which URL it is visited: pages of that origin are our own.
+    pub fn told_public_url(&self, url: Option<&str>) {
+        self.state.told_public_url(url);
+    }
+
     /// Serves one connection until it is closed, or `cancel` (then what runs is finished, within limits).
     pub async fn serve<S>(&self, stream: S, peer: PeerInfo, cancel: CancellationToken)
     where
@@ -91,6 +96,20 @@ impl CommandMode {
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
+    }
+
+    /// The agents of this machine in words: name, version and place of those that can be used, and what to do about
+    /// the others. Those that are asked for their version for the first time take seconds.
+    pub async fn agents(&self) -> Vec<Result<String, String>> {
+        let in_words = |state: AgentState| match state.found {
+            Ok(found) => {
+                let name = state.agent.display_name();
+                let version = found.version.map(|v| format!(" {v}")).unwrap_or_default();
+                Ok(format!("{name}{version}  ({})", found.path.display()))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        self.state.agents.all().await.into_iter().map(in_words).collect()
     }
 
     /// Stops: sessions are parked, or run on without us; then all connections end.

@@ -63,7 +63,7 @@ export class MockSession {
     const waits = this.asked.get(id);
     if (!waits) return;
     this.asked.delete(id);
-    this.push({ type: 'approval_resolved', id, outcome, ...(decision.message ? { message: decision.message } : {}), ...(decision.updated_input ? { updated_input: decision.updated_input } : {}) });
+    this.push({ type: 'approval_resolved', id, outcome, ...(decision.message ? { message: decision.message } : {}), ...(decision.updated_input ? { edited: { asked: this.object.approvals.find((approval) => approval.id === id)?.input, ran: decision.updated_input } } : {}) });
     const approvals = this.object.approvals.filter((approval) => approval.id !== id);
     this.changed({ approvals, status: approvals.length ? 'waiting' : 'running' });
     this.edge.emit('approval_resolved', { id, session_id: this.object.id, outcome });
@@ -146,7 +146,7 @@ export class MockEdge extends EventEmitter {
     const capabilities = { approvals: true, token_deltas: true, interrupt: true, resume: true, resume_last: true, fork: true, set_model: true, set_permission_mode: true, allowed_tools: true, history: true };
     const modes = ['default', 'acceptEdits', 'plan'];
     this.info = {
-      version: '0.1.0', host_name: name, os: 'linux', client_id: `id-${name}`, home_dir: '/home/me', fs_enabled: true, allow_bypass: false, edge_key_required: false,
+      version: '0.1.0', host_name: name, os: 'linux', edge_id: `edge-${name}`, client_id: name, home_dir: '/home/me', fs_enabled: true, allow_bypass: false, edge_key_required: false,
       agents: [
         { executor: 'claude', name: 'Claude Code', found: true, version: '2.1.329', path: '/usr/local/bin/claude', problem: null, capabilities, permission_modes: modes, models: ['opus', 'sonnet', 'haiku'] },
         { executor: 'codex', name: 'Codex', found: true, version: '0.169.0', path: '/usr/local/bin/codex', problem: null, capabilities, permission_modes: modes, models: ['gpt-5.5'] },

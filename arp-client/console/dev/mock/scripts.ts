@@ -179,6 +179,26 @@ export const script: Script = async (session, prompt) => {
       }
       break;
     }
+    case 'code': {
+      const count = Number(rest) || 1000;
+      // A long beginning at once, then a hundred lines a second: several times what the fastest models say.
+      const line = (n: number): string => `export const value${n} = compute(${n}, "text ${n}"); // line ${n}\n`;
+      const first = Math.floor(count / 2);
+      session.push({ type: 'text', id: 'code', text: `Here it is:\n\n\`\`\`ts\n${Array.from({ length: first }, (_, n) => line(n + 1)).join('')}`, delta: true });
+      for (let n = first + 1; n <= count; n++) {
+        session.push({ type: 'text', id: 'code', text: line(n), delta: true });
+        await sleep(10);
+      }
+      session.push({ type: 'text', id: 'code', text: '```\n\nThat was the code.', delta: true });
+      break;
+    }
+    case 'shapes': {
+      session.push({ type: 'tool_call', id: 'bar', name: 'Bash', kind: 'command', title: 'npm install', input: { command: 'npm install' } });
+      session.push({ type: 'tool_result', id: 'bar', output: '\u001b[32m 10%\r 55%\r100%\u001b[0m\nok\n', delta: false, is_error: false, exit_code: 0 });
+      const columns = Array.from({ length: 14 }, (_, index) => `column ${index + 1} of many`);
+      session.push({ type: 'text', id: 'shape', text: `| ${columns.join(' | ')} |\n|${'---|'.repeat(14)}\n| ${columns.join(' | ')} |\n\nturned \u202e around\nand straight again`, delta: false });
+      break;
+    }
     default:
       await stream(session, `Let me look at what "${prompt.slice(0, 40)}" needs.`, 8, 'thinking');
       await stream(session, 'I had a look around. The project builds and its tests pass; tell me what to change first.');

@@ -70,7 +70,7 @@ export type AgentEvent =
   | { type: 'tool_result'; id: string; output: string; delta: boolean; is_error: boolean; exit_code?: number | null; parent?: string | null }
   | { type: 'plan'; entries: PlanEntry[] }
   | ({ type: 'approval' } & Approval)
-  | { type: 'approval_resolved'; id: string; outcome: Outcome; message?: string | null; updated_input?: unknown }
+  | { type: 'approval_resolved'; id: string; outcome: Outcome; message?: string | null; edited?: { asked: unknown; ran: unknown } | null }
   | ({ type: 'usage' } & Usage)
   | { type: 'error'; message: string; retrying: boolean }
   | { type: 'turn_end'; status: 'completed' | 'interrupted' | 'failed'; message?: string | null; duration_ms?: number | null }

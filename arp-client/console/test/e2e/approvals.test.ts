@@ -241,7 +241,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await card.getByText('What was asked for').click();
     await card.locator('.asked-for .output', { hasText: 'rm -rf build' }).waitFor();
     await look('changed', size);
-    expect(session().log.find((event) => event.type === 'approval_resolved')).toMatchObject({ updated_input: { command: 'rm -r build/tmp\necho done' } });
+    expect(session().log.find((event) => event.type === 'approval_resolved')).toMatchObject({ edited: { asked: { command: 'rm -rf build' }, ran: { command: 'rm -r build/tmp\necho done' } } });
     // The same after it is read anew.
     await page.reload();
     await page.locator('.card', { hasText: 'rm -r build/tmp' }).first().getByText('Changed by you').waitFor();
@@ -261,7 +261,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.locator('#edit-content').fill('# Notes\n\nKeep this.\n');
     await page.getByRole('button', { name: 'Allow as changed' }).click();
     await page.locator('.turn-end').waitFor();
-    expect(session().log.find((event) => event.type === 'approval_resolved')).toMatchObject({ updated_input: { file_path: '/home/me/app/notes.md', content: '# Notes\n\nKeep this.\n' } });
+    expect(session().log.find((event) => event.type === 'approval_resolved')).toMatchObject({ edited: { ran: { file_path: '/home/me/app/notes.md', content: '# Notes\n\nKeep this.\n' } } });
   });
 
   // 5. and 6.
