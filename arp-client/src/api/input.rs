@@ -180,6 +180,8 @@ pub(crate) struct DecisionBody {
     updated_input: Option<Value>,
     #[serde(default)]
     answers: BTreeMap<String, String>,
+    #[serde(default)]
+    permission_mode: Option<String>,
     #[serde(default, alias = "reason")]
     message: Option<String>,
     #[serde(default)]
@@ -194,6 +196,7 @@ impl DecisionBody {
                 for_session: self.for_session,
                 updated_input: self.updated_input,
                 answers: self.answers,
+                permission_mode: self.permission_mode.as_deref().map(permission_mode).transpose()?,
             }),
             "deny" | "reject" | "decline" => Ok(Decision::Deny {
                 message: filled(self.message),

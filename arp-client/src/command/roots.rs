@@ -35,6 +35,7 @@ pub(crate) struct ReadableRoots {
     configured: Vec<Configured>,
     home: Option<PathBuf>,
     history: Arc<History>,
+    data_dir: PathBuf,
     file: PathBuf,
     record: Mutex<Record>,
 }
@@ -85,6 +86,7 @@ impl ReadableRoots {
             configured,
             home: std::env::home_dir(),
             history,
+            data_dir: data_dir.to_owned(),
             file,
             record: Mutex::new(record),
         })
@@ -93,6 +95,11 @@ impl ReadableRoots {
     /// What may be read now.
     pub(crate) fn current(&self) -> Roots {
         let mut roots = Roots::default();
+        roots.hide(&self.data_dir);
+        // The client id for scripts.
+        if let Some(home) = &self.home {
+            roots.hide(home.join(".arp-client"));
+        }
         if !self.configured.is_empty() {
             for root in self.configured.iter().filter_map(Configured::resolved) {
                 // One that is gone meanwhile is no root.

@@ -341,6 +341,8 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       const session = find(parts[1]);
       const { model, permission_mode, title } = body as { model?: string; permission_mode?: string; title?: string };
       session.changed({ ...(model ? { model } : {}), ...(permission_mode ? { permission_mode } : {}), ...(title ? { title } : {}) });
+      // A running agent says itself which mode it is in now.
+      if (permission_mode) session.push({ type: 'init', agent_session_id: session.object.agent_session_id, model: session.object.model, cwd: session.object.project_path, permission_mode });
       return ok({ type: 'session', session: session.object });
     }
     case 'DELETE sessions/*':
@@ -350,6 +352,11 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       return ok({ type: 'session_deleted', session_id: parts[1] });
     case 'GET approvals':
       return ok({ type: 'approvals', approvals: edge.approvals() });
+    case 'GET approvals/*': {
+      const approval = edge.approvals().find(({ id }) => id === parts[1]);
+      if (!approval) throw new HttpError(404, 'approval_not_found', 'There is no such approval.');
+      return ok({ type: 'approval', approval, files: edge.previews.get(approval.id) ?? [] });
+    }
     case 'POST approvals/*': {
       const session = [...edge.sessions.values()].find((one) => one.asked.has(parts[1] ?? ''));
       if (!session) throw new HttpError(409, 'approval_resolved', 'Decided already.');

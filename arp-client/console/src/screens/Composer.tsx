@@ -2,6 +2,7 @@
 
 import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { t } from '../i18n';
+import { modeOf } from '../model/mode';
 import { drafts, setDraft } from '../model/prefs';
 import type { Session } from '../net/types';
 import type { OpenSession } from '../state/session';
@@ -64,6 +65,7 @@ export function Composer({ open, session, onMode, onModel }: { open: OpenSession
     open.send(message, interrupt);
   };
 
+  const mode = modeOf(session, timeline.facts);
   const activity = session.activity || timeline.activity;
   return (
     <div class="dock">
@@ -96,7 +98,7 @@ export function Composer({ open, session, onMode, onModel }: { open: OpenSession
           onSend={() => send()}
         />
         <div class="composer-foot">
-          {onMode ? <button type="button" class={session.permission_mode === 'bypassPermissions' ? 'chip attn' : 'chip'} onClick={onMode}><Icon name="shield" size={15} /><span class="clip">{modeName(session.permission_mode ?? 'default')}</span></button> : null}
+          {onMode ? <button type="button" class={mode === 'bypassPermissions' ? 'chip attn' : 'chip'} onClick={onMode}><Icon name="shield" size={15} /><span class="clip">{modeName(mode)}</span></button> : null}
           {onModel ? <button type="button" class="chip" onClick={onModel}><Icon name="model" size={15} /><span class="clip">{session.model || t.modelDefault}</span></button> : null}
           <span class="usage clip"><EnterHint of="reply" /><span>{usageLine(session.usage ?? timeline.usage)}</span></span>
           {runs && text.trim() && <button type="button" class="chip" title={t.sendNow} aria-label={t.sendNow} onClick={() => send(true)}><Icon name="play" size={15} /></button>}

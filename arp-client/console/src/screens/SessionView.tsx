@@ -8,6 +8,8 @@ import type { Item } from '../model/timeline';
 import type { Session } from '../net/types';
 import { call, seg } from '../net/api';
 import { ApprovalPanel } from '../approval/ApprovalPanel';
+import { useWriting } from '../approval/writing';
+import { modeOf, modeWord } from '../model/mode';
 import { OpenSession } from '../state/session';
 import { roomOf, type Room } from '../state/machines';
 import { back, go, hrefOf } from '../state/route';
@@ -52,7 +54,7 @@ function Details({ session, room }: { session: Session; room: Room }) {
     [t.agent, room.info.value?.agents.find((agent) => agent.executor === session.executor)?.name ?? session.executor],
     [t.directory, session.project_path],
     [t.model, session.model],
-    [t.mode, session.permission_mode && modeName(session.permission_mode)],
+    [t.mode, session.permission_mode && modeName(modeWord(session.permission_mode))],
     [t.tokensIn, usage?.input_tokens != null ? number(usage.input_tokens) : null],
     [t.tokensCached, usage?.cached_input_tokens ? number(usage.cached_input_tokens) : null],
     [t.tokensOut, usage?.output_tokens != null ? number(usage.output_tokens) : null],
@@ -187,6 +189,7 @@ function Live({ room, id }: { room: Room; id: string }) {
   useEffect(() => {
     if (session && document.visibilityState === 'visible') open.look();
   }, [session?.last_seq]);
+  const writing = useWriting();
   // A new question brings the panel back.
   const asked = session?.approvals.map((approval) => approval.id).join(' ') ?? '';
   useEffect(() => setLater(false), [asked]);
@@ -207,7 +210,7 @@ function Live({ room, id }: { room: Room; id: string }) {
 
   const agent = room.info.value?.agents.find((one) => one.executor === session.executor);
   const approvals = session.approvals.map((approval) => ({ ...approval, executor: approval.executor ?? session.executor }));
-  const asks = approvals.length > 0 && !later;
+  const asks = approvals.length > 0 && !later && !writing.here;
   const change = (fields: Parameters<OpenSession['change']>[0]): void => void attempt(() => open.change(fields)).then((well) => well && show(''));
   return (
     <div class="beside">
@@ -222,23 +225,24 @@ function Live({ room, id }: { room: Room; id: string }) {
       <Connection link={open.link} />
       {open.loading.value === 'first' ? <Loading /> : failure ? <Failed error={failure} onRetry={() => void open.loadFirst()} /> : <Timeline open={open} label={titleOf(session)} handle={list} />}
       <Announcer open={open} />
-      {asks ? (
-        <ApprovalPanel room={room} approvals={approvals} onLater={() => setLater(true)} />
-      ) : (
-        <>
-          {approvals.length > 0 && (
-            <button type="button" class="waiting-bar" onClick={() => setLater(false)}>
-              <Icon name="shield" size={17} /><span class="clip">{t.approvals(approvals.length)}: {visible(approvals[0]?.title ?? '')}</span><b>{t.review}</b>
-            </button>
-          )}
-          <Composer
-            open={open}
-            session={session}
-            {...(agent?.capabilities.set_permission_mode ? { onMode: () => show('mode') } : {})}
-            {...(agent?.capabilities.set_model ? { onModel: () => show('model') } : {})}
-          />
-        </>
+      {asks && <ApprovalPanel room={room} approvals={approvals} onLater={() => setLater(true)} />}
+      {approvals.length > 0 && !asks && (
+        <button type="button" key={asked} class="waiting-bar" onClick={() => {
+          writing.end();
+          setLater(false);
+        }}>
+          <Icon name="shield" size={17} /><span class="clip">{t.approvals(approvals.length)}: {visible(approvals[0]?.title ?? '')}</span><b>{t.review}</b>
+        </button>
       )}
+      {/* Never taken away, whatever is asked: who writes goes on writing. */}
+      <div class="dock-place" onFocusCapture={writing.focus} onBlurCapture={writing.blur}>
+        <Composer
+          open={open}
+          session={session}
+          {...(agent?.capabilities.set_permission_mode ? { onMode: () => show('mode') } : {})}
+          {...(agent?.capabilities.set_model ? { onModel: () => show('model') } : {})}
+        />
+      </div>
       {sheet === 'menu' && <Menu open={open} session={session} room={room} show={show} />}
       {sheet === 'details' && (
         <Sheet title={t.details} onClose={() => show('')}>
@@ -248,7 +252,7 @@ function Live({ room, id }: { room: Room; id: string }) {
       )}
       {sheet === 'plan' && <Sheet title={t.plan} onClose={() => show('')}><Checklist entries={open.timeline.value.plan} /></Sheet>}
       {sheet === 'rename' && <Rename open={open} session={session} onClose={() => show('')} />}
-      {sheet === 'mode' && <ModePicker modes={agent?.permission_modes ?? []} value={session.permission_mode ?? 'default'} onClose={() => show('')} onPick={(mode) => change({ permission_mode: mode })} />}
+      {sheet === 'mode' && <ModePicker modes={agent?.permission_modes ?? []} value={modeOf(session, open.timeline.value.facts)} onClose={() => show('')} onPick={(mode) => change({ permission_mode: mode })} />}
       {sheet === 'model' && <ModelPicker models={agent?.models ?? []} value={session.model ?? ''} onClose={() => show('')} onPick={(model) => change({ model })} />}
       {sheet === 'stop' && <Confirm title={t.stop} text={t.stopText} action={t.stop} onNo={() => show('')} onYes={async () => {
         await open.cancel();

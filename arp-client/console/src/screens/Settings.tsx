@@ -6,6 +6,7 @@ import { langChoice, notify, theme } from '../model/prefs';
 import { parseAddress, withToken, type Machine } from '../net/machine';
 import { addMachine, dropMachine, elsewhere, nameOf, own, renameMachine, rooms, type Room } from '../state/machines';
 import { AgentMark, Icon } from '../ui/icons';
+import { DECIDE_KEY } from '../ui/keyname';
 import { Segments, Sheet } from '../ui/kit';
 import { canScan, Scanner } from '../ui/scan';
 import { Header } from './Header';
@@ -132,7 +133,7 @@ function Elsewhere({ machine }: { machine: Machine }) {
 export function Settings() {
   const [adding, setAdding] = useState(false);
   const keys: [string, string][] = [
-    ['j  k', t.kb_move], ['a  d', t.kb_allow], ['Ctrl K', t.kb_palette], ['n', t.kb_new], ['/', t.kb_search], ['r', t.kb_reply],
+    ['j  k', t.kb_move], [DECIDE_KEY, t.kb_allow], ['d', t.kb_deny], ['Ctrl K', t.kb_palette], ['n', t.kb_new], ['/', t.kb_search], ['r', t.kb_reply],
   ];
   return (
     <div class="screen">

@@ -12,6 +12,7 @@ import { terminal } from '../text/terminal';
 import { visible } from '../text/visible';
 import { Icon, type IconName } from '../ui/icons';
 import { Memo } from '../ui/memo';
+import { Path } from '../ui/path';
 import { Diff, DiffCount } from './Diff';
 import { Elapsed, worded } from './words';
 
@@ -114,14 +115,26 @@ function repeats(item: ToolItem): boolean {
   return last?.kind === 'text' && last.text.trim() === item.output.trim();
 }
 
+/** What was asked for, where something else ran. */
+function Asked({ input }: { input: unknown }) {
+  return (
+    <details class="asked-for">
+      <summary>{t.askedFor}</summary>
+      <pre class="output" tabIndex={0}>{visible(commandOf(input) ?? pretty(input))}</pre>
+    </details>
+  );
+}
+
 function ToolBody({ item }: { item: ToolItem }) {
-  const command = commandOf(item.input);
+  const command = commandOf(item.ran ?? item.input);
   const bare = item.changes.length || item.children.length || command;
   return (
     <>
       {command && <pre class="command" tabIndex={0}>{visible(command)}</pre>}
       {item.changes.length > 0 && <Diff changes={item.changes} />}
-      {!bare && item.input !== null && <pre class="output" tabIndex={0}>{visible(pretty(item.input))}</pre>}
+      {item.ran !== undefined && !command && <pre class="output" tabIndex={0}>{visible(pretty(item.ran))}</pre>}
+      {item.ran !== undefined && <Asked input={item.asked} />}
+      {!bare && item.ran === undefined && item.input !== null && <pre class="output" tabIndex={0}>{visible(pretty(item.input))}</pre>}
       {item.children.length > 0 && (
         <div class="children">
           {item.children.map((child) => (
@@ -140,15 +153,18 @@ function ToolBody({ item }: { item: ToolItem }) {
 
 function Tool({ item }: { item: ToolItem }) {
   const steps = item.tool === 'task' && item.children.length > 0 ? <span>{t.steps(item.children.length)}</span> : null;
+  const ran = commandOf(item.ran);
+  const title = ran === null ? worded({ kind: item.tool, title: item.title, input: item.input }) || item.name : (ran.split('\n', 1)[0] ?? '') + (ran.includes('\n') ? '…' : '');
+  const isPath = item.tool === 'edit' || item.tool === 'read';
   return (
     <Card
       id={item.key}
       icon={item.tool}
       tone={`tool ${item.state}`}
       label={t.toolWords[item.tool]}
-      title={item.tool === 'mcp' || item.tool === 'other' ? <><b>{item.name}</b> {item.title !== item.name && visible(item.title)}</> : visible(worded({ kind: item.tool, title: item.title, input: item.input }) || item.name)}
+      title={item.tool === 'mcp' || item.tool === 'other' ? <><b>{item.name}</b> {item.title !== item.name && visible(item.title)}</> : isPath ? <Path path={title} /> : visible(title)}
       mono={item.tool !== 'task' && item.tool !== 'question' && item.tool !== 'plan'}
-      meta={<>{steps}{toolMeta(item)}</>}
+      meta={<>{item.ran !== undefined && <span class="attn">{t.changedIt}</span>}{steps}{toolMeta(item)}</>}
     >
       {() => <ToolBody item={item} />}
     </Card>
@@ -194,7 +210,8 @@ function Decision({ item }: { item: DecisionItem }) {
     >
       {() => (
         <>
-          {item.approval.changes?.length ? <Diff changes={item.approval.changes} /> : <pre class="output" tabIndex={0}>{visible(commandOf(item.approval.input) ?? pretty(item.approval.input))}</pre>}
+          {item.approval.changes?.length ? <Diff changes={item.approval.changes} /> : <pre class="output" tabIndex={0}>{visible(commandOf(item.ran ?? item.approval.input) ?? pretty(item.ran ?? item.approval.input))}</pre>}
+          {item.ran !== undefined && <Asked input={item.asked} />}
           {item.message && <p class="soft">{item.message}</p>}
         </>
       )}

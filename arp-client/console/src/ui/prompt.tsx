@@ -51,6 +51,8 @@ export function Prompt({ id, label, value, placeholder, onText, onSend, grows, r
           if (event.key === 'Escape') event.currentTarget.blur();
           if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
           if (!hasKeys() && !event.ctrlKey && !event.metaKey) return;
+          // With nothing written, this decides about what is asked, if anything is.
+          if (!value.trim() && (event.ctrlKey || event.metaKey)) return;
           event.preventDefault();
           onSend();
         }}

@@ -83,7 +83,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   test('a_command_is_denied_with_a_reason_that_the_agent_hears', async () => {
     await open(size);
     await begin('run rm -rf build');
-    await page.getByRole('button', { name: /^Deny/ }).click();
+    await page.getByRole('button', { name: 'Deny with a reason' }).click();
     await page.getByLabel('What should it do instead?').fill('Move it to the trash');
     await page.locator('.decide').getByRole('button', { name: 'Deny' }).click();
     await said('Understood: Move it to the trash');
@@ -93,9 +93,9 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   test('a_command_is_changed_before_it_is_allowed', async () => {
     await open(size);
     await begin('run rm -rf build');
-    await page.locator('.approval').getByRole('button', { name: 'Edit', exact: true }).click();
-    await page.locator('#edit-input').fill('rm -r build/tmp');
-    await page.getByRole('button', { name: 'Allow as edited' }).click();
+    await page.getByRole('button', { name: 'Change first' }).click();
+    await page.locator('#edit-command').fill('rm -r build/tmp');
+    await page.getByRole('button', { name: 'Allow as changed' }).click();
     await said('Ran rm -r build/tmp');
   });
 
