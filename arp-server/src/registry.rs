@@ -79,6 +79,8 @@ pub struct Present {
     pub since: Instant,
     /// More about its control channel.
     pub about: About,
+}
+
 /// How a name must be written to be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spelling {

@@ -152,32 +152,27 @@ fn check_token(
             };
             let inner = format!("/{inner}");
             set_path(head, &inner, head.uri.query().map(str::to_owned).as_deref())?;
-            token = Some((given, true));
+            token = Some(given);
         }
     }
     if token.is_none() {
-        token = take_query_token(head, &known)?.map(|given| (given, true));
+        token = take_query_token(head, &known)?;
     }
     if token.is_none() {
         let given = header(&head.headers, TOKEN_HEADER).or_else(|| cookie(&head.headers, TOKEN_COOKIE));
-        token = given
-            .filter(|given| known(given))
-            .map(|given| (given.to_owned(), false));
+        token = given.filter(|given| known(given)).map(str::to_owned);
     }
     head.headers.remove(TOKEN_HEADER);
     // A preflight carries no token where it is a header; it tells nothing but what is allowed.
     if token.is_none() && head.method == Method::OPTIONS {
         return Ok(None);
     }
-    let Some((token, from_address)) = token else {
-        return Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "token_required",
-            "give the token of this machine: ?token=…, the header X-ARP-Token, or the path prefix /t/TOKEN/",
-        ));
+    let Some(token) = token else {
+        return Err(token_required());
     };
-    if from_address && is_navigation(head) {
-        let value = format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax");
+    if is_navigation(head) {
+        // As at the relay: 90 days from the last page on.
+        let value = format!("{TOKEN_COOKIE}={token}; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax");
         if let Ok(value) = HeaderValue::from_str(&value) {
             finish.0.push((SET_COOKIE, value));
         }
@@ -185,7 +180,16 @@ fn check_token(
     Ok(None)
 }
 
-/// The first `token` parameter with a token of ours is taken out; any other stays.
+fn token_required() -> ApiError {
+    ApiError::new(
+        StatusCode::UNAUTHORIZED,
+        "token_required",
+        "give the token of this machine: ?token=…, the header X-ARP-Token, or the path prefix /t/TOKEN/",
+    )
+}
+
+/// The first `token` parameter with a token of ours is taken out; any other stays. `arp_token` is always ours: one that
+/// is not known is refused, whatever the cookie says.
 fn take_query_token(head: &mut Parts, known: &dyn Fn(&str) -> bool) -> Result<Option<String>, ApiError> {
     let Some(query) = head.uri.query() else {
         return Ok(None);
@@ -194,8 +198,12 @@ fn take_query_token(head: &mut Parts, known: &dyn Fn(&str) -> bool) -> Result<Op
     let mut rest = Vec::new();
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if name == "token" && found.is_none() {
+        let strict = name == "arp_token";
+        if strict || name == "token" && found.is_none() {
             let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+            if strict && !known(&value) {
+                return Err(token_required());
+            }
             if known(&value) {
                 found = Some(value);
                 continue;
