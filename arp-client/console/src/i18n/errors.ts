@@ -59,5 +59,6 @@ export const zhErrors: Record<string, string> = {
   no_answer: '机器没有给出应答。',
   bad_answer: '机器的应答无法理解。',
   too_many_unknown_tokens: '无效的访问令牌尝试过多，请稍后再试。',
+  hidden: '这里放着 arpc 的密钥和令牌，不予显示。',
   service_worker_refused: '经由机器端口打开的页面不能注册 Service Worker。',
 };
