@@ -159,7 +159,15 @@ impl Refusal {
             let there = escape(there.as_str());
             format!("<p><a href=\"{there}\">{text}</a></p>")
         });
+        // Without scripts a page that may go on is asked for anew as a whole.
+        let refresh = self
+            .retry_after
+            .map(|secs| format!("<noscript><meta http-equiv=\"refresh\" content=\"{secs}\"></noscript>\n"));
+        let retry = self.retry_after.map(|secs| secs.to_string());
         template
+            .replace("{{refresh}}", &refresh.unwrap_or_default())
+            .replace("{{retry}}", &retry.unwrap_or_default())
+            .replace("{{code}}", self.code)
             .replace("{{go_on}}", &go_on.unwrap_or_default())
             .replace("{{status}}", &self.status.to_string())
             .replace("{{reason}}", reason(self.status))
@@ -214,7 +222,8 @@ impl Rendered {
     }
 }
 
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// As for the landing page; made by the same.
+const PAGE_POLICY: &str = include_str!("pages/error.csp").trim_ascii();
 const LANDING: &str = include_str!("pages/landing.html");
 /// Its one script and one style by their hashes; made by arp-client/console/scripts/landing.mjs.
 const LANDING_POLICY: &str = include_str!("pages/landing.csp").trim_ascii();

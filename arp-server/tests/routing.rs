@@ -154,7 +154,7 @@ async fn a_browser_keeps_its_client_by_cookie_and_referer() {
     let page = get(relay.public, "/?token=tab-a", "Accept: text/html\r\n").await;
     let cookie = page.header("set-cookie").expect("it is remembered");
     assert!(
-        cookie.starts_with("arp_token=tab-a; Path=/; HttpOnly; SameSite=Lax"),
+        cookie.starts_with("arp_token=tab-a; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax"),
         "{cookie}"
     );
     assert!(

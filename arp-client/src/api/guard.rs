@@ -140,7 +140,7 @@ fn check_token(
             .fold(false, |found, token| found | same_secret(given, token))
     };
     // What is unmistakably meant for us is strict, as at the relay: a wrong name in it is not made good by another.
-    let mut token = take_strict_params(head, &known)?.map(|given| (given, true));
+    let mut token = take_strict_params(head, &known)?;
     let path = head.uri.path().to_owned();
     if let Some(rest) = path
         .strip_prefix("/t/")
@@ -159,31 +159,32 @@ fn check_token(
         };
         let inner = format!("/{inner}");
         set_path(head, &inner, head.uri.query().map(str::to_owned).as_deref())?;
-        token = Some((given, true));
+        token = Some(given);
     }
     for given in head.headers.get_all(TOKEN_HEADER) {
         match given.to_str().ok().filter(|given| known(given)) {
-            Some(given) => token = token.or(Some((given.to_owned(), false))),
+            Some(given) => token = token.or(Some(given.to_owned())),
             None => return Err(token_required()),
         }
     }
     if let Some(given) = take_query_token(head, &known)? {
-        token = token.or(Some((given, true)));
+        token = token.or(Some(given));
     }
     if token.is_none() {
         let given = cookie(&head.headers, TOKEN_COOKIE).filter(|given| known(given));
-        token = given.map(|given| (given.to_owned(), false));
+        token = given.map(str::to_owned);
     }
     head.headers.remove(TOKEN_HEADER);
     // A preflight carries no token where it is a header; it tells nothing but what is allowed.
     if token.is_none() && head.method == Method::OPTIONS {
         return Ok(None);
     }
-    let Some((token, from_address)) = token else {
+    let Some(token) = token else {
         return Err(token_required());
     };
-    if from_address && is_navigation(head) {
-        let value = format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax");
+    if is_navigation(head) {
+        // As at the relay: 90 days from the last page on.
+        let value = format!("{TOKEN_COOKIE}={token}; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax");
         if let Ok(value) = HeaderValue::from_str(&value) {
             finish.0.push((SET_COOKIE, value));
         }

@@ -358,7 +358,14 @@ impl<'a, N: Names> Routing<'a, N> {
     fn route(&mut self, source: Source, found: Found<N::Client>, target: String) -> Route<N::Client> {
         let own_origin =
             (self.site.host.zip(self.site.domain)).is_some_and(|(h, d)| source::label(h, d).is_some());
-        let opened = matches!(source, Source::Param | Source::Query | Source::Prefix);
+        let opened = match source {
+            Source::Param | Source::Query | Source::Prefix => true,
+            // A page of the client that was opened last gives the cookie its whole life again.
+            Source::Cookie => {
+                source::tabs(self.head).is_some_and(|tabs| tabs.current == found.token.as_str())
+            }
+            _ => false,
+        };
         let set_cookie = (opened && !own_origin && is_navigation(self.head)).then(|| {
             let had = source::tabs(self.head);
             let last = had.and_then(|had| self.names.find(had.current, Spelling::Exact).found());

@@ -192,7 +192,9 @@ fn browsers_are_told_to_remember_and_where_to_go() {
         "/?token=demo",
         "Sec-Fetch-Mode: cors\r\nAccept: text/html\r\n"
     ));
-    assert!(!set("/", "Cookie: arp_token=demo\r\nAccept: text/html\r\n"));
+    // Its life begins anew with each page, and with nothing else.
+    assert!(set("/", "Cookie: arp_token=demo\r\nAccept: text/html\r\n"));
+    assert!(!set("/", "Cookie: arp_token=demo\r\nAccept: */*\r\n"));
 
     let page = head("GET", "/t/demo?x=1", html);
     assert!(matches!(decided(&page, SITE), Decision::Redirect(l) if l.as_str() == "/t/demo/?x=1"));
