@@ -212,10 +212,17 @@ impl Config {
         }
         if let Mode::Command(command) = &self.mode {
             for root in command.fs_roots.iter().filter(|root| !root.is_dir()) {
-                faults.push(format!("--fs-root {}: there is no such directory", root.display()));
+                faults.push(format!(
+                    "--fs-root {}: there is no such directory",
+                    root.display()
+                ));
             }
         }
-        if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError(faults))
+        }
     }
 
     /// Where visitors find us by `token`; `told` is what the relay said of itself.
@@ -435,7 +442,11 @@ mod tests {
                 continue;
             }
             let variable = format!("ARPC_{}", name.to_uppercase().replace('-', "_"));
-            assert_eq!(flag.get_env().and_then(|v| v.to_str()), Some(&*variable), "{name}");
+            assert_eq!(
+                flag.get_env().and_then(|v| v.to_str()),
+                Some(&*variable),
+                "{name}"
+            );
             assert!(flag.get_help_heading().is_some(), "{name}");
             // The file that is read cannot say which one that is.
             if name != "config" {
@@ -466,7 +477,13 @@ mod tests {
             ("park-after", sessions::PARK_AFTER.as_secs()),
         ] {
             let rest = help.split_once(&format!("--{flag} <")).unwrap().1;
-            let told = rest.split_once("[default: ").unwrap().1.split_once(']').unwrap().0;
+            let told = rest
+                .split_once("[default: ")
+                .unwrap()
+                .1
+                .split_once(']')
+                .unwrap()
+                .0;
             assert_eq!(told, value.to_string(), "{flag}");
         }
     }

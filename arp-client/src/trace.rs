@@ -260,9 +260,17 @@ fn answer(head: &[u8], exchange: Option<&Exchange>) -> Option<(u16, Body)> {
 
 /// The framing that a head tells; the outer `None` where it makes no sense.
 fn framing(fields: &[httparse::Header<'_>]) -> Option<Option<Body>> {
-    let named = |name: &str| fields.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value);
+    let named = |name: &str| {
+        fields
+            .iter()
+            .find(|f| f.name.eq_ignore_ascii_case(name))
+            .map(|f| f.value)
+    };
     if let Some(coding) = named("transfer-encoding") {
-        return coding.to_ascii_lowercase().ends_with(b"chunked").then_some(Some(Body::Chunked));
+        return coding
+            .to_ascii_lowercase()
+            .ends_with(b"chunked")
+            .then_some(Some(Body::Chunked));
     }
     let Some(length) = named("content-length") else {
         return Some(None);
@@ -394,7 +402,10 @@ impl Scan {
 
 /// How far the first line goes, its end included.
 fn memchr_line(bytes: &[u8]) -> usize {
-    bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1)
+    bytes
+        .iter()
+        .position(|b| *b == b'\n')
+        .map_or(bytes.len(), |at| at + 1)
 }
 
 #[cfg(test)]
@@ -413,7 +424,9 @@ mod tests {
                     trace.answered(piece);
                 }
                 let open = std::mem::take(&mut trace.open);
-                let open = open.into_iter().map(|e| (format!("{} {}", e.method, e.path), e.up, e.down));
+                let open = open
+                    .into_iter()
+                    .map(|e| (format!("{} {}", e.method, e.path), e.up, e.down));
                 (trace.told, open.collect())
             })
             .to_vec()

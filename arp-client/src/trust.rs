@@ -169,9 +169,9 @@ impl KnownRelays {
             None => (bare(address), None),
         };
         let meant = |line: &str| match parse(line) {
-            Ok(line) => line.is_some_and(|l| {
-                l.host.eq_ignore_ascii_case(&host) && port.is_none_or(|p| p == l.port)
-            }),
+            Ok(line) => {
+                line.is_some_and(|l| l.host.eq_ignore_ascii_case(&host) && port.is_none_or(|p| p == l.port))
+            }
             // A damaged line that still says for whom it was.
             Err(Damaged) => {
                 let mut words = line.split_whitespace();

@@ -201,7 +201,11 @@ async fn an_unreachable_relay_is_told_with_what_to_check() {
     ])
     .await;
     assert_eq!(code, Some(1));
-    assert_eq!(said.matches("connecting again until it is back").count(), 1, "{said}");
+    assert_eq!(
+        said.matches("connecting again until it is back").count(),
+        1,
+        "{said}"
+    );
     assert_eq!(said.matches("cannot reach the relay").count(), 2, "{said}");
 }
 
@@ -265,7 +269,11 @@ async fn check_config_opens_what_the_settings_name() {
     let mut edge = Edge::builder().args(args).home(home).spawn();
     assert_eq!(edge.daemon.ended().await.code(), Some(2));
     let said = edge.daemon.output();
-    for part in ["edge-key.pem", "line 1 is damaged", "--fs-root /no/such/directory"] {
+    for part in [
+        "edge-key.pem",
+        "line 1 is damaged",
+        "--fs-root /no/such/directory",
+    ] {
         assert!(said.contains(part), "{part} in {said}");
     }
 }
@@ -286,24 +294,41 @@ async fn a_lost_relay_is_told_once_in_words_and_then_quietly() {
     // Some tries later; they are told at debug only.
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     let said = edge.daemon.output();
-    assert!(!said.contains("cannot reach") && !said.contains("os error"), "{said}");
+    assert!(
+        !said.contains("cannot reach") && !said.contains("os error"),
+        "{said}"
+    );
     let relay = Relay::builder().at(&relay).start().await;
     edge.daemon
         .line("that it is back", |l| {
             l.contains("registered again with the relay").then_some(())
         })
         .await;
-    assert_eq!(edge.daemon.output().matches("WARN").count(), 1, "{}", edge.daemon.output());
+    assert_eq!(
+        edge.daemon.output().matches("WARN").count(),
+        1,
+        "{}",
+        edge.daemon.output()
+    );
     drop(relay);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_proxy_port_is_one_warning_that_names_its_flag() {
     let (relay, origin) = (Relay::start().await, Origin::start("o").await);
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let mut edge = Edge::builder()
         .relay_at(relay.control, nobody)
-        .args(["--client-id", "demo", "--local-port", &origin.addr.port().to_string()])
+        .args([
+            "--client-id",
+            "demo",
+            "--local-port",
+            &origin.addr.port().to_string(),
+        ])
         .start()
         .await;
     edge.daemon
@@ -381,7 +406,9 @@ async fn debug_shows_each_request_on_both_sides_and_never_a_token() {
         assert_eq!(arp_testkit::http::get(relay.public, target, "").await.status, 200);
     }
     assert_eq!(
-        arp_testkit::http::get(relay.public, "/t/very-secret-typo/x", "").await.status,
+        arp_testkit::http::get(relay.public, "/t/very-secret-typo/x", "")
+            .await
+            .status,
         404
     );
     for daemon in [&mut relay.daemon, &mut edge.daemon] {
@@ -406,9 +433,15 @@ async fn debug_shows_each_request_on_both_sides_and_never_a_token() {
             (l.contains("unknown_token") && l.contains("404")).then_some(())
         })
         .await;
-    assert!(!relay.daemon.output().contains("secret-"), "{}", relay.daemon.output());
+    assert!(
+        !relay.daemon.output().contains("secret-"),
+        "{}",
+        relay.daemon.output()
+    );
     let logged = edge.daemon.output();
-    let logged = logged.lines().filter(|l| l.contains("DEBUG") || l.contains("INFO"));
+    let logged = logged
+        .lines()
+        .filter(|l| l.contains("DEBUG") || l.contains("INFO"));
     for line in logged {
         assert!(!line.contains("secret-") && !line.contains("secret=7"), "{line}");
     }
@@ -422,7 +455,11 @@ async fn exchanges_under_way_are_counted_when_it_stops_and_idle_tunnels_are_not(
     assert_eq!(answer.status, 200);
     edge.daemon.terminate();
     assert!(edge.daemon.ended().await.success());
-    assert!(!edge.daemon.output().contains("waiting up to"), "{}", edge.daemon.output());
+    assert!(
+        !edge.daemon.output().contains("waiting up to"),
+        "{}",
+        edge.daemon.output()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -440,7 +477,10 @@ async fn the_relay_says_which_flag_chooses_a_port_that_is_taken() {
         let mut relay = Daemon::start("arps", &args, &[]);
         assert_eq!(relay.ended().await.code(), Some(1));
         let said = relay.output();
-        assert!(said.contains(&format!("({flag})")) && said.contains(&format!("with {flag}")), "{said}");
+        assert!(
+            said.contains(&format!("({flag})")) && said.contains(&format!("with {flag}")),
+            "{said}"
+        );
         assert_eq!(said.matches("cannot listen").count(), 1, "told once: {said}");
     }
 }

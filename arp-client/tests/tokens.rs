@@ -90,7 +90,10 @@ async fn every_token_that_is_listed_can_be_revoked_and_let_in_again() {
         .await;
     // Without a word more they are listed.
     let (ok, list) = tokens(&edge, &[]);
-    assert!(ok && list == "demo  (client id)\nAlice  (configuration)\n", "{list}");
+    assert!(
+        ok && list == "demo  (client id)\nAlice  (configuration)\n",
+        "{list}"
+    );
     for line in list.lines() {
         let token = line.split_whitespace().next().unwrap();
         assert_eq!(status(&relay, token).await, 200);
@@ -101,10 +104,12 @@ async fn every_token_that_is_listed_can_be_revoked_and_let_in_again() {
     // They stay away when the relay comes back.
     relay.daemon.kill().await;
     let relay = Relay::builder().at(&relay).start().await;
-    assert!(tokens(&edge, &["add", "bob"]).0 || {
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        tokens(&edge, &["add", "bob"]).0
-    });
+    assert!(
+        tokens(&edge, &["add", "bob"]).0 || {
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            tokens(&edge, &["add", "bob"]).0
+        }
+    );
     assert_eq!(status(&relay, "bob").await, 200);
     assert_eq!(status(&relay, "Alice").await, 404);
     assert_eq!(tokens(&edge, &["add", "alice"]), (true, "alice\n".into()));

@@ -167,12 +167,16 @@ async fn a_relay_that_forgets_silent_clients_hears_of_us_in_time() {
     registered(receive(&mut link).await);
     send(&mut link, welcome).await;
     // It is told again on the same connection; an answer to it does no harm, and tunnels are opened all the same.
-    let frame = receive_within(PERIOD, &mut link).await.expect("a second registration");
+    let frame = receive_within(PERIOD, &mut link)
+        .await
+        .expect("a second registration");
     registered(frame);
     send(&mut link, welcome).await;
     let _tunnel = tunnel(&mut link, &proxy, "1").await;
     // Another relay takes that for a fault and closes: then there is a new connection each time, at once …
-    let frame = receive_within(PERIOD, &mut link).await.expect("a third registration");
+    let frame = receive_within(PERIOD, &mut link)
+        .await
+        .expect("a third registration");
     registered(frame);
     drop(link);
     let (mut second, _) = within("a new connection", control.accept()).await.unwrap();
@@ -190,7 +194,11 @@ async fn a_relay_that_forgets_silent_clients_hears_of_us_in_time() {
     send(&mut third, welcome).await;
     assert_eq!(within("its end", second.read(&mut byte)).await.unwrap(), 0);
     let _tunnel = tunnel(&mut third, &proxy, "2").await;
-    assert!(!edge.daemon.output().contains("WARN lost"), "{}", edge.daemon.output());
+    assert!(
+        !edge.daemon.output().contains("WARN lost"),
+        "{}",
+        edge.daemon.output()
+    );
     edge.daemon.terminate();
     assert!(edge.daemon.ended().await.success());
 }

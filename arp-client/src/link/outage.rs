@@ -35,7 +35,8 @@ impl Outage {
             return;
         };
         let new = !(error.is_absence() && told.error.is_absence())
-            && (discriminant(&error) != discriminant(&told.error) || error.to_string() != told.error.to_string());
+            && (discriminant(&error) != discriminant(&told.error)
+                || error.to_string() != told.error.to_string());
         if new {
             tracing::warn!("{error}");
         } else if told.last.elapsed() >= REMIND {

@@ -202,7 +202,11 @@ pub async fn run(action: &Action, dir: &Path, id: &ClientId) -> Result<String, S
 fn list(id: &ClientId, told: &Told) -> String {
     let mut text = String::new();
     let mut named = |name: &str, from: &str| {
-        let revoked = if told.kept.has_revoked(name) { ", revoked" } else { "" };
+        let revoked = if told.kept.has_revoked(name) {
+            ", revoked"
+        } else {
+            ""
+        };
         text.push_str(&format!("{name}  ({from}{revoked})\n"));
     };
     if told.id_token {

@@ -156,13 +156,15 @@ fn file_of(dir: &Path, id: &ClientId) -> PathBuf {
 
 fn read(path: &Path) -> io::Result<Kept> {
     match private::read(path, MAX_FILE) {
-        Ok(json) => serde_json::from_slice::<File>(&json).map(Kept::from).map_err(|_| {
-            let text = format!(
-                "{} is damaged; put it right, or take it away (tokens that were added are lost then)",
-                path.display()
-            );
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        }),
+        Ok(json) => serde_json::from_slice::<File>(&json)
+            .map(Kept::from)
+            .map_err(|_| {
+                let text = format!(
+                    "{} is damaged; put it right, or take it away (tokens that were added are lost then)",
+                    path.display()
+                );
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),
         Err(e) => Err(e),
     }
@@ -348,7 +350,8 @@ impl Names {
         {
             let mut kept = self.lock();
             let had = kept.added.len();
-            kept.added.retain(|a| !a.token.as_str().eq_ignore_ascii_case(token));
+            kept.added
+                .retain(|a| !a.token.as_str().eq_ignore_ascii_case(token));
             if self.is_configured(token) && !kept.has_revoked(token) {
                 let name: Result<Token, _> = token.parse();
                 kept.revoked.push(name.map_err(|_| TokenError::Unknown)?);
