@@ -3,6 +3,7 @@
 use crate::defaults as d;
 use crate::gate::Gate;
 use crate::local::LocalService;
+use crate::trace::Traced;
 use arp_common::duplex::{self, Transferred};
 use arp_common::error_body::ErrorBody;
 use arp_common::net;
@@ -47,14 +48,14 @@ impl Forward {
                 gate.serve(tunnel, head, &self.service).await;
             };
         }
+        let is_http = kind.map_or_else(|| looks_like_http(&head), |k| k == TunnelKind::Http);
         let mut local = match self.service.dial().await {
-            Ok(local) => local,
+            Ok(local) => Traced::client(local, is_http),
             Err(e) => {
                 tracing::warn!(
                     "cannot reach the local service at {}: {e}; is it running?",
                     self.service
                 );
-                let is_http = kind.map_or_else(|| looks_like_http(&head), |k| k == TunnelKind::Http);
                 return if is_http {
                     self.refuse(tunnel, &e).await
                 } else {

@@ -21,4 +21,5 @@ mod mcp;
 pub mod serving;
 pub mod settings;
 pub mod tokens;
+mod trace;
 pub mod trust;

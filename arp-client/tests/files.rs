@@ -326,3 +326,24 @@ async fn roots_that_the_owner_names_are_all_there_are() {
     .await;
     assert_eq!(code(&project), (403, "outside_root"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_tokens_of_arpc_are_read_by_nobody() {
+    let owner = Owner::new();
+    let edge = owner
+        .edge(&["--fs-root=/tmp", "--enable-mcp", "--mcp-port=0"])
+        .await;
+    let data = edge.root.path().join("data");
+    assert!(data.join("mcp.token").exists() && data.join("edge-key.pem").exists());
+    let link = owner.project.join("link");
+    std::os::unix::fs::symlink(&data, &link).unwrap();
+    for path in [
+        data.join("mcp.token"),
+        data.join("edge-key.pem"),
+        data,
+        link.join("mcp.token"),
+    ] {
+        let told = fs(&edge, "/api/fs", &[("path", path.to_str().unwrap())]).await;
+        assert_eq!(code(&told), (403, "hidden"), "{path:?} {}", told.1);
+    }
+}

@@ -27,11 +27,11 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// TCP keepalive: lost probes after which the connection is dead (15 + 3 × 10 = 45 s).
 pub const KEEPALIVE_PROBES: u32 = 3;
-/// Time that the kernel waits for a peer that acknowledges nothing, or takes nothing. A reader may pause for
-/// minutes: the relay's own limit for that is ten, and this lies above it.
-pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(11 * 60);
-/// The same on control channels.
-pub const CONTROL_USER_TIMEOUT: Duration = Duration::from_secs(45);
+/// Time that sent bytes may stay unacknowledged before the kernel gives the connection up.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(45);
+/// The same where a peer may stop taking bytes, which the kernel does not tell from one that is gone. A reader may
+/// pause for minutes: the relay's own limit for that is ten, and this lies above it.
+pub const TCP_PAUSE_TIMEOUT: Duration = Duration::from_secs(11 * 60);
 
 /// Accept backlog: a burst of visitors, or of tunnels that were all asked for at once, waits in the kernel
 /// and is not refused.

@@ -3,6 +3,7 @@
 //!
 //! Nothing in here knows what a relay or an edge agent does with it.
 
+pub mod cookies;
 pub mod defaults;
 pub mod duplex;
 pub mod error_body;

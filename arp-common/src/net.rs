@@ -10,11 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Opens a listener. With no `host` it takes IPv6 and IPv4 on one socket, or IPv4 alone where the machine
-/// has no IPv6. Port 0 asks the system for a free one.
+/// has no IPv6. Port 0 asks the system for a free one. `flag` is where the user says which port.
 ///
 /// # Errors
 /// As the operating system says, with address and a hint for the usual two reasons.
-pub fn listen(host: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+pub fn listen(host: Option<IpAddr>, port: u16, flag: &str) -> io::Result<TcpListener> {
     let result = match host {
         Some(ip) => bind(SocketAddr::new(ip, port), false),
         None => bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), true).or_else(|e| match e.kind() {
@@ -24,14 +24,19 @@ pub fn listen(host: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
     };
     result.map_err(|e| {
         let hint = match e.kind() {
-            io::ErrorKind::AddrInUse => "; is another copy running? Stop it or choose another port",
-            io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher one",
-            _ => "",
+            io::ErrorKind::AddrInUse => {
+                format!("; is another copy running? Stop it, or choose another port with {flag}")
+            }
+            io::ErrorKind::PermissionDenied if port < 1024 => {
+                format!("; ports below 1024 need privileges: choose a higher one with {flag}")
+            }
+            io::ErrorKind::AddrNotAvailable => "; this machine has no such address: check --bind".to_owned(),
+            _ => String::new(),
         };
-        let host = host.map_or_else(|| "*".to_owned(), |h| h.to_string());
+        let host = host.map_or_else(|| "every address,".to_owned(), |h| h.to_string());
         io::Error::new(
             e.kind(),
-            format!("cannot listen on {host} port {port}: {e}{hint}"),
+            format!("cannot listen on {host} port {port} ({flag}): {e}{hint}"),
         )
     })
 }
@@ -50,11 +55,8 @@ fn bind(addr: SocketAddr, dual: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Gives a connection what every leg gets: no delay for small writes, and a dead peer of an idle connection is
-/// noticed within 45 s. A refused option is no reason to refuse the connection.
-///
-/// A peer that lives and takes no bytes is left to the daemons' own limits, which are shorter than the
-/// kernel's patience here.
+/// Gives a connection what every leg gets: no delay for small writes, and a dead peer is noticed within
+/// 45 s, idle or not. A refused option is no reason to refuse the connection.
 pub fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);
@@ -68,13 +70,20 @@ pub fn tune(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(d::TCP_USER_TIMEOUT));
 }
 
-/// Has the kernel give a connection up whose peer took nothing for 45 s: right for control channels, which
-/// nobody leaves unread for a reason.
-pub fn expect_prompt_peer(stream: &TcpStream) {
+/// Tells the kernel whether the peer may have its reasons to take nothing for a while: then the daemons' own limits
+/// decide how long. Linux gives a peer that pauses up as soon as one that is gone.
+pub fn let_pause(stream: &TcpStream, pauses: bool) {
     #[cfg(target_os = "linux")]
-    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(d::CONTROL_USER_TIMEOUT));
+    {
+        let timeout = if pauses {
+            d::TCP_PAUSE_TIMEOUT
+        } else {
+            d::TCP_USER_TIMEOUT
+        };
+        let _ = SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
+    }
     #[cfg(not(target_os = "linux"))]
-    let _ = stream;
+    let _ = (stream, pauses);
 }
 
 /// Makes dropping the connection a reset, so that the peer cannot take an end by failure for a proper one.

@@ -163,6 +163,11 @@ impl WriteHalf {
         self.message = Message::None;
     }
 
+    /// See [`net::let_pause`].
+    pub fn let_pause(&self, pauses: bool) {
+        self.with_tcp(|tcp| net::let_pause(tcp, pauses));
+    }
+
     fn with_tcp(&self, use_it: impl FnOnce(&TcpStream)) {
         match &self.io {
             WriteIo::Plain(half) => use_it(half.as_ref()),
@@ -200,6 +205,7 @@ impl Carrier for Joined {
     }
     fn begin(&mut self) {
         self.wr.begin_unframed();
+        self.wr.let_pause(true);
     }
     fn finish(&mut self) {
         self.wr.finish();
@@ -289,7 +295,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
 pub trait Carrier {
     /// The TCP connection, if the bytes on it are the stream's own.
     fn plain(&self) -> Option<&TcpStream>;
-    /// From now on dropping it, or the death of this process, is a failure for the peer and not an end.
+    /// From now on dropping it, or the death of this process, is a failure for the peer and not an end; and the peer
+    /// may pause.
     fn begin(&mut self);
     /// Everything has been said.
     fn finish(&mut self);
@@ -304,6 +311,7 @@ impl Carrier for Stream {
     }
     fn begin(&mut self) {
         net::reset_on_drop(self.tcp());
+        net::let_pause(self.tcp(), true);
     }
     fn finish(&mut self) {
         net::close_on_drop(self.tcp());
@@ -316,6 +324,7 @@ impl Carrier for TcpStream {
     }
     fn begin(&mut self) {
         net::reset_on_drop(self);
+        net::let_pause(self, true);
     }
     fn finish(&mut self) {
         net::close_on_drop(self);

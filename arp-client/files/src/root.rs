@@ -9,7 +9,10 @@ use std::path::{Component, Path, PathBuf};
 
 /// The directories whose content may be read.
 #[derive(Debug, Clone, Default)]
-pub struct Roots(Vec<PathBuf>);
+pub struct Roots {
+    roots: Vec<PathBuf>,
+    hidden: Vec<PathBuf>,
+}
 
 impl Roots {
     /// Takes the configured directories; each must exist. Symbolic links in the configured paths themselves
@@ -45,8 +48,8 @@ impl Roots {
         if !real.is_dir() {
             return Err(bad(io::ErrorKind::NotADirectory.into()));
         }
-        if !self.0.contains(&real) {
-            self.0.push(real);
+        if !self.roots.contains(&real) {
+            self.roots.push(real);
         }
         Ok(())
     }
@@ -68,6 +71,13 @@ impl Roots {
         self.add(real)
     }
 
+    /// Keeps what is in this directory (keys, tokens) from being read, wherever the roots are.
+    pub fn hide(&mut self, path: impl AsRef<Path>) {
+        let path = path.as_ref();
+        self.hidden
+            .push(path.canonicalize().unwrap_or_else(|_| path.to_owned()));
+    }
+
     /// Is this directory a root or below one, links resolved?
     pub fn holds(&self, path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
@@ -79,7 +89,7 @@ impl Roots {
 
     /// The roots' absolute paths.
     pub fn paths(&self) -> &[PathBuf] {
-        &self.0
+        &self.roots
     }
 
     /// The roots as an answer.
@@ -91,7 +101,7 @@ impl Roots {
                 .map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into()),
         };
         RootsListing {
-            roots: self.0.iter().map(info).collect(),
+            roots: self.roots.iter().map(info).collect(),
         }
     }
 
@@ -113,7 +123,11 @@ impl Roots {
             // Not opened by its full path: a part of it may have been swapped for a link since it was resolved.
             dir = dir.open_dir(below).map_err(|_| FilesError::NotAllowed)?;
         }
-        Ok(Root { dir, path: real })
+        Ok(Root {
+            dir,
+            path: real,
+            hidden: self.hidden.clone(),
+        })
     }
 
     /// Splits an absolute path into the root that holds it and the path below that root; the innermost root
@@ -135,7 +149,7 @@ impl Roots {
 
     fn containing<'a, 'p>(&'a self, path: &'p Path) -> Option<(&'a Path, &'p Path)> {
         let holds = |root: &'a PathBuf| path.strip_prefix(root).ok().map(|below| (root.as_path(), below));
-        self.0
+        self.roots
             .iter()
             .filter_map(holds)
             .min_by_key(|(_, below)| below.as_os_str().len())
@@ -157,6 +171,7 @@ fn below_root(below: &Path) -> Result<RelPath, FilesError> {
 pub struct Root {
     pub(crate) dir: Dir,
     path: PathBuf,
+    hidden: Vec<PathBuf>,
 }
 
 impl Root {
@@ -186,6 +201,7 @@ impl Root {
     /// # Errors
     /// [`FilesError::NotADirectory`] for anything but a directory, and what a lookup may run into.
     pub fn list(&self, path: &RelPath, page: ListPage) -> Result<Directory, FilesError> {
+        self.check(path)?;
         list::list(self, path, page)
     }
 
@@ -195,6 +211,7 @@ impl Root {
     /// [`FilesError::IsADirectory`], [`FilesError::SpecialFile`], [`FilesError::BadRange`], and what a lookup
     /// may run into.
     pub fn read(&self, path: &RelPath, range: Option<ByteRange>) -> Result<FileContent, FilesError> {
+        self.check(path)?;
         read::read(self, path, range)
     }
 
@@ -203,8 +220,20 @@ impl Root {
     /// # Errors
     /// As [`Root::read`].
     pub fn open_file(&self, path: &RelPath) -> Result<(std::fs::File, u64), FilesError> {
+        self.check(path)?;
         let (file, metadata) = read::open_regular(self, path)?;
         Ok((file.into_std(), metadata.len()))
+    }
+
+    /// Is this, links resolved, in none of the hidden directories?
+    fn check(&self, path: &RelPath) -> Result<(), FilesError> {
+        // What is not there is told by the lookup.
+        let real = self.path.join(path.as_path()).canonicalize();
+        let hidden = |real: &PathBuf| self.hidden.iter().any(|hidden| real.starts_with(hidden));
+        match real {
+            Ok(real) if hidden(&real) => Err(FilesError::Hidden),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn shown(&self) -> String {

@@ -364,3 +364,34 @@ fn a_project_counts_only_as_what_it_really_is_and_never_holds_a_home_or_a_disk()
     assert!(roots.holds(home.join("deep")) && !roots.holds(&home) && !roots.holds("/etc"));
     assert!(!roots.holds(home.join("deep/../..")));
 }
+
+#[test]
+fn what_is_hidden_is_read_by_no_way_and_everything_else_is() {
+    let place = place();
+    symlink("dir", place.inside.join("link")).unwrap();
+    let mut roots = Roots::new([&place.inside]).unwrap();
+    roots.hide(place.inside.join("dir"));
+    let root = roots.root(&place.inside).unwrap();
+    for path in [
+        "dir",
+        "dir/deep",
+        "dir/deep/x",
+        "link/deep/x",
+        "link",
+        "./dir//deep/./x",
+    ] {
+        let refused = root.get(&RelPath::parse(path).unwrap(), None, ListPage::default());
+        assert_eq!(refused.unwrap_err().code(), "hidden", "{path}");
+    }
+    let deep = roots.root(place.inside.join("dir/deep")).unwrap();
+    assert_eq!(
+        deep.read(&RelPath::parse("x").unwrap(), None).unwrap_err().code(),
+        "hidden"
+    );
+    assert_eq!(
+        root.read(&RelPath::parse("hello.txt").unwrap(), None)
+            .unwrap()
+            .content,
+        "hello"
+    );
+}

@@ -62,6 +62,11 @@ impl ApiError {
         self
     }
 
+    /// With this header in its answer.
+    pub(crate) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.header = Some((name, value));
+    }
+
     /// The JSON object of the answer.
     pub(crate) fn json(&self) -> serde_json::Value {
         json!({"type": "error", "code": self.code, "message": self.message})

@@ -69,12 +69,15 @@ pub(super) async fn session(state: &Arc<State>, call: &Call) -> Answer {
     let (id, at) = (session.id.clone(), session.project_path.clone());
     let readable = Arc::clone(&state.roots);
     let found = blocking(move || {
-        let root = readable.current().root(&at)?;
+        let roots = readable.current();
+        let root = roots.root(&at)?;
         let (root, below) = match &wanted.project {
             None => (root, below(&at, &wanted.path)?),
             Some(project) => {
                 let own = Roots::new([root.path()])?;
-                (own.root(project)?, below(project, &wanted.path)?)
+                let below = below(project, &wanted.path)?;
+                own.root(project)?;
+                (roots.root(project)?, below)
             }
         };
         Ok(root.get(&below, wanted.range, wanted.page)?)

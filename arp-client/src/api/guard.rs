@@ -4,12 +4,14 @@ use super::body::{self, Body};
 use super::error::ApiError;
 use super::request::{Call, header};
 use super::{Answer, State, ok};
-use crate::command::{CommandConfig, GUESS_WINDOW, PeerInfo, TooMany, Via};
+use crate::command::{CommandConfig, GUESS_WINDOW, LOGIN, PeerInfo, TooMany, Via};
+use arp_common::cookies;
+use arp_common::ids::Token;
 use http::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION,
-    CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, SET_COOKIE, UPGRADE,
-    VARY,
+    CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, REFERER, SET_COOKIE,
+    UPGRADE, VARY,
 };
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
@@ -21,8 +23,11 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 const TOKEN_HEADER: &str = "x-arp-token";
+const STRICT_PARAM: &str = "arp_token=";
 const TOKEN_COOKIE: &str = "arp_token";
-const KEY_COOKIE: &str = "arp_edge";
+/// Held the key itself, for whoever shared the origin. It is taken away and counts for nothing.
+const OLD_KEY_COOKIE: &str = "arp_edge";
+const FETCH_SITE: &str = "sec-fetch-site";
 
 /// A request that may go on.
 #[derive(Default)]
@@ -59,9 +64,9 @@ pub(crate) async fn check(state: &State, peer: PeerInfo, head: &mut Parts) -> Re
     }
     check_host(config, peer, head)?;
     if peer.via == Via::Loopback {
-        pass.answer = check_token(config, head, &mut pass.finish)?;
+        pass.answer = check_token(state, head, &mut pass.finish)?;
     }
-    check_origin(config, head, &mut pass.finish)?;
+    check_origin(state, peer, head, &mut pass.finish)?;
     if pass.answer.is_none() && head.method != Method::OPTIONS {
         check_edge_key(state, peer, head).await?;
     }
@@ -99,7 +104,7 @@ fn check_host(config: &CommandConfig, peer: PeerInfo, head: &Parts) -> Result<()
 }
 
 /// Is this exactly a name of this machine? `127.evil.example` is a name of somebody else.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     host == "localhost"
         || host
@@ -121,60 +126,101 @@ fn host_name(authority: &str) -> &str {
 
 /// The loopback listener asks for the token as the relay does, and takes it out as the relay does.
 fn check_token(
-    config: &CommandConfig,
+    state: &State,
     head: &mut Parts,
     finish: &mut Finish,
 ) -> Result<Option<Response<Body>>, ApiError> {
+    let (tokens, id_token) = state.names.current();
+    let id = id_token.then_some(state.config.client_id.as_str());
     let known = |given: &str| {
-        config
-            .all_tokens()
+        tokens
+            .iter()
+            .map(Token::as_str)
+            .chain(id)
             .fold(false, |found, token| found | same_secret(given, token))
     };
+    // What is unmistakably meant for us is strict, as at the relay: a wrong name in it is not made good by another.
+    let mut token = take_strict_params(head, &known)?;
     let path = head.uri.path().to_owned();
-    let mut token = None;
-    if let Some(rest) = path.strip_prefix("/t/") {
+    if let Some(rest) = path
+        .strip_prefix("/t/")
+        .filter(|rest| !rest.is_empty() && !rest.starts_with('/'))
+    {
         let (given, inner) = rest
             .split_once('/')
             .map_or((rest, None), |(given, inner)| (given, Some(inner)));
         let given = percent_decode_str(given).decode_utf8_lossy().into_owned();
-        if known(&given) {
-            let Some(inner) = inner else {
-                // Relative addresses of the page need the slash.
-                return redirect(&format!("{path}/"), head.uri.query()).map(Some);
-            };
-            let inner = format!("/{inner}");
-            set_path(head, &inner, head.uri.query().map(str::to_owned).as_deref())?;
-            token = Some((given, true));
+        if !known(&given) {
+            return Err(token_required());
+        }
+        let Some(inner) = inner else {
+            // Relative addresses of the page need the slash.
+            return redirect(&format!("{path}/"), head.uri.query()).map(Some);
+        };
+        let inner = format!("/{inner}");
+        set_path(head, &inner, head.uri.query().map(str::to_owned).as_deref())?;
+        token = Some(given);
+    }
+    for given in head.headers.get_all(TOKEN_HEADER) {
+        match given.to_str().ok().filter(|given| known(given)) {
+            Some(given) => token = token.or(Some(given.to_owned())),
+            None => return Err(token_required()),
         }
     }
-    if token.is_none() {
-        token = take_query_token(head, &known)?.map(|given| (given, true));
+    if let Some(given) = take_query_token(head, &known)? {
+        token = token.or(Some(given));
     }
     if token.is_none() {
-        let given = header(&head.headers, TOKEN_HEADER).or_else(|| cookie(&head.headers, TOKEN_COOKIE));
-        token = given
-            .filter(|given| known(given))
-            .map(|given| (given.to_owned(), false));
+        let given = cookie(&head.headers, TOKEN_COOKIE).filter(|given| known(given));
+        token = given.map(str::to_owned);
     }
     head.headers.remove(TOKEN_HEADER);
     // A preflight carries no token where it is a header; it tells nothing but what is allowed.
     if token.is_none() && head.method == Method::OPTIONS {
         return Ok(None);
     }
-    let Some((token, from_address)) = token else {
-        return Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "token_required",
-            "give the token of this machine: ?token=…, the header X-ARP-Token, or the path prefix /t/TOKEN/",
-        ));
+    let Some(token) = token else {
+        return Err(token_required());
     };
-    if from_address && is_navigation(head) {
-        let value = format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax");
+    if is_navigation(head) {
+        // As at the relay: 90 days from the last page on.
+        let value = format!("{TOKEN_COOKIE}={token}; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax");
         if let Ok(value) = HeaderValue::from_str(&value) {
             finish.0.push((SET_COOKIE, value));
         }
     }
     Ok(None)
+}
+
+fn token_required() -> ApiError {
+    ApiError::new(
+        StatusCode::UNAUTHORIZED,
+        "token_required",
+        "give the token of this machine: ?token=…, the header X-ARP-Token, or the path prefix /t/TOKEN/",
+    )
+}
+
+/// Every `arp_token` parameter is ours and taken out; each must hold a token of ours.
+fn take_strict_params(head: &mut Parts, known: &dyn Fn(&str) -> bool) -> Result<Option<String>, ApiError> {
+    let Some(query) = head.uri.query().filter(|query| query.contains(STRICT_PARAM)) else {
+        return Ok(None);
+    };
+    let mut found = None;
+    let mut rest = Vec::new();
+    for pair in query.split('&') {
+        let Some(value) = pair.strip_prefix(STRICT_PARAM) else {
+            rest.push(pair);
+            continue;
+        };
+        let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+        if !known(&value) {
+            return Err(token_required());
+        }
+        found = Some(value);
+    }
+    let (path, rest) = (head.uri.path().to_owned(), rest.join("&"));
+    set_path(head, &path, Some(rest.as_str()).filter(|rest| !rest.is_empty()))?;
+    Ok(found)
 }
 
 /// The first `token` parameter with a token of ours is taken out; any other stays.
@@ -237,13 +283,61 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value)
 }
 
+/// Is a page of this origin our own? First by the host that was asked, as the visitor's browser or a proxy that
+/// the relay trusts calls it; then by the URL that the relay told us. A proxy that hides the host leaves what the
+/// browser says: no page can make it say `same-origin` of another's. Of a WebSocket some browsers do not say it;
+/// for that they are given a voucher before.
+fn is_own_page(state: &State, head: &Parts, origin: &str) -> bool {
+    let own_host = |name: &str| header(&head.headers, name).is_some_and(|host| is_at(origin, host));
+    if own_host(HOST.as_str()) || own_host("x-forwarded-host") || state.is_public_origin(origin) {
+        return true;
+    }
+    match header(&head.headers, FETCH_SITE) {
+        Some(site) => site == "same-origin",
+        None => cookie(&head.headers, &cookies::edge_origin(&state.client))
+            .is_some_and(|shown| state.logins.vouched(origin, shown)),
+    }
+}
+
+/// Gives the browser a voucher for the origin of its page, where only its own word tells that it is ours.
+fn vouch(state: &State, head: &Parts, finish: &mut Finish) {
+    if header(&head.headers, FETCH_SITE) != Some("same-origin") {
+        return;
+    }
+    let page = header(&head.headers, ORIGIN.as_str()).or_else(|| header(&head.headers, REFERER.as_str()));
+    // Other schemes may not set cookies that no neighbour can forge, and the host is not hidden there.
+    let Some(rest) = page.and_then(|page| page.strip_prefix("https://")) else {
+        return;
+    };
+    let origin = format!(
+        "https://{}",
+        rest.split(['/', '?', '#']).next().unwrap_or_default()
+    );
+    let hosts = [HOST.as_str(), "x-forwarded-host"];
+    let named = |name: &&str| header(&head.headers, name).is_some_and(|host| is_at(&origin, host));
+    let name = cookies::edge_origin(&state.client);
+    let has = cookie(&head.headers, &name).is_some_and(|shown| state.logins.vouched(&origin, shown));
+    if hosts.iter().any(named) || state.is_public_origin(&origin) || has {
+        return;
+    }
+    let value = state.logins.vouch(&origin);
+    let age = LOGIN.as_secs();
+    let value = format!("{name}={value}; Path=/; Max-Age={age}; Secure; HttpOnly; SameSite=Strict");
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        finish.0.push((SET_COOKIE, value));
+    }
+}
+
 /// Pages of other sites may not change anything here, and read only if they are listed.
-fn check_origin(config: &CommandConfig, head: &Parts, finish: &mut Finish) -> Result<(), ApiError> {
+fn check_origin(state: &State, peer: PeerInfo, head: &Parts, finish: &mut Finish) -> Result<(), ApiError> {
+    let config = &state.config;
+    if peer.via == Via::Relay {
+        vouch(state, head, finish);
+    }
     let Some(origin) = header(&head.headers, ORIGIN.as_str()) else {
         return Ok(());
     };
-    let own_host = |name: &str| header(&head.headers, name).is_some_and(|host| is_at(origin, host));
-    if own_host(HOST.as_str()) || own_host("x-forwarded-host") {
+    if is_own_page(state, head, origin) {
         return Ok(());
     }
     if config
@@ -279,7 +373,9 @@ fn check_origin(config: &CommandConfig, head: &Parts, finish: &mut Finish) -> Re
         return Ok(());
     }
     let reads = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && !wants_upgrade(head);
-    if reads {
+    // A page of a local service is in a sandbox, and may do with its service what it likes.
+    let own_service = head.uri.path().starts_with("/proxy/") && super::proxy::is_opaque(head);
+    if reads || own_service {
         return Ok(());
     }
     Err(ApiError::new(
@@ -314,10 +410,12 @@ async fn check_edge_key(state: &State, peer: PeerInfo, head: &Parts) -> Result<(
         return Ok(());
     }
     let bearer = header(&head.headers, AUTHORIZATION.as_str()).and_then(bearer_of);
-    let given = bearer.or_else(|| cookie(&head.headers, KEY_COOKIE));
-    if let Some(given) = given
-        && state.guesses.fits(peer.addr, given, key).await?
-    {
+    if let Some(given) = bearer {
+        if state.guesses.fits(peer.addr, given, key).await? {
+            return Ok(());
+        }
+    } else if login_of(state, &head.headers).is_some_and(|login| state.logins.holds(login)) {
+        // A random number of 128 bits: nobody finds one by trying.
         return Ok(());
     }
     Err(ApiError::new(
@@ -325,6 +423,11 @@ async fn check_edge_key(state: &State, peer: PeerInfo, head: &Parts) -> Result<(
         "edge_key_required",
         "this machine asks for its edge key too: Authorization: Bearer KEY, or POST /api/login",
     ))
+}
+
+/// What a browser shows of its login.
+fn login_of<'a>(state: &State, headers: &'a HeaderMap) -> Option<&'a str> {
+    cookie(headers, &cookies::edge_login(&state.client))
 }
 
 /// The secret of `Bearer SECRET`.
@@ -363,19 +466,46 @@ pub(crate) async fn login(state: &Arc<State>, mut call: Call) -> Answer {
             "this is not the edge key of this machine; it is in the configuration of arpc",
         ));
     }
-    let mut response = ok(&json!({"type": "logged_in"}))?;
-    let secure = if call.header("x-forwarded-proto") == Some("https") {
-        "; Secure"
-    } else {
-        ""
+    let began = tokio::task::spawn_blocking({
+        let state = Arc::clone(state);
+        move || state.logins.begin()
+    });
+    let login = match began.await {
+        Ok(Ok(login)) => login,
+        Ok(Err(error)) => return Err(ApiError::internal(format!("the login cannot be kept: {error}"))),
+        Err(error) => return Err(ApiError::internal(error.to_string())),
     };
-    let value = format!(
-        "{KEY_COOKIE}={}; Path=/; HttpOnly; SameSite=Lax{secure}",
-        given.edge_key
-    );
-    let value = HeaderValue::from_str(&value)
-        .map_err(|_| ApiError::internal("the edge key has characters that fit in no header"))?;
-    response.headers_mut().insert(SET_COOKIE, value);
+    let response = ok(&json!({"type": "logged_in"}))?;
+    with_login(state, &call, response, &login, LOGIN.as_secs())
+}
+
+/// `POST /api/logout`: the cookie counts no more, and is taken away.
+pub(crate) async fn logout(state: &Arc<State>, call: Call) -> Answer {
+    if let Some(login) = login_of(state, &call.head.headers).map(str::to_owned) {
+        let state = Arc::clone(state);
+        let ended = tokio::task::spawn_blocking(move || state.logins.end(&login));
+        if let Ok(Err(error)) = ended.await {
+            return Err(ApiError::internal(format!(
+                "the login cannot be ended on disk: {error}"
+            )));
+        }
+    }
+    let response = ok(&json!({"type": "logged_out"}))?;
+    with_login(state, &call, response, "", 0)
+}
+
+/// Sets the cookie of a login for so many seconds, and takes away the one that held the key.
+fn with_login(state: &State, call: &Call, mut response: Response<Body>, login: &str, age: u64) -> Answer {
+    let https = call.header("x-forwarded-proto") == Some("https");
+    let secure = if https { "; Secure" } else { "" };
+    let name = cookies::edge_login(&state.client);
+    for cookie in [
+        format!("{name}={login}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"),
+        format!("{OLD_KEY_COOKIE}=; Path=/; Max-Age=0"),
+    ] {
+        let value = HeaderValue::from_str(&cookie).map_err(|e| ApiError::internal(e.to_string()))?;
+        response.headers_mut().append(SET_COOKIE, value);
+    }
     Ok(response)
 }
 

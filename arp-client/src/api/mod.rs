@@ -72,7 +72,7 @@ pub(crate) async fn handle(state: Arc<State>, peer: PeerInfo, request: Request<I
 
 async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
-    if path == "/proxy" || path.starts_with("/proxy/") {
+    if path.starts_with("/proxy/") {
         return proxy::handle(state, peer, Request::from_parts(head, body)).await;
     }
     if is_api(path) {
@@ -107,9 +107,10 @@ fn is_api(path: &str) -> bool {
 async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
     match op {
         Op::Health => info::health(state),
-        Op::Info => info::info(state).await,
+        Op::Info => info::info(state, &call).await,
         Op::OpenApi => openapi::serve(),
         Op::Login => guard::login(state, call).await,
+        Op::Logout => guard::logout(state, call).await,
         Op::Events => events::stream(state),
         Op::EventsWs => events::websocket(state, call),
         Op::SessionList => sessions::list(state, &call),
@@ -128,6 +129,7 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::ApprovalGet => approvals::get(state, &call).await,
         Op::ApprovalDecide => approvals::decide(state, call).await,
         Op::SessionFs => fs::session(state, &call).await,
+        Op::ProxyTunnel => proxy::tunnel(state, call).await,
         Op::Fs => fs::machine(state, &call).await,
         Op::Directories => directories::list(state, &call).await,
         Op::Overview => overview::list(state, &call).await,

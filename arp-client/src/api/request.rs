@@ -135,8 +135,8 @@ struct Parameter {
     bytes: Vec<u8>,
 }
 
-/// Parameters that carry a token: whoever routed the request took out the one that counted.
-const TOKENS: [&str; 2] = ["token", "arp_token"];
+/// Parameters that say whom a request is for: they counted before it came to its endpoint.
+const ADDRESSING: [&str; 3] = ["token", "arp_token", "edge_id"];
 
 impl Query {
     pub(crate) fn parse(query: Option<&str>) -> Self {
@@ -170,7 +170,7 @@ impl Query {
     /// Are there no parameters but these, and each at most once?
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), ApiError> {
         for (at, Parameter { name, .. }) in self.0.iter().enumerate() {
-            if TOKENS.contains(&name.as_str()) {
+            if ADDRESSING.contains(&name.as_str()) {
                 continue;
             }
             if !known.contains(&name.as_str()) {

@@ -6,6 +6,7 @@ mod agents;
 mod config;
 mod edge_id;
 mod guesses;
+mod logins;
 mod past;
 mod roots;
 
@@ -13,14 +14,17 @@ pub use config::{CommandConfig, McpConfig};
 
 pub(crate) use agents::{AgentState, Agents};
 pub(crate) use guesses::{Guesses, TooMany, WINDOW as GUESS_WINDOW};
+pub(crate) use logins::{LOGIN, Logins};
 pub(crate) use roots::{ReadableRoots, Starter};
 
+use crate::tokens::Names;
+use arp_common::ids::ClientId;
 use arp_history::History;
 use arp_sessions::error::SessionError;
 use arp_sessions::store::Filter;
 use arp_sessions::{Created, NewSession, PastSessions, Sessions};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +35,16 @@ pub(crate) struct State {
     pub(crate) history: Arc<History>,
     pub(crate) roots: Arc<ReadableRoots>,
     pub(crate) config: CommandConfig,
+    /// By which tokens visitors come in now.
+    pub(crate) names: Arc<Names>,
     /// The public name of this edge; see [`edge_id`].
     pub(crate) edge_id: String,
     pub(crate) guesses: Guesses,
+    pub(crate) logins: Logins,
+    /// Our id, by which the cookies of this machine are told from others'.
+    pub(crate) client: ClientId,
+    /// The origin of the URL that the relay is visited by, where it has told it.
+    pub(crate) public_origin: RwLock<Option<String>>,
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
     pub(crate) stop: CancellationToken,
@@ -41,8 +52,16 @@ pub(crate) struct State {
 
 impl State {
     /// Opens the sessions and histories, and looks for agents.
-    pub(crate) fn open(config: CommandConfig, stop: CancellationToken) -> Result<Self, CommandError> {
+    pub(crate) fn open(
+        config: CommandConfig,
+        names: Arc<Names>,
+        stop: CancellationToken,
+    ) -> Result<Self, CommandError> {
         config.check().map_err(CommandError::Config)?;
+        let client: ClientId = config
+            .client_id
+            .parse()
+            .map_err(|_| CommandError::Config("the client id is not one".to_owned()))?;
         let agents = Arc::new(Agents::new(&config)?);
         let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
         let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
@@ -51,17 +70,41 @@ impl State {
         let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
         let roots = ReadableRoots::open(&config.fs_roots, &config.data_dir, Arc::clone(&history))
             .map_err(|error| CommandError::Config(error.to_string()))?;
+        let logins = Logins::open(&config.data_dir, &client, config.edge_key.as_deref());
         Ok(Self {
+            logins,
+            client,
+            public_origin: RwLock::default(),
             sessions,
             agents,
             history,
             roots: Arc::new(roots),
             config,
+            names,
             edge_id,
             guesses: Guesses::default(),
             started: Instant::now(),
             stop,
         })
+    }
+
+    /// The relay has said by which URL it is visited.
+    pub(crate) fn told_public_url(&self, url: Option<&str>) {
+        // Scheme and authority, without what may follow.
+        let origin = url.and_then(|url| {
+            let (scheme, rest) = url.split_once("://")?;
+            let authority = rest.split(['/', '?', '#']).next()?;
+            Some(format!("{scheme}://{authority}").to_ascii_lowercase())
+        });
+        *self.public_origin.write().unwrap_or_else(PoisonError::into_inner) = origin;
+    }
+
+    /// Is this the origin that visitors know us by?
+    pub(crate) fn is_public_origin(&self, origin: &str) -> bool {
+        let known = self.public_origin.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .as_deref()
+            .is_some_and(|known| known.eq_ignore_ascii_case(origin))
     }
 
     /// Starts a session, and writes down what that opens to visitors. Goes on when the caller does not wait for it.

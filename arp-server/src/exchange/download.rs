@@ -43,7 +43,8 @@ impl DownStream<'_> {
         responder: &mut R,
     ) -> Result<Down, DownError> {
         let head = loop {
-            let head = self.read_head(public.limits.response_timeout, responder).await?;
+            let mut head = self.read_head(public.limits.response_timeout, responder).await?;
+            request.origin(public).confine(&mut head);
             match head.status {
                 101 if request.head.upgrade().is_some() && responder.can_switch() && head.switches() => {
                     return Ok(Down::Switch(Box::new(head)));

@@ -6,19 +6,22 @@
 pub(crate) mod deadline;
 mod download;
 mod failure;
+pub(crate) mod origin;
 pub(crate) mod poll_io;
 mod retry;
 pub mod rewrite;
 mod splice;
+mod trace;
 mod upload;
 
+use self::origin::Origin;
 use self::rewrite::Added;
 use crate::answer::Refusal;
 use crate::http::body::{BadBody, Piece, Trailers};
 use crate::http::{Framing, RequestHead, ResponseHead};
 use crate::registry::Client;
-use crate::routing::source::Route;
-use crate::shared::Visitor;
+use crate::routing::Route;
+use crate::shared::{Public, Visitor};
 use crate::tunnels::lease::Leased;
 use bytes::Bytes;
 pub(crate) use retry::run;
@@ -94,6 +97,18 @@ pub(crate) struct Request<'a> {
     pub(crate) peer: SocketAddr,
     /// Is only a change of protocol wanted? Any other answer is [`Outcome::Declined`].
     pub(crate) trial: bool,
+}
+
+impl Request<'_> {
+    /// Where the answer will be shown.
+    fn origin<'a>(&'a self, public: &'a Public) -> Origin<'a> {
+        Origin {
+            client: &self.route.client.id,
+            own: self.route.own_origin,
+            host: self.visitor.host(self.head),
+            domain: public.limits.domain.as_deref(),
+        }
+    }
 }
 
 /// How an exchange ended.

@@ -5,6 +5,7 @@ use super::download::{Down, DownStream};
 use super::failure::{DownError, Failure, UpEnd, bad_body, broken_tunnel, refusal_of, refused, slow_body};
 use super::poll_io::Outgoing;
 use super::rewrite;
+use super::trace::Traced;
 use super::upload::{gather, upload};
 use super::{BodyError, Outcome, Progress, Request, RequestBody, Responder};
 use crate::answer::Refusal;
@@ -24,11 +25,24 @@ use std::time::{Duration, Instant};
 
 /// Carries a request to its client and the answer back. `deadline` is the one of the answer; a connection keeps
 /// it from one exchange to the next.
-pub(crate) async fn run<B: RequestBody, R: Responder>(
+pub(crate) async fn run<B: RequestBody, R: Responder + Send>(
     public: &Public,
     request: Request<'_>,
     body: &mut B,
     responder: &mut R,
+    deadline: &mut Deadline,
+) -> Outcome {
+    let mut responder = Traced::new(responder);
+    let outcome = carry(public, &request, body, &mut responder, deadline).await;
+    responder.tell(&request, &outcome);
+    outcome
+}
+
+async fn carry<B: RequestBody, R: Responder + Send>(
+    public: &Public,
+    request: &Request<'_>,
+    body: &mut B,
+    responder: &mut Traced<'_, R>,
     deadline: &mut Deadline,
 ) -> Outcome {
     let head = request.head;
@@ -53,7 +67,7 @@ pub(crate) async fn run<B: RequestBody, R: Responder>(
         head,
         request.route,
         &request.visitor,
-        &public.registry,
+        &request.origin(public),
     );
     if let Some(small) = &small {
         bytes.extend_from_slice(small);
@@ -73,10 +87,16 @@ pub(crate) async fn run<B: RequestBody, R: Responder>(
             Ok(leased) => leased,
             Err(e) => return refused(Refusal::no_tunnel(e), in_memory),
         };
+        responder.uses = Some(leased.tunnel.uses);
         let progress = Progress::default();
         progress.body_sent.store(in_memory, Relaxed);
         // Until the exchange is over, an end of the tunnel is a failure, whatever becomes of this task.
         leased.tunnel.wr.begin();
+        if !in_memory {
+            // A service need not read a large body at once. What is small fits its buffers: who does not take that
+            // is gone.
+            leased.tunnel.wr.let_pause(true);
+        }
         if let Err(untouched) = send_head(&mut leased.tunnel, &bytes, request.peer).await {
             if attempt < d::MAX_ATTEMPTS && (untouched || replay_safe) {
                 want = Want::Fresh;
@@ -87,15 +107,7 @@ pub(crate) async fn run<B: RequestBody, R: Responder>(
                 in_memory,
             );
         }
-        let done = attempt_once(
-            public,
-            &request,
-            &mut leased,
-            body,
-            responder,
-            &progress,
-            deadline,
-        );
+        let done = attempt_once(public, request, &mut leased, body, responder, &progress, deadline);
         match done.await {
             Ok(Down::Switch(answer)) => return Outcome::Switch(answer, Box::new(leased)),
             Ok(Down::Done { reusable }) => {
@@ -103,6 +115,9 @@ pub(crate) async fn run<B: RequestBody, R: Responder>(
                 if body_read {
                     leased.tunnel.wr.finish();
                     if reusable {
+                        if !in_memory {
+                            leased.tunnel.wr.let_pause(false);
+                        }
                         pool.checkin(leased);
                     }
                 }

@@ -71,6 +71,18 @@ impl Fields {
         })
     }
 
+    /// Takes out the fields that are not to be kept.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Field<'_>) -> bool) {
+        let Self { block, spans } = self;
+        spans.retain(|s| {
+            keep(&Field {
+                known: s.known,
+                name: s.name.get(block),
+                value: s.value.get(block),
+            })
+        });
+    }
+
     /// The values of one known field, in order.
     pub fn all(&self, known: Name) -> impl Iterator<Item = &[u8]> {
         self.spans

@@ -15,6 +15,7 @@ pub mod scan;
 pub use fields::{Field, Fields};
 pub use name::Name;
 pub use request::RequestHead;
+pub(crate) use request::valid_host;
 pub use response::ResponseHead;
 
 /// How long a body is.

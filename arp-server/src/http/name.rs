@@ -19,6 +19,7 @@ pub enum Name {
     Referer,
     SecFetchDest,
     SecFetchMode,
+    SecFetchSite,
     SetCookie,
     Te,
     Trailer,
@@ -65,6 +66,7 @@ impl Name {
             14 => &[
                 ("content-length", Self::ContentLength),
                 ("sec-fetch-mode", Self::SecFetchMode),
+                ("sec-fetch-site", Self::SecFetchSite),
                 ("sec-fetch-dest", Self::SecFetchDest),
             ],
             15 => &[("x-forwarded-for", Self::XForwardedFor)],

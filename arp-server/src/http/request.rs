@@ -208,7 +208,7 @@ fn single_host(fields: &Fields, http11: bool) -> Result<Option<&[u8]>, BadHead> 
 }
 
 /// Letters, digits and what addresses are written with; nothing that ends a host somewhere else.
-fn valid_host(host: &[u8]) -> bool {
+pub(crate) fn valid_host(host: &[u8]) -> bool {
     !host.is_empty()
         && host.len() <= 255
         && host.iter().all(|b| {

@@ -119,6 +119,12 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the edge in charge does with tunnels.
+    #[cfg(test)]
+    pub(crate) fn mode(&self) -> Option<Mode> {
+        self.lock().link.as_ref().and_then(|link| link.mode)
+    }
+
     /// Is the edge connected?
     pub(crate) fn is_online(&self) -> bool {
         self.lock().link.is_some()
@@ -197,10 +203,10 @@ impl Pool {
             return Err(CheckoutError::Offline);
         }
         let held = state.queue.held(address);
-        if self.within_share(&held) {
-            Err(CheckoutError::Timeout)
-        } else {
+        if held.load(Ordering::Relaxed) > 0 && !self.within_share(&held) {
             Err(CheckoutError::Share)
+        } else {
+            Err(CheckoutError::Timeout)
         }
     }
 

@@ -10,7 +10,7 @@ use crate::http::body::{BadBody, Decoder, Encoder, Piece, Trailers};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{BadHead, Framing, RequestHead, ResponseHead};
 use crate::registry::Client;
-use crate::routing::source::Route;
+use crate::routing::Route;
 use crate::shared::Public;
 use crate::shared::Visitor;
 use crate::tunnels::lease::Leased;
@@ -166,8 +166,7 @@ impl Connection {
     }
 
     async fn refuse_head(&mut self, bad: BadHead) -> Next {
-        let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
-        let answer = self.public.own(&refusal, None, &self.visitor);
+        let answer = self.public.own_to_bad(bad, &self.buf, &self.visitor);
         self.answer(answer, false, false).await
     }
 

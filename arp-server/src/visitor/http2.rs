@@ -1,6 +1,6 @@
 //! HTTP/2 connections of visitors: each stream becomes an exchange of its own.
 
-use crate::answer::{Refusal, Rendered, Who};
+use crate::answer::Rendered;
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::rewrite::{self, Added};
@@ -39,7 +39,7 @@ pub(crate) async fn serve<S>(
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(d::H2_STREAMS)
-        .max_header_list_size(d::MAX_HEAD as u32)
+        .max_header_list_size(d::H2_MAX_HEAD)
         .initial_window_size(d::H2_STREAM_WINDOW)
         .initial_connection_window_size(d::H2_CONN_WINDOW)
         .max_send_buffer_size(d::H2_SEND_BUFFER);
@@ -166,8 +166,12 @@ async fn stream(
     let head = match head_of(&parts, recv.is_end_stream()) {
         Ok(head) => head,
         Err(bad) => {
-            let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
-            return answer.own(public.own(&refusal, None, &visitor), false).await;
+            let start = if bad.status == 431 {
+                start_of(&parts)
+            } else {
+                BytesMut::new()
+            };
+            return answer.own(public.own_to_bad(bad, &start, &visitor), false).await;
         }
     };
     let head_only = head.method() == "HEAD";
@@ -256,13 +260,31 @@ fn head_of(parts: &http::request::Parts, ended: bool) -> Result<RequestHead, Bad
         put(&mut text, b"Transfer-Encoding", b"chunked");
     }
     text.put_slice(b"\r\n");
-    if text.len() > 2 * d::MAX_HEAD {
+    if text.len() > d::MAX_HEAD {
         return Err(BadHead {
             status: 431,
             text: "the request head is too long",
         });
     }
     RequestHead::parse(text.freeze())
+}
+
+/// As much of a head that is too long as an answer to it needs.
+fn start_of(parts: &http::request::Parts) -> BytesMut {
+    let mut text = BytesMut::new();
+    text.put_slice(parts.method.as_str().as_bytes());
+    text.put_u8(b' ');
+    text.put_slice(parts.uri.path_and_query().map_or("/", |p| p.as_str()).as_bytes());
+    text.put_slice(b" HTTP/1.1\r\n");
+    if let Some(authority) = parts.uri.authority() {
+        put(&mut text, b"Host", authority.as_str().as_bytes());
+    }
+    for name in [http::header::ACCEPT, http::header::COOKIE] {
+        for value in parts.headers.get_all(&name) {
+            put(&mut text, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    text
 }
 
 fn put(out: &mut BytesMut, name: &[u8], value: &[u8]) {

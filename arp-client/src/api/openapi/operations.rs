@@ -47,6 +47,7 @@ pub(super) fn about(op: Op) -> About {
             errors: &["400", "401"],
             ..plain("login", "Give the edge key, get a cookie", &[("200", "Typed")])
         },
+        Op::Logout => plain("logout", "End the login of this browser", &[("200", "Typed")]),
         Op::Events => About {
             stream: true,
             ..plain("events", "What happens to sessions and approvals (SSE)", &[])
@@ -205,6 +206,14 @@ pub(super) fn about(op: Op) -> About {
             body: Some(("Decision", true)),
             errors: &["400", "404", "409", "503"],
             ..plain("decideApproval", "Allow or deny", &[("200", "Resolution")])
+        },
+        Op::ProxyTunnel => About {
+            errors: &["400", "403", "415", "426", "502"],
+            ..plain(
+                "proxyTunnel",
+                "A raw connection to an allowed port of this machine, by Upgrade: tcp",
+                &[("101", "")],
+            )
         },
         Op::Fs => About {
             query: FILES,
