@@ -15,7 +15,12 @@ pub fn hello(config: &Config) {
     say(&format!("arpc {}", env!("CARGO_PKG_VERSION")));
     say(&format!("Client id:  {}", config.client_id.as_str()));
     say(&format!("Mode:       {mode}"));
-    say(&format!("Relay:      {} (connecting)", config.server.host));
+    if config.relay {
+        say(&format!("Relay:      {} (connecting)", config.server.host));
+    }
+    if let Some(tunnel) = &config.tunnel {
+        say(&format!("Tunnel:     {} (connecting)", tunnel.backend));
+    }
 }
 
 /// Prints where visitors go, with a QR code if that is wanted and a person is looking.
@@ -35,9 +40,26 @@ pub fn registered(config: &Config, names: &Names, public: &Public, qr: bool) {
     for url in urls {
         say(&format!("            {url}"));
     }
-    if qr
-        && std::io::stdout().is_terminal()
-        && let Ok(code) = qrcode::QrCode::with_error_correction_level(&url, qrcode::EcLevel::L)
+    if qr {
+        self::qr(&url);
+    }
+}
+
+/// Prints that the tunnel is up, or that its address changed.
+pub fn tunnel(url: &str, before: Option<&str>, qr: bool) {
+    if let Some(before) = before {
+        say(&format!("Your address changed; it was {before}"));
+    }
+    say(&format!("Public URL: {url}"));
+    if qr {
+        self::qr(url);
+    }
+}
+
+/// Draws a QR code, if a person is looking.
+pub(crate) fn qr(text: &str) {
+    if std::io::stdout().is_terminal()
+        && let Ok(code) = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L)
     {
         say(&code
             .render::<Dense1x2>()
@@ -50,6 +72,6 @@ pub fn registered(config: &Config, names: &Names, public: &Public, qr: bool) {
 }
 
 /// A closed standard output (`arpc | head`) is no reason to stop.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

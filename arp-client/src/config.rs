@@ -7,11 +7,13 @@ use crate::gate::Gate;
 use crate::identity;
 pub use crate::settings::{Settings, data_dir};
 use crate::trust::{self, Policy};
+use crate::tunnel_settings;
 use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
 use arp_common::private;
 use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
+use arp_tunnels::TunnelConfig;
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +21,7 @@ use std::time::Duration;
 /// arpc, the edge agent of arp: makes a local service, or the AI agents of this machine, reachable
 /// through a relay.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None, after_help = "Every flag can be set as ARPC_<FLAG> in the environment (ARPC_SERVER_ADDR=relay.example), or as <flag> in\nthe TOML file given with --config (server-addr = \"relay.example\"). Flags win over the environment, and it\nover the file.\n\nExamples:\n  arpc --server-addr relay.example --local-port 3000              a web service on port 3000\n  arpc --server-addr relay.example --command-mode                 the AI agents of this machine")]
+#[command(version, about, long_about = None, after_help = "Every flag can be set as ARPC_<FLAG> in the environment (ARPC_SERVER_ADDR=relay.example), or as <flag> in\nthe TOML file given with --config (server-addr = \"relay.example\"). Flags win over the environment, and it\nover the file.\n\nExamples:\n  arpc --server-addr relay.example --local-port 3000              a web service on port 3000\n  arpc --server-addr relay.example --command-mode                 the AI agents of this machine\n  arpc --command-mode --tunnel cloudflare                         the same without a relay of your own\n  arpc tunnel start --local-port 3000                             a web service, likewise")]
 pub struct Cli {
     /// Read settings from this TOML file.
     #[arg(long, value_name = "FILE", env = "ARPC_CONFIG")]
@@ -90,6 +92,10 @@ pub struct Config {
     pub id_token: bool,
     /// What visitors must show besides a token.
     pub gate: Option<Gate>,
+    /// The tunnel to open.
+    pub tunnel: Option<TunnelConfig>,
+    /// Is a relay used? Always, unless there is a tunnel and no relay was named.
+    pub relay: bool,
 }
 
 impl Config {
@@ -137,6 +143,15 @@ impl Config {
         if gate.is_some() && s.command_mode == Some(true) {
             faults.push("--require-auth and --require-key are for a local service; with --command-mode use --edge-key".into());
         }
+        let local = match &mode {
+            Some(Mode::Tcp { host, port }) => Some((host.as_str(), *port)),
+            Some(Mode::Command(_)) | None => None,
+        };
+        let tunnel = mode
+            .is_some()
+            .then(|| tunnel_settings::of_daemon(&s, local, &mut faults))
+            .flatten();
+        let relay_named = s.server_addr.is_some() || s.control_port.is_some() || s.proxy_port.is_some();
         let (Some(client_id), Some(mode), true) = (client_id, mode, faults.is_empty()) else {
             return Err(ConfigError(faults));
         };
@@ -157,6 +172,8 @@ impl Config {
             join_key,
             id_token: !s.no_id_token.unwrap_or(false),
             gate,
+            relay: tunnel.is_none() || relay_named,
+            tunnel,
         })
     }
 

@@ -9,6 +9,8 @@ use arpc::forward::Forward;
 use arpc::link::{Dialer, Handler, Link};
 use arpc::serving::CommandMode;
 use arpc::tokens::{self, Names};
+use arpc::tunnel::daemon as daemon_tunnel;
+use arpc::tunnel_settings::Source;
 use arpc::{banner, config, identity};
 use clap::Parser;
 use std::path::{Path, PathBuf};
@@ -39,9 +41,10 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         None => Settings::default(),
     };
     let settings = cli.settings.or(file);
+    let tunnels = Source::new(&settings);
     if let Some(command) = cli.command {
         let id = settings.client_id.unwrap_or_else(identity::derived_client_id);
-        return Ok(command.run(&config::data_dir(settings.data_dir), &id));
+        return Ok(command.run(&config::data_dir(settings.data_dir), &id, &tunnels));
     }
     let config = Arc::new(Config::new(settings)?);
     if cli.check_config {
@@ -72,6 +75,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             Mode::Command(settings) => {
                 let mode = CommandMode::start((**settings).clone()).await?;
+                mode.known_as(names.clone());
                 command = Some(mode.clone());
                 Handler::Command(mode)
             }
@@ -80,21 +84,34 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         let link = Link::new(config.clone(), dialer, names.clone(), Arc::new(handler));
         let side = stop.child_token();
         let local = tokio::spawn(local(config.clone(), names.clone(), side.clone()));
-        let served = link
-            .run(stop, |public| {
+        let tunnel = daemon_tunnel::run(&config, &names, command.as_ref(), !cli.no_qr, stop.clone());
+        let linked = async {
+            if !config.relay {
+                let stopped = stop.clone().cancelled_owned();
+                return tokio::select! {
+                    () = names.without_relay() => Ok(()),
+                    () = stopped => Ok(()),
+                };
+            }
+            let registered = |public: &_| {
                 if std::mem::take(&mut first) {
                     banner::registered(&config, &names, public, !cli.no_qr);
                 } else {
                     tracing::info!("registered again with the relay");
                 }
-            })
-            .await;
+            };
+            let linked = link.run(stop.clone(), registered).await;
+            stop.cancel();
+            linked
+        };
+        let (served, tunnelled) = tokio::join!(linked, tunnel);
         side.cancel();
         let _ = local.await;
         if let Some(mode) = command {
             mode.shutdown(Leaving::Park).await;
         }
         served?;
+        tunnelled?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -3,6 +3,7 @@
 use arp_agents::acp::AcpConfig;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use toml::Table;
 
 arp_common::settings! {
     /// Name of this edge agent, and the token by which visitors reach it [default: derived from this
@@ -122,6 +123,16 @@ arp_common::settings! {
     /// as ARPC_REQUIRE_KEY); may be given several times.
     #[arg(long, value_name = "KEY", env = "ARPC_REQUIRE_KEY", hide_env_values = true)]
     require_key: Vec<String>,
+    /// Also open a tunnel, which needs no server of your own: auto, cloudflare, tailscale, ngrok, bore, custom. A
+    /// relay is only used then if one is named.
+    #[arg(long = "tunnel", value_name = "BACKEND", env = "ARPC_TUNNEL")]
+    tunnel_backend: String,
+    /// TOML file with the [tunnel] tables [default: those in the file given with --config].
+    #[arg(long, value_name = "FILE", env = "ARPC_TUNNEL_CONFIG", global = true)]
+    tunnel_config: PathBuf,
+    /// Settings of tunnels (only in the file: [tunnel] and its tables).
+    #[arg(skip)]
+    tunnel: Table,
 }
 
 /// The data directory: as given, else the user's.

@@ -3,8 +3,8 @@
 use super::body::{self, Body};
 use super::error::ApiError;
 use super::request::{Call, header};
-use super::{Answer, State, ok};
-use crate::command::{CommandConfig, PeerInfo, Via};
+use super::{Answer, ok};
+use crate::command::{CommandConfig, PeerInfo, State, Via};
 use http::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION,
@@ -50,14 +50,15 @@ impl Finish {
 }
 
 /// Lets a request pass, or says why not. Takes our token out of it.
-pub(crate) fn check(config: &CommandConfig, peer: PeerInfo, head: &mut Parts) -> Result<Pass, ApiError> {
+pub(crate) fn check(state: &State, peer: PeerInfo, head: &mut Parts) -> Result<Pass, ApiError> {
+    let config = &state.config;
     let mut pass = Pass::default();
     if peer.via == Via::Local {
         return Ok(pass);
     }
     check_host(config, peer, head)?;
-    if peer.via == Via::Loopback {
-        pass.answer = check_token(config, head, &mut pass.finish)?;
+    if matches!(peer.via, Via::Loopback | Via::Tunnel) {
+        pass.answer = check_token(state, peer, head, &mut pass.finish)?;
     }
     check_origin(config, head, &mut pass.finish)?;
     if pass.answer.is_none() && head.method != Method::OPTIONS {
@@ -80,7 +81,7 @@ fn check_host(config: &CommandConfig, peer: PeerInfo, head: &Parts) -> Result<()
         .allowed_hosts
         .iter()
         .any(|allowed| allowed.eq_ignore_ascii_case(&host));
-    let any = peer.via == Via::Relay && config.allowed_hosts.is_empty();
+    let any = matches!(peer.via, Via::Relay | Via::Tunnel) && config.allowed_hosts.is_empty();
     if loopback || listed || any {
         return Ok(());
     }
@@ -99,17 +100,14 @@ fn host_name(authority: &str) -> &str {
     }
 }
 
-/// The loopback listener asks for the token as the relay does, and takes it out as the relay does.
+/// Where no relay has asked for the token, we do as it does, and take it out as it does.
 fn check_token(
-    config: &CommandConfig,
+    state: &State,
+    peer: PeerInfo,
     head: &mut Parts,
     finish: &mut Finish,
 ) -> Result<Option<Response<Body>>, ApiError> {
-    let known = |given: &str| {
-        config
-            .all_tokens()
-            .fold(false, |found, token| found | same_secret(given, token))
-    };
+    let known = |given: &str| state.is_token(given, same_secret);
     let path = head.uri.path().to_owned();
     let mut token = None;
     if let Some(rest) = path.strip_prefix("/t/") {
@@ -149,7 +147,10 @@ fn check_token(
         ));
     };
     if from_address && is_navigation(head) {
-        let value = format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax");
+        // Only a tunnel's front says truly how the visitor came.
+        let secure = peer.via == Via::Tunnel && header(&head.headers, "x-forwarded-proto") == Some("https");
+        let secure = if secure { "; Secure" } else { "" };
+        let value = format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax{secure}");
         if let Ok(value) = HeaderValue::from_str(&value) {
             finish.0.push((SET_COOKIE, value));
         }

@@ -42,7 +42,7 @@ pub(crate) async fn handle(state: Arc<State>, peer: PeerInfo, request: Request<I
     let started = Instant::now();
     let method = request.method().clone();
     let (mut head, body) = request.into_parts();
-    let guarded = guard::check(&state.config, peer, &mut head);
+    let guarded = guard::check(&state, peer, &mut head);
     // Without its query, which may hold a token.
     let path = head.uri.path().to_owned();
     let (answer, finish) = match guarded {

@@ -10,12 +10,14 @@ pub use config::{CommandConfig, McpConfig};
 
 pub(crate) use agents::{AgentState, Agents};
 
+use crate::tokens::Names;
 use arp_history::History;
 use arp_sessions::error::SessionError;
 use arp_sessions::{PastSessions, Sessions};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What all that serves command mode shares.
@@ -27,9 +29,29 @@ pub(crate) struct State {
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
     pub(crate) stop: CancellationToken,
+    /// The tokens that are valid now; those of the settings until they are told.
+    pub(crate) names: OnceLock<Arc<Names>>,
+    /// The tunnel of this very process, if there is one.
+    pub(crate) tunnel: OnceLock<watch::Receiver<arp_tunnels::Snapshot>>,
 }
 
 impl State {
+    /// Is this a token of ours, now? Takes as long whatever it is.
+    pub(crate) fn is_token(&self, given: &str, same: impl Fn(&str, &str) -> bool) -> bool {
+        match self.names.get() {
+            Some(names) => {
+                let (tokens, id) = names.current();
+                let id = id.then_some(self.config.client_id.as_str());
+                let all = tokens.iter().map(arp_common::ids::Token::as_str).chain(id);
+                all.fold(false, |found, token| found | same(given, token))
+            }
+            None => self
+                .config
+                .all_tokens()
+                .fold(false, |found, token| found | same(given, token)),
+        }
+    }
+
     /// Opens the sessions and histories, and looks for agents.
     pub(crate) fn open(config: CommandConfig, stop: CancellationToken) -> Result<Self, CommandError> {
         config.check().map_err(CommandError::Config)?;
@@ -44,6 +66,8 @@ impl State {
             config,
             started: Instant::now(),
             stop,
+            names: OnceLock::new(),
+            tunnel: OnceLock::new(),
         })
     }
 }
@@ -64,6 +88,8 @@ pub enum Via {
     Relay,
     /// Over the loopback listener, where we ask for the token.
     Loopback,
+    /// Through a tunnel of somebody else's service, which has asked for nothing: we ask for the token.
+    Tunnel,
     /// Over the local socket, which only this user can open.
     Local,
 }
