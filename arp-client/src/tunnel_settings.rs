@@ -73,6 +73,11 @@ pub(crate) fn of_daemon(
         local_host: local.map(|(host, _)| host.to_owned()),
         local_port: local.map(|(_, port)| port),
     };
+    let named = s.tunnel_backend.as_deref().and_then(|name| name.parse().ok());
+    if named == Some(Backend::Arp) {
+        faults.push("--tunnel arp: a relay is what --server-addr is for; give that instead".into());
+        return None;
+    }
     let config = match source.read(&overrides) {
         Ok(config) => config,
         Err(told) => {
@@ -84,7 +89,9 @@ pub(crate) fn of_daemon(
         return None;
     }
     if config.backend == Backend::Arp {
-        faults.push("--tunnel arp: a relay is what --server-addr is for; give that instead".into());
+        faults.push(
+            "[tunnel] backend = \"arp\": a relay is what --server-addr is for; give that instead".into(),
+        );
     }
     if command_mode && config.basic_auth.is_some() {
         faults.push("[tunnel] basic_auth is for a local service; with --command-mode use --edge-key".into());

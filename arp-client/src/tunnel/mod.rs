@@ -90,6 +90,8 @@ impl Instance {
             basic_auth: config.basic_auth.clone(),
         };
         let front_stop = CancellationToken::new();
+        // However this goes on, the front ends with it.
+        let front_guard = front_stop.clone().drop_guard();
         let front = Front::start(front_config, nonces.clone(), front_stop.clone())
             .await
             .map_err(|error| front_taken(port, &error))?;
@@ -146,7 +148,7 @@ impl Instance {
                 ended = &mut run => ended,
                 () = async { tokio::join!(answering, following); } => unreachable_end(),
             };
-            front_stop.cancel();
+            drop(front_guard);
             front.ended().await;
             // The socket goes before the place: the next owner of the place has one of its own.
             let waiting = listener.close();

@@ -170,6 +170,16 @@ async fn faults_of_the_tunnel_are_told_with_all_others() {
         .run(&["--command-mode", "--tunnel", "arp", "--check-config"], &[])
         .await;
     assert!(code == 2 && said.contains("--server-addr"), "{said}");
+    let gated = [
+        "--local-port",
+        "1",
+        "--require-key",
+        "a-key-of-some-length",
+        "--tunnel",
+        "bore",
+    ];
+    let (code, said) = machine.run(&gated, &[]).await;
+    assert!(code == 2 && said.contains("basic_auth"), "{said}");
     let (code, said) = machine
         .run(&["--command-mode", "--tunnel", "cloudflare"], &[])
         .await;

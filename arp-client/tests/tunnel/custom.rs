@@ -1,7 +1,8 @@
 //! Whatever a program does, by a command of one's own whose "public" address is the front itself.
 
 use super::machine::{Machine, connected};
-use arp_testkit::origin::Origin;
+use arp_testkit::http::{self, RawClient};
+use arp_testkit::origin::{Origin, checksum, pattern};
 use serde_json::json;
 
 const SETTINGS: &str = r#"
@@ -75,6 +76,62 @@ async fn a_tunnel_is_proven_counted_found_again_and_stopped() {
         let (code, said) = machine.run(&["tunnel", command], &[]).await;
         assert!(code == 3 && said.contains("no tunnel runs"), "{code} {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_big_bodies_and_changes_of_protocol_pass() {
+    let (machine, origin) = (Machine::with(&["mytunnel"]), Origin::start("o").await);
+    let settings = machine.settings(SETTINGS);
+    let port = origin.addr.port().to_string();
+    let mut arpc = machine.start(&start(&settings, &port), &[("SCRIPT", "")]);
+    let url = connected(&mut arpc).await;
+    let front = url.trim_start_matches("http://").parse().unwrap();
+    // A changed protocol: what the service says first, and an echo.
+    let mut raw = RawClient::connect(front).await;
+    raw.send("GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        .await;
+    let head = raw.head().await;
+    assert_eq!((head.status, head.header("upgrade")), (101, Some("echo")));
+    assert_eq!(raw.exactly(6).await, b"hello\n");
+    raw.send("ping").await;
+    assert_eq!(raw.exactly(4).await, b"ping");
+    // Each event as it happens.
+    let mut raw = RawClient::connect(front).await;
+    raw.send("GET /sse HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(raw.head().await.status, 200);
+    for n in 0..3 {
+        origin.release(1);
+        let mut event = Vec::new();
+        raw.chunk(&mut event).await;
+        assert_eq!(
+            String::from_utf8(event).unwrap(),
+            format!("id: {n}\ndata: event {n}\n\n")
+        );
+    }
+    assert_eq!(machine.status().await.1["requests"]["in_flight"], 1);
+    drop(raw);
+    // Bodies of both kinds, both ways.
+    for path in ["/bytes/3000000", "/chunked/3000000"] {
+        let body = http::get(front, path, "").await.body;
+        assert_eq!(
+            checksum(0, 0, &body),
+            checksum(0, 0, &pattern(0, 3_000_000)),
+            "{path}"
+        );
+    }
+    let sent = pattern(0, 3_000_000);
+    let told = reqwest::Client::new()
+        .post(format!("{url}/sink"))
+        .body(sent.clone())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        told.text().await.unwrap(),
+        format!("3000000 {}", checksum(0, 0, &sent))
+    );
+    arpc.terminate();
+    assert!(arpc.ended().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
