@@ -21,6 +21,7 @@ mod mcp;
 pub mod serving;
 pub mod settings;
 pub mod tokens;
+mod trace;
 pub mod trust;
 pub mod tunnel;
 pub mod tunnel_settings;

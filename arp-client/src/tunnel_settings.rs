@@ -20,7 +20,7 @@ impl Source {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         Self {
-            table: settings.tunnel.clone(),
+            table: settings.tunnel.clone().map(|table| table.into_iter().collect()),
             file: settings.tunnel_config.clone(),
         }
     }

@@ -171,6 +171,7 @@ async fn the_arguments_can_be_changed_with_the_permission() {
         for_session: false,
         updated_input: Some(input),
         answers: BTreeMap::new(),
+        permission_mode: None,
     };
     session.decide(&approval, changed);
     session.turn_end().await;
@@ -230,6 +231,7 @@ async fn a_question_is_answered_with_a_choice() {
             for_session: false,
             updated_input: None,
             answers,
+            permission_mode: None,
         },
     );
     assert_eq!(session.turn_end().await.0, TurnStatus::Completed);

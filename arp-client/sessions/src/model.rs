@@ -2,7 +2,7 @@
 
 use crate::clock::rfc3339;
 use arp_agents::driver::PermissionMode;
-use arp_agents::event::{Approval, ApprovalOutcome, ModelChoice, TurnStatus, Usage};
+use arp_agents::event::{Approval, ApprovalOutcome, Edited, ModelChoice, TurnStatus, Usage};
 use serde::{Deserialize, Serialize, Serializer};
 use std::path::PathBuf;
 
@@ -386,7 +386,7 @@ impl SessionView {
 }
 
 /// What became of an approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Resolution {
     /// Which.
     pub id: String,
@@ -397,6 +397,9 @@ pub struct Resolution {
     /// The reason of a denial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What was asked and what runs, where the arguments were changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited: Option<Edited>,
 }
 
 /// The first characters of a text, with an ellipsis if there are more.

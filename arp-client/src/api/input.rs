@@ -54,7 +54,7 @@ impl NewSessionBody {
         Ok(NewSession {
             executor: filled(self.executor),
             prompt: self.prompt,
-            project_path: filled(self.project_path).map(expand_home),
+            project_path: filled(self.project_path).map(PathBuf::from).map(in_home),
             default_path,
             model: filled(self.model),
             resume: filled(self.resume),
@@ -89,15 +89,10 @@ fn client_id(id: Option<String>) -> Result<Option<String>, ApiError> {
 }
 
 /// `~/x` as a path in the home directory.
-fn expand_home(path: String) -> PathBuf {
-    let rest = if path == "~" {
-        Some("")
-    } else {
-        path.strip_prefix("~/")
-    };
-    match (rest, std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(path),
+pub(crate) fn in_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
     }
 }
 
@@ -185,6 +180,8 @@ pub(crate) struct DecisionBody {
     updated_input: Option<Value>,
     #[serde(default)]
     answers: BTreeMap<String, String>,
+    #[serde(default)]
+    permission_mode: Option<String>,
     #[serde(default, alias = "reason")]
     message: Option<String>,
     #[serde(default)]
@@ -199,6 +196,7 @@ impl DecisionBody {
                 for_session: self.for_session,
                 updated_input: self.updated_input,
                 answers: self.answers,
+                permission_mode: self.permission_mode.as_deref().map(permission_mode).transpose()?,
             }),
             "deny" | "reject" | "decline" => Ok(Decision::Deny {
                 message: filled(self.message),

@@ -79,7 +79,7 @@ async fn start(state: &Arc<State>, call: &Call, body: NewSessionBody) -> Answer 
     let wanted = body.into_new_session(state.config.default_path.clone(), origin)?;
     let has_prompt = wanted.prompt.is_some();
     let sequence = input::sequence(call)?;
-    let Created { session, existed } = state.sessions.create(wanted).await?;
+    let Created { session, existed } = state.start_session(wanted, call.starter()).await?;
     let status = if existed {
         StatusCode::OK
     } else {

@@ -7,7 +7,8 @@ mod listen;
 mod visitors;
 
 use crate::api;
-use crate::command::{CommandConfig, CommandError, PeerInfo, State, Via};
+use crate::command::{AgentState, CommandConfig, CommandError, PeerInfo, State, Via};
+use crate::tokens::Names;
 use arp_sessions::Leaving;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -34,14 +35,15 @@ pub struct CommandMode {
 }
 
 impl CommandMode {
-    /// Opens the sessions, looks for agents, and listens where the configuration says.
+    /// Opens the sessions, looks for agents, and listens where the configuration says. `names` are the tokens that the
+    /// loopback listener asks for.
     ///
     /// # Errors
     /// [`CommandError`], whose text says what to do.
-    pub async fn start(config: CommandConfig) -> Result<Self, CommandError> {
+    pub async fn start(config: CommandConfig, names: Arc<Names>) -> Result<Self, CommandError> {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let state = Arc::new(State::open(config, stop.clone())?);
+        let state = Arc::new(State::open(config, names, stop.clone())?);
         let mode = Self { state, tasks, stop };
         mode.listen().await?;
         // Versions are asked for before the first visitor wants to know them.
@@ -54,13 +56,14 @@ impl CommandMode {
                 }
             }
         });
-        let history = Arc::clone(&mode.state.history);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = history.scan() {
-                tracing::warn!(%error, "cannot read the agents' histories");
-            }
-        });
+        let state = Arc::clone(&mode.state);
+        tokio::task::spawn_blocking(move || state.scan());
         Ok(mode)
+    }
+
+    /// The relay has said by which URL it is visited: pages of that origin are our own.
+    pub fn told_public_url(&self, url: Option<&str>) {
+        self.state.told_public_url(url);
     }
 
     /// Serves one connection until it is closed, or `cancel` (then what runs is finished, within limits).
@@ -100,6 +103,20 @@ impl CommandMode {
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
+    }
+
+    /// The agents of this machine in words: name, version and place of those that can be used, and what to do about
+    /// the others. Those that are asked for their version for the first time take seconds.
+    pub async fn agents(&self) -> Vec<Result<String, String>> {
+        let in_words = |state: AgentState| match state.found {
+            Ok(found) => {
+                let name = state.agent.display_name();
+                let version = found.version.map(|v| format!(" {v}")).unwrap_or_default();
+                Ok(format!("{name}{version}  ({})", found.path.display()))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        self.state.agents.all().await.into_iter().map(in_words).collect()
     }
 
     /// Stops: sessions are parked, or run on without us; then all connections end.

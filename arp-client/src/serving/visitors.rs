@@ -4,7 +4,6 @@
 use super::CommandMode;
 use crate::api;
 use crate::command::{PeerInfo, State, Via};
-use crate::tokens::Names;
 use arp_tunnels::{Body, Handle, Service, VisitorAddress};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -20,11 +19,6 @@ const REFUSALS: usize = 16;
 static REFUSING: Semaphore = Semaphore::const_new(REFUSALS);
 
 impl CommandMode {
-    /// From now on these are the tokens.
-    pub fn known_as(&self, names: Arc<Names>) {
-        let _ = self.state.names.set(names);
-    }
-
     /// Shows a tunnel of this process to those who use the API.
     pub fn show_tunnel(&self, tunnel: &Handle) {
         let _ = self.state.tunnel.set(tunnel.watch());

@@ -18,7 +18,6 @@ pub async fn run(
     config: &Config,
     names: &Names,
     command: Option<&CommandMode>,
-    qr: bool,
     stop: CancellationToken,
 ) -> Result<(), OpenError> {
     let Some(settings) = &config.tunnel else {
@@ -32,18 +31,17 @@ pub async fn run(
             port: *port,
         },
     };
+    let token = command.and_then(|_| token(config, names));
     let open = Open {
         config: settings.clone(),
         target,
         guarded: command.is_some(),
-        query: command
-            .and_then(|_| token(config, names))
-            .map(|token| format!("token={token}")),
+        query: token.as_ref().map(|token| format!("token={token}")),
         name: DEFAULT.into(),
         data_dir: std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone()),
         client_id: config.client_id.as_str().to_owned(),
     };
-    let result = keep(open, command, qr, stop.clone()).await;
+    let result = keep(open, command, token.as_deref(), config.qr, stop.clone()).await;
     match result {
         Err(error) if config.relay => {
             tracing::error!("the tunnel is given up; the relay goes on: {error}");
@@ -60,6 +58,7 @@ pub async fn run(
 async fn keep(
     open: Open,
     command: Option<&CommandMode>,
+    token: Option<&str>,
     qr: bool,
     stop: CancellationToken,
 ) -> Result<(), OpenError> {
@@ -76,11 +75,11 @@ async fn keep(
     let mut shown: Option<String> = None;
     loop {
         let url = match &view.borrow_and_update().status {
-            TunnelStatus::Connected(info) => Some(instance.visitors_url(&info.public_url)),
+            TunnelStatus::Connected(info) => Some(info.public_url.clone()),
             _ => None,
         };
         if let Some(url) = url.filter(|url| shown.as_ref() != Some(url)) {
-            banner::tunnel(&url, shown.as_deref(), qr);
+            banner::tunnel(&url, token, shown.as_deref(), qr);
             shown = Some(url);
         }
         tokio::select! {

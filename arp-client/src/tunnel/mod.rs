@@ -173,12 +173,6 @@ impl Instance {
         &self.about
     }
 
-    /// Where visitors go, with the token if they need one.
-    #[must_use]
-    pub fn visitors_url(&self, public_url: &str) -> String {
-        self.about.visitors_url(public_url)
-    }
-
     /// Waits for its end. May be dropped and called again.
     ///
     /// # Errors

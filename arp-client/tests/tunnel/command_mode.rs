@@ -112,7 +112,7 @@ async fn a_tunnel_of_its_own_process_reaches_the_running_agents() {
     let info = format!("{url}/api/info");
     assert_eq!(get(&info, None).await.0, 401);
     let (status, told) = get(&info, Some("machine")).await;
-    assert_eq!((status, &told["client_id"]), (200, &json!("machine")));
+    assert_eq!((status, &told["type"]), (200, &json!("info")));
     assert_eq!(machine.run(&["tunnel", "stop"], &[]).await.0, 0);
     arpc.terminate();
     assert!(arpc.ended().await.success());

@@ -149,12 +149,19 @@ test('the_keyboard_moves_allows_denies_and_finds', async () => {
   await page.keyboard.press('k');
   await page.waitForFunction((old) => document.querySelector('.head h1')?.textContent === old, first);
   await page.locator('.approval').waitFor();
+  await page.locator('.ask:not(.inert)').waitFor();
+  // No letter decides.
   await page.keyboard.press('a');
+  await page.waitForTimeout(200);
+  expect(await page.locator('.approval').count()).toBe(1);
+  await page.keyboard.press('Control+Enter');
   await page.locator('.approval').waitFor({ state: 'detached' });
   await page.keyboard.press('Control+k');
   await page.keyboard.type('build scripts');
   await page.keyboard.press('Enter');
-  await page.locator('.approval').waitFor();
+  await page.locator('.ask:not(.inert)').waitFor();
+  // Whoever typed a second ago may be typing still.
+  await page.waitForTimeout(1_100);
   await page.keyboard.press('d');
   await page.locator('#deny-reason:focus').waitFor();
   await page.keyboard.type('no');

@@ -82,7 +82,7 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
 
     await reply(`run tool: touch ${size}-denied.txt`);
     await page.locator('.approval').waitFor();
-    await page.getByRole('button', { name: /^Deny/ }).click();
+    await page.getByRole('button', { name: 'Deny with a reason' }).click();
     await page.locator('#deny-reason').fill('Not on my phone');
     await page.locator('.decide .danger').click();
     await done(3);

@@ -62,7 +62,7 @@ const screens: [string, (page: Page) => Promise<void>][] = [
   ['menu', async (page) => {
     await page.getByText('Login accepts the password').first().click();
     await page.getByRole('button', { name: 'More' }).click();
-    await page.getByText('Copy into a new session').waitFor();
+    await page.getByText('Fork into a new session').waitFor();
   }],
   ['palette', async (page) => {
     await page.keyboard.press('Control+k');
@@ -80,8 +80,9 @@ const screens: [string, (page: Page) => Promise<void>][] = [
     await page.getByLabel('Task').fill('Move the price rules out of the basket and give them tests of their own.');
   }],
   ['history', async (page) => {
-    await page.getByRole('link', { name: 'History' }).click();
-    await page.getByText('~/shop').waitFor();
+    await page.getByRole('button', { name: 'Search' }).click();
+    await page.getByLabel('Search sessions').last().fill('shop');
+    await page.locator('.item', { hasText: 'discount field' }).waitFor();
   }],
   ['files', async (page) => {
     await page.evaluate(() => { location.hash = `#/files/?path=${encodeURIComponent('/home/me/app/src/login.ts')}`; });

@@ -9,7 +9,7 @@ use crate::host::{Mark, RunEnd, StopReason};
 use crate::log::{Kind, Record};
 use crate::model::{ApprovalSource, ApprovalView, Resolution, Status, Time, Turn, ending, shortened};
 use arp_agents::driver::{Action, Exit};
-use arp_agents::event::{ApprovalOutcome, Event};
+use arp_agents::event::{ApprovalOutcome, Edited, Event};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -156,8 +156,9 @@ impl Actor {
                     approval_id,
                     outcome,
                     message,
+                    edited,
                 } => {
-                    self.resolved(&approval_id, outcome, message);
+                    self.resolved(&approval_id, outcome, message, edited);
                 }
                 Action::Ready => {
                     if let Some(run) = &mut self.run {
@@ -234,7 +235,13 @@ impl Actor {
         self.emit_event(&event);
     }
 
-    fn resolved(&mut self, driver_id: &str, outcome: ApprovalOutcome, message: Option<String>) {
+    fn resolved(
+        &mut self,
+        driver_id: &str,
+        outcome: ApprovalOutcome,
+        message: Option<String>,
+        edited: Option<Edited>,
+    ) {
         let Some(run) = &mut self.run else { return };
         let Some(at) = run
             .approvals
@@ -256,9 +263,15 @@ impl Actor {
                 session_id: Some(self.meta.id.clone()),
                 outcome,
                 message: message.clone(),
+                edited: edited.clone(),
             })));
         }
-        self.emit_event(&Event::ApprovalResolved { id, outcome, message });
+        self.emit_event(&Event::ApprovalResolved {
+            id,
+            outcome,
+            message,
+            edited,
+        });
     }
 
     fn emit_event(&mut self, event: &Event) {

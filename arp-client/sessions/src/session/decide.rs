@@ -6,7 +6,7 @@ use crate::error::SessionError;
 use crate::host::Mark;
 use crate::model::Resolution;
 use arp_agents::driver::{Command, Decision};
-use arp_agents::event::ApprovalOutcome;
+use arp_agents::event::{ApprovalOutcome, Edited};
 
 impl Actor {
     pub(super) async fn decide(
@@ -53,6 +53,16 @@ impl Actor {
             Decision::Deny { message, .. } => message.clone(),
             Decision::Allow { .. } => None,
         };
+        let edited = match &decision {
+            Decision::Allow {
+                updated_input: Some(ran),
+                ..
+            } if *ran != approval.input => Some(Edited {
+                asked: approval.input.clone(),
+                ran: ran.clone(),
+            }),
+            _ => None,
+        };
         let driver_id = waiting.driver_id.clone();
         let Some(run) = &mut self.run else {
             return Err(SessionError::ApprovalResolved(approval_id.to_owned()));
@@ -76,6 +86,7 @@ impl Actor {
             session_id,
             outcome,
             message,
+            edited,
         })
     }
 

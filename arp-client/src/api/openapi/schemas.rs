@@ -116,6 +116,7 @@ fn requests() -> Map<String, Value> {
                         "answers",
                         json!({"type": "object", "additionalProperties": {"type": "string"}}),
                     ),
+                    ("permission_mode", text()),
                     ("message", text()),
                     ("interrupt", flag()),
                 ],
@@ -267,6 +268,7 @@ fn answers() -> Map<String, Value> {
                 &[
                     ("type", constant("approval")),
                     ("approval", reference("Approval")),
+                    ("files", json!({"type": "array", "items": {"type": "object"}})),
                 ],
                 &["type", "approval"],
             ),
@@ -375,6 +377,11 @@ fn approval_schema() -> Value {
             ("reason", maybe_text()),
             ("input", json!({})),
             ("can_allow_session", flag()),
+            (
+                "session_grants",
+                json!({"type": "array", "items": {"type": "object"}}),
+            ),
+            ("modes", json!({"type": "array", "items": {"type": "string"}})),
             ("can_edit", flag()),
             ("created_at", text()),
             ("expires_at", maybe_text()),

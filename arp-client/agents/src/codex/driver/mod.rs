@@ -8,6 +8,7 @@ use super::approvals::Approvals;
 use super::policy::opened_with;
 use super::thread::Thread;
 use crate::agent::LaunchOptions;
+use crate::card::ApprovalIds;
 use crate::driver::{Action, Command, CommandError, Driver, Exit, PermissionMode};
 use crate::event::{ApprovalOutcome, Event, ModelChoice, TurnStatus};
 use crate::options::{self, BYPASS_FORBIDDEN};
@@ -46,6 +47,7 @@ pub(super) struct CodexDriver {
     /// The reason of the denial that is sent next.
     reason: Option<String>,
     approvals: Approvals,
+    approval_ids: ApprovalIds,
     thread: Thread,
 }
 
@@ -105,6 +107,7 @@ impl CodexDriver {
             interrupt_wanted: false,
             reason: None,
             approvals: Approvals::default(),
+            approval_ids: ApprovalIds::default(),
             thread: Thread::default(),
         }
     }
@@ -308,6 +311,10 @@ impl Driver for CodexDriver {
         actions
     }
 
+    fn mode(&self) -> Option<PermissionMode> {
+        super::policy::mode_of(self.about.mode.as_deref()?)
+    }
+
     fn on_exit(&mut self, _exit: Exit, stderr_tail: &str) -> Vec<Action> {
         let mut actions = self.void_all();
         let why = || last_words(stderr_tail).unwrap_or_else(|| "Codex ended unexpectedly".to_owned());
@@ -326,6 +333,7 @@ impl Driver for CodexDriver {
                 status,
                 message,
                 duration_ms: None,
+                api_status: None,
             }));
             actions.push(Action::TurnEnded);
         }
@@ -339,6 +347,7 @@ fn void(approval_id: String) -> Action {
         approval_id,
         outcome: ApprovalOutcome::Void,
         message: None,
+        edited: None,
     }
 }
 

@@ -9,61 +9,65 @@ use tokio_util::sync::CancellationToken;
 
 /// See the module.
 #[derive(Debug)]
-pub struct WaitingRoom {
+pub struct Handshakes {
     max: usize,
-    inside: Mutex<Inside>,
+    waiting: Mutex<Waiting>,
 }
 
 #[derive(Debug, Default)]
-struct Inside {
+struct Waiting {
     next: u64,
-    seats: BTreeMap<u64, CancellationToken>,
+    permits: BTreeMap<u64, CancellationToken>,
 }
 
-/// A place in the room, given up when dropped.
+/// Leave for one handshake, given back when dropped.
 #[derive(Debug)]
-pub struct Seat {
-    room: Arc<WaitingRoom>,
+pub struct HandshakePermit {
+    handshakes: Arc<Handshakes>,
     number: u64,
     called: CancellationToken,
 }
 
-impl WaitingRoom {
-    /// A room for `max` connections.
+impl Handshakes {
+    /// At most `max` at a time.
     pub fn new(max: usize) -> Arc<Self> {
-        let inside = Mutex::default();
-        Arc::new(Self { max, inside })
+        let waiting = Mutex::default();
+        Arc::new(Self { max, waiting })
     }
 
-    /// A place, at the cost of the longest waiting one when there is no other.
-    pub fn enter(self: &Arc<Self>) -> Seat {
+    /// A permit, at the cost of the longest waiting one when there is no other.
+    pub fn enter(self: &Arc<Self>) -> HandshakePermit {
         let called = CancellationToken::new();
         let (number, oldest) = {
-            let mut inside = self.lock();
-            let oldest = if inside.seats.len() >= self.max {
-                inside.seats.pop_first()
+            let mut waiting = self.lock();
+            let oldest = if waiting.permits.len() >= self.max {
+                waiting.permits.pop_first()
             } else {
                 None
             };
-            let number = inside.next;
-            inside.next += 1;
-            inside.seats.insert(number, called.clone());
+            let number = waiting.next;
+            waiting.next += 1;
+            waiting.permits.insert(number, called.clone());
             (number, oldest)
         };
         if let Some((_, oldest)) = oldest {
             oldest.cancel();
         }
-        let room = self.clone();
-        Seat { room, number, called }
+        let handshakes = self.clone();
+        HandshakePermit {
+            handshakes,
+            number,
+            called,
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seat {
-    /// Runs a handshake; `None` when the place was needed for somebody else.
+impl HandshakePermit {
+    /// Runs a handshake; `None` when the permit was needed for somebody else.
     pub async fn hold<T>(&self, handshake: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -73,9 +77,9 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
-        self.room.lock().seats.remove(&self.number);
+        self.handshakes.lock().permits.remove(&self.number);
     }
 }
 
@@ -85,18 +89,18 @@ mod tests {
 
     #[tokio::test]
     async fn the_longest_waiting_gives_way() {
-        let room = WaitingRoom::new(2);
-        let (a, b) = (room.enter(), room.enter());
-        let c = room.enter();
+        let handshakes = Handshakes::new(2);
+        let (a, b) = (handshakes.enter(), handshakes.enter());
+        let c = handshakes.enter();
         assert_eq!(a.hold(std::future::pending::<()>()).await, None);
         assert_eq!(b.hold(async { 1 }).await, Some(1));
         drop(b);
-        let d = room.enter();
+        let d = handshakes.enter();
         assert_eq!(
             (c.hold(async { 2 }).await, d.hold(async { 3 }).await),
             (Some(2), Some(3))
         );
         drop((a, c, d));
-        assert!(room.lock().seats.is_empty());
+        assert!(handshakes.lock().permits.is_empty());
     }
 }

@@ -1,14 +1,16 @@
 //! What goes in comes out, minus what was ours: the head that the edge gets, for requests of all shapes. More
 //! cases: `PROPTEST_CASES=1000000 cargo test --release hostile`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use super::put_request;
+use crate::exchange::origin::Origin;
+use crate::http::{Name, RequestHead};
+use crate::registry::{Entry, Registry};
+use crate::routing::names::Inquiry;
+use crate::routing::source::Source;
+use crate::routing::{Decision, Site, route};
+use crate::shared::Visitor;
+use crate::tunnels::pool::PoolLimits;
 use arp_common::ids::Token;
-use arps::exchange::rewrite::put_request;
-use arps::http::head::{Name, RequestHead};
-use arps::registry::{Entry, Registry};
-use arps::routing::source::{Decision, Names, Site, Source, route};
-use arps::shared::Visitor;
-use arps::tunnels::pool::PoolLimits;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -74,7 +76,7 @@ fn cookie() -> impl Strategy<Value = String> {
 /// Our cookie, as a browser with several tabs has it: tokens, marks, and nonsense in place of marks.
 fn our_cookie() -> impl Strategy<Value = String> {
     let mark = prop_oneof![
-        (0usize..3).prop_map(|n| format!("{:032x}", BOOKS.mark(NAMES[n]))),
+        (0usize..3).prop_map(|n| format!("{:032x}", BOOKS.hash(NAMES[n]))),
         "[0-9a-g]{0,33}",
     ];
     (0usize..3, proptest::collection::vec(mark, 0..6)).prop_map(|(n, marks)| {
@@ -105,6 +107,7 @@ struct Asked {
 
 fn asked() -> impl Strategy<Value = Asked> {
     let by = prop_oneof![
+        Just(Source::Param),
         Just(Source::Query),
         Just(Source::Header),
         Just(Source::Prefix),
@@ -115,7 +118,7 @@ fn asked() -> impl Strategy<Value = Asked> {
     let first = (
         by,
         0usize..3,
-        "(/[a-z0-9.%_-]{0,6}){1,3}",
+        "(/[a-z0-9.%_-]{0,6}){1,3}".prop_filter("in the place of a name", |path| !path.starts_with("/t/")),
         proptest::collection::vec(pair, 0..4),
         0usize..5,
     );
@@ -152,6 +155,9 @@ impl Asked {
         if self.by == Source::Query {
             pairs.insert(self.at.min(pairs.len()), format!("token={token}"));
         }
+        if self.by == Source::Param {
+            pairs.insert(self.at.min(pairs.len()), format!("arp_token={token}"));
+        }
         let prefix = if self.by == Source::Prefix {
             format!("/t/{token}")
         } else {
@@ -186,6 +192,7 @@ impl Asked {
         }
         // What a visitor may not say of itself, and what ends here.
         text += "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: gopher\r\nX-Real-IP: 203.0.113.9\r\n";
+        text += "X_Forwarded_For: 198.51.100.1\r\nx-forwarded_user: 198.51.100.1\r\nX_ARP-token: 198.51.100.1\r\n";
         text += "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Authorization: x\r\n";
         match self.body {
             Some(n) if n % 2 == 0 => text += &format!("Content-Length: {n}\r\n"),
@@ -205,22 +212,24 @@ proptest! {
     #[test]
     fn what_goes_in_comes_out_minus_what_was_ours(asked in asked()) {
         let head = RequestHead::parse(Bytes::from(asked.head())).unwrap();
-        let site = Site { scheme: "http", domain: None };
-        let decision = route(&head, site, &*BOOKS);
+        let site = Site { scheme: "http", host: head.host(), domain: None, public: None };
+        let decision = route(&head, &site, &mut Inquiry::new(&BOOKS));
         let Decision::Go(route) = decision else { panic!("{decision:?}") };
         prop_assert_eq!((route.token.as_str(), route.source), (NAMES[asked.token], asked.by));
         let visitor = Visitor { ip: "192.0.2.7".parse().unwrap(), trusted: asked.trusted, tls: false };
         let mut out = BytesMut::new();
-        put_request(&mut out, &head, &route, &visitor, &BOOKS);
+        let origin = Origin { client: &route.client.id, own: false, host: None, domain: None };
+        put_request(&mut out, &head, &route, &visitor, &origin);
         let text = String::from_utf8(out.to_vec()).unwrap();
 
         // Nothing of ours is left, but the prefix that the application needs for its links.
         let prefix = format!("X-Forwarded-Prefix: /t/{}\r\n", route.token.as_str());
         prop_assert_eq!(text.contains(&prefix), asked.by == Source::Prefix);
         let without = text.replace(&prefix, "");
+        prop_assert!(!without.contains("198.51.100.1"), "{}", without);
         prop_assert!(!without.contains("qqzz") && !without.to_lowercase().contains("arp_token"), "{}", without);
         for name in NAMES {
-            prop_assert!(!without.contains(&format!("{:032x}", BOOKS.mark(name))), "{}", without);
+            prop_assert!(!without.contains(&format!("{:032x}", BOOKS.hash(name))), "{}", without);
         }
 
         // Everything else is there, in its order; and only the edge's hop is added to it.

@@ -6,7 +6,7 @@
 
 use crate::defaults::{COPY_CHUNK, SPLICE_AFTER};
 use crate::splice::{Moved, Pipe};
-use crate::transport::MaybePlain;
+use crate::transport::Carrier;
 use bytes::{Buf, BytesMut};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -34,10 +34,11 @@ pub struct Transferred {
 /// `head_a` and `head_b` are bytes that were already read from `a` and `b`. `count` is kept up to date
 /// as bytes arrive, also when the copy fails or is dropped.
 ///
+/// Until both have ended, dropping them is a reset: a flow that is cut must not look like one that is over.
+///
 /// # Errors
-/// The first failure of either side. The caller then drops both, as a failure and not as an end (see
-/// [`crate::net::reset_on_drop`]).
-pub async fn copy_both<A, B>(
+/// The first failure of either side.
+pub async fn copy<A, B>(
     a: &mut A,
     b: &mut B,
     head_a: BytesMut,
@@ -45,12 +46,14 @@ pub async fn copy_both<A, B>(
     count: &mut Transferred,
 ) -> io::Result<()>
 where
-    A: AsyncRead + AsyncWrite + MaybePlain + Unpin,
-    B: AsyncRead + AsyncWrite + MaybePlain + Unpin,
+    A: AsyncRead + AsyncWrite + Carrier + Unpin,
+    B: AsyncRead + AsyncWrite + Carrier + Unpin,
 {
     let mut up = Flow::new(head_a);
     let mut down = Flow::new(head_b);
-    poll_fn(|cx| {
+    a.begin();
+    b.begin();
+    let result = poll_fn(|cx| {
         let up_done = up.poll(cx, a, b, &mut count.a_to_b)?;
         let down_done = down.poll(cx, b, a, &mut count.b_to_a)?;
         if up_done.is_ready() && down_done.is_ready() {
@@ -59,7 +62,12 @@ where
             Poll::Pending
         }
     })
-    .await
+    .await;
+    if result.is_ok() {
+        a.finish();
+        b.finish();
+    }
+    result
 }
 
 /// One direction.
@@ -97,8 +105,8 @@ impl Flow {
         count: &mut u64,
     ) -> Poll<io::Result<()>>
     where
-        S: AsyncRead + MaybePlain + Unpin,
-        D: AsyncWrite + MaybePlain + Unpin,
+        S: AsyncRead + Carrier + Unpin,
+        D: AsyncWrite + Carrier + Unpin,
     {
         loop {
             match self.state {
@@ -174,8 +182,8 @@ impl Flow {
         count: &mut u64,
     ) -> Poll<io::Result<()>>
     where
-        S: MaybePlain,
-        D: MaybePlain,
+        S: Carrier,
+        D: Carrier,
     {
         let (Some(src), Some(dst)) = (src.plain(), dst.plain()) else {
             self.run = 0;
@@ -235,7 +243,7 @@ mod tests {
         let copy = tokio::spawn(async move {
             let mut count = Transferred::default();
             let head = BytesMut::from(&b"head"[..]);
-            let result = copy_both(&mut front, &mut back, head, BytesMut::new(), &mut count).await;
+            let result = copy(&mut front, &mut back, head, BytesMut::new(), &mut count).await;
             (result, count)
         });
         let up = pattern(20 * 1024 * 1024);
@@ -277,7 +285,7 @@ mod tests {
         crate::net::reset_on_drop(&server);
         drop(server);
         let mut count = Transferred::default();
-        let result = copy_both(
+        let result: io::Result<()> = copy(
             &mut front,
             &mut back,
             BytesMut::new(),
