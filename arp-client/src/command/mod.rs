@@ -24,8 +24,9 @@ use arp_sessions::error::SessionError;
 use arp_sessions::store::Filter;
 use arp_sessions::{Created, NewSession, PastSessions, Sessions};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What all that serves command mode shares.
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
     pub(crate) stop: CancellationToken,
+    /// The tunnel of this very process, if there is one.
+    pub(crate) tunnel: OnceLock<watch::Receiver<arp_tunnels::Snapshot>>,
 }
 
 impl State {
@@ -85,6 +88,7 @@ impl State {
             guesses: Guesses::default(),
             started: Instant::now(),
             stop,
+            tunnel: OnceLock::new(),
         })
     }
 
@@ -177,6 +181,8 @@ pub enum Via {
     Relay,
     /// Over the loopback listener, where we ask for the token.
     Loopback,
+    /// Through a tunnel of somebody else's service, which has asked for nothing: we ask for the token.
+    Tunnel,
     /// Over the local socket, which only this user can open.
     Local,
 }
