@@ -109,6 +109,7 @@ async fn another_host_name_is_refused() {
 async fn guessing_the_edge_key_is_slow_whichever_way_it_is_tried() {
     const KEY: &str = "a-key-of-some-length";
     let edge = Edge::start_with(&["--edge-key", KEY]).await;
+    // The cookie of a login holds no key, and no guess at one.
     for way in ["bearer", "login"] {
         let guess = |key: String| {
             let request = match way {
