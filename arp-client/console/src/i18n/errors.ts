@@ -46,7 +46,6 @@ export const zhErrors: Record<string, string> = {
   shutting_down: '机器上的 arpc 正在停止。',
   special_file: '这不是普通文件，无法显示。',
   token_required: '需要访问令牌。',
-  too_many_guesses: '密钥猜错太多次，请稍后再试。',
   too_many_sessions: '同时运行的会话太多，请先停止一个。',
   tunnel_timeout: '没能及时连上这台机器，请再试一次。',
   unknown_agent: '没有这个智能体。',
