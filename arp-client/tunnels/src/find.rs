@@ -55,11 +55,11 @@ fn usual_places(name: &str) -> Vec<PathBuf> {
             _ => {}
         }
     }
-    if cfg!(unix) {
-        if let Some(home) = std::env::home_dir() {
-            places.push(home.join(".cargo/bin").join(name));
-            places.push(home.join(".local/bin").join(name));
-        }
+    if cfg!(unix)
+        && let Some(home) = std::env::home_dir()
+    {
+        places.push(home.join(".cargo/bin").join(name));
+        places.push(home.join(".local/bin").join(name));
     }
     places
 }
