@@ -112,10 +112,14 @@ arp_common::settings! {
     /// Port of the MCP server, on loopback [default: 9021].
     #[arg(long, value_name = "PORT", env = "ARPC_MCP_PORT", help_heading = "The AI agents of this machine")]
     mcp_port: u16,
-    /// Let visitors read the files of the agents' projects [default: false].
+    /// Let visitors read files [default: false].
+    ///
+    /// Below --fs-root, else below the directories in which you used agents at this machine.
     #[arg(long, env = "ARPC_ENABLE_FS", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
     enable_fs: bool,
-    /// Directory that visitors may read with --enable-fs, besides those of the agents' projects.
+    /// Directory that visitors may read with --enable-fs, in place of those of the agents' projects.
+    ///
+    /// May be given several times.
     #[arg(long, value_name = "DIR", env = "ARPC_FS_ROOT", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
     fs_root: Vec<PathBuf>,
     /// Local port that visitors may reach by /proxy/PORT/; may be given several times.
@@ -125,10 +129,10 @@ arp_common::settings! {
     #[arg(long, value_name = "IP:PORT", env = "ARPC_LISTEN", help_heading = "The AI agents of this machine", hide_short_help = true)]
     listen: std::net::SocketAddr,
     /// Origin of another site whose pages may use the API; may be given several times.
-    #[arg(long, value_name = "ORIGIN", env = "ARPC_ALLOWED_ORIGIN", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
+    #[arg(long, alias = "allowed-origins", value_name = "ORIGIN", env = "ARPC_ALLOWED_ORIGIN", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
     allowed_origin: Vec<String>,
     /// Host name that requests may be for; any through the relay if none is given.
-    #[arg(long, value_name = "HOST", env = "ARPC_ALLOWED_HOST", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
+    #[arg(long, alias = "allowed-hosts", value_name = "HOST", env = "ARPC_ALLOWED_HOST", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
     allowed_host: Vec<String>,
     /// Directory for this machine's key, known relays, tokens and sessions [default: arpc in the local data directory].
     #[arg(long, value_name = "DIR", env = "ARPC_DATA_DIR", global = true, help_heading = "Running")]

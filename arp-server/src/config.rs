@@ -321,7 +321,8 @@ impl Config {
             max_clients,
             edges: EdgeLimits {
                 per_ip: s.max_edges_per_ip.unwrap_or(d::MAX_EDGES_PER_IP),
-                new_names_per_ip: Some(s.max_new_names_per_ip.unwrap_or(d::NEW_NAMES_PER_IP)).filter(|n| *n > 0),
+                new_names_per_ip: Some(s.max_new_names_per_ip.unwrap_or(d::NEW_NAMES_PER_IP))
+                    .filter(|n| *n > 0),
                 names: Limits {
                     names: d::MAX_BOUND_NAMES.max(max_clients.saturating_mul(4)),
                     per_key: d::MAX_NAMES_PER_KEY,
@@ -348,8 +349,16 @@ impl Config {
         {
             faults.push(format!("--tls-cert, --tls-key: {e}"));
         }
-        faults.extend(data::faults(&self.data_dir).into_iter().map(|e| format!("--data-dir: {e}")));
-        if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
+        faults.extend(
+            data::faults(&self.data_dir)
+                .into_iter()
+                .map(|e| format!("--data-dir: {e}")),
+        );
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError(faults))
+        }
     }
 }
 
@@ -450,7 +459,11 @@ mod tests {
                 continue;
             }
             let variable = format!("ARPS_{}", name.to_uppercase().replace('-', "_"));
-            assert_eq!(flag.get_env().and_then(|v| v.to_str()), Some(&*variable), "{name}");
+            assert_eq!(
+                flag.get_env().and_then(|v| v.to_str()),
+                Some(&*variable),
+                "{name}"
+            );
             assert!(flag.get_help_heading().is_some(), "{name}");
             // The file that is read cannot say which one that is.
             if name != "config" {
@@ -488,7 +501,10 @@ mod tests {
             ("max-conns-per-ip", config.max_conns_per_ip as u64),
             ("max-clients", config.max_clients as u64),
             ("max-edges-per-ip", config.edges.per_ip as u64),
-            ("max-new-names-per-ip", config.edges.new_names_per_ip.unwrap() as u64),
+            (
+                "max-new-names-per-ip",
+                config.edges.new_names_per_ip.unwrap() as u64,
+            ),
             ("heartbeat", config.heartbeat.as_secs()),
             ("grace", config.grace.as_secs()),
         ] {

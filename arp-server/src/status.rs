@@ -61,7 +61,10 @@ pub async fn serve(dir: &Path, registry: Arc<Registry>, stop: CancellationToken)
     let listener = match listener {
         Ok(listener) => listener,
         Err(e) => {
-            tracing::warn!("`arps clients` cannot show who is online: {}: {e}", path.display());
+            tracing::warn!(
+                "`arps clients` cannot show who is online: {}: {e}",
+                path.display()
+            );
             return;
         }
     };

@@ -169,7 +169,10 @@ async fn a_damaged_pin_is_no_first_contact() {
         .spawn();
     assert_eq!(edge.daemon.ended().await.code(), Some(1));
     let said = edge.daemon.output();
-    assert!(said.contains("line 1 is damaged") && !said.contains("first contact with"), "{said}");
+    assert!(
+        said.contains("line 1 is damaged") && !said.contains("first contact with"),
+        "{said}"
+    );
     std::fs::write(&pins, whole).unwrap();
     let _edge = Edge::tcp_builder(&relay, "demo", origin.addr)
         .home(edge.home)

@@ -40,7 +40,7 @@ async fn serves_whom_it_knows(relay: &Relay, known: &Identity) {
     }
     // What is bound is still bound.
     let result = result_of(relay, &stranger, register("known")).await;
-    assert!(result.error.unwrap().contains("another key"));
+    assert!(result.error.unwrap().contains("another client"));
     let output = relay.daemon.output();
     assert_eq!(output.matches("CANNOT WRITE").count(), 1, "{output}");
 }
@@ -56,7 +56,12 @@ async fn on_a_full_disk_known_edges_register_and_the_relay_restarts() {
     relay.daemon.disk(false);
     let other = Identity::generate().unwrap();
     assert!(result_of(&relay, &other, register("other")).await.success);
-    relay.daemon.line("that it is over", |l| l.contains("can write to its store again").then_some(())).await;
+    relay
+        .daemon
+        .line("that it is over", |l| {
+            l.contains("can write to its store again").then_some(())
+        })
+        .await;
     // It restarts with nothing to spare, after a proper end and after none.
     for end in ["TERM", "KILL"] {
         relay.daemon.signal(end);
@@ -97,8 +102,14 @@ async fn a_lost_store_is_refused_and_never_made_anew() {
             let (mut daemon, _) = Relay::builder().at(&relay).spawn();
             assert_eq!(daemon.ended().await.code(), Some(1));
             let said = daemon.output();
-            assert!(said.contains("from a backup") && said.contains("names-key"), "{said}");
-            assert!(said.contains(if emptied { "is empty" } else { "is missing" }), "{said}");
+            assert!(
+                said.contains("from a backup") && said.contains("names-key"),
+                "{said}"
+            );
+            assert!(
+                said.contains(if emptied { "is empty" } else { "is missing" }),
+                "{said}"
+            );
         }
     }
     // The way out that it names.
@@ -110,7 +121,10 @@ async fn a_lost_store_is_refused_and_never_made_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_cannot_use_up_the_names() {
-    let relay = Relay::builder().args(["--max-new-names-per-ip", "3"]).start().await;
+    let relay = Relay::builder()
+        .args(["--max-new-names-per-ip", "3"])
+        .start()
+        .await;
     let mut refused = 0;
     for n in 0..6 {
         // A key costs nothing, so each comes with another.
@@ -127,18 +141,29 @@ async fn one_address_cannot_use_up_the_names() {
     let relay = Relay::builder().args(args).start().await;
     for n in 0..3 {
         let register = support::with_join_key(&format!("n{n}"), "correct horse");
-        assert!(result_of(&relay, &Identity::generate().unwrap(), register).await.success);
+        assert!(
+            result_of(&relay, &Identity::generate().unwrap(), register)
+                .await
+                .success
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_a_name_is_let_in_whatever_others_of_its_address_did() {
-    let relay = Relay::builder().args(["--max-new-names-per-ip", "2"]).start().await;
+    let relay = Relay::builder()
+        .args(["--max-new-names-per-ip", "2"])
+        .start()
+        .await;
     let owner = Identity::generate().unwrap();
     assert!(result_of(&relay, &owner, register("mine")).await.success);
-    while result_of(&relay, &Identity::generate().unwrap(), register(&format!("f{}", rand_name())))
-        .await
-        .success
+    while result_of(
+        &relay,
+        &Identity::generate().unwrap(),
+        register(&format!("f{}", rand_name())),
+    )
+    .await
+    .success
     {}
     assert!(result_of(&relay, &owner, register("mine")).await.success);
 }
@@ -189,25 +214,48 @@ async fn clients_are_listed_with_who_is_online_and_forgotten_by_pattern() {
         }
         assert!(start.elapsed() < PATIENCE, "{said}");
     };
-    let line = |id: &str| said.lines().find(|l| l.starts_with(id)).unwrap_or_else(|| panic!("{id} in {said}"));
-    assert!(line("prod").contains("online") && line("prod").contains("127.0.0.1:"), "{said}");
-    assert!(line("ci-1").contains("offline") && line("bare").contains("plaintext"), "{said}");
+    let line = |id: &str| {
+        said.lines()
+            .find(|l| l.starts_with(id))
+            .unwrap_or_else(|| panic!("{id} in {said}"))
+    };
+    assert!(
+        line("prod").contains("online") && line("prod").contains("127.0.0.1:"),
+        "{said}"
+    );
+    assert!(
+        line("ci-1").contains("offline") && line("bare").contains("plaintext"),
+        "{said}"
+    );
     assert!(line("prod").contains(" no "), "nobody asked for it yet: {said}");
     assert!(!clients(&dir, &["forget"]).0, "not everybody by mistake");
     let (ok, said) = clients(&dir, &["forget", "ci-*", "--dry-run"]);
-    assert!(ok && said.contains("ci-1\nci-2\n") && said.contains("would be"), "{said}");
-    assert!(!clients(&dir, &["forget", "ci-*", "--older-than", "2d"]).0, "they were just here");
+    assert!(
+        ok && said.contains("ci-1\nci-2\n") && said.contains("would be"),
+        "{said}"
+    );
+    assert!(
+        !clients(&dir, &["forget", "ci-*", "--older-than", "2d"]).0,
+        "they were just here"
+    );
     assert!(!clients(&dir, &["forget", "ci-*", "--older-than", "1m"]).0);
     let (ok, said) = clients(&dir, &["forget", "ci-*"]);
     assert!(ok && said.contains("forgot 2 name(s)"), "{said}");
     relay.daemon.terminate();
     relay.daemon.ended().await;
     let (_, said) = clients(&dir, &[]);
-    assert!(said.contains("no relay runs") && said.contains("prod") && !said.contains("ci-1"), "{said}");
+    assert!(
+        said.contains("no relay runs") && said.contains("prod") && !said.contains("ci-1"),
+        "{said}"
+    );
     let nobody = tempfile::tempdir().unwrap();
     let (ok, said) = clients(nobody.path(), &[]);
     assert!(ok && said.contains("no client is known yet"), "{said}");
-    assert_eq!(std::fs::read_dir(nobody.path()).unwrap().count(), 0, "asking makes nothing");
+    assert_eq!(
+        std::fs::read_dir(nobody.path()).unwrap().count(),
+        0,
+        "asking makes nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,7 +270,10 @@ async fn check_config_opens_what_the_settings_name() {
             .args(args)
             .output()
             .unwrap();
-        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+        (
+            output.status.code(),
+            String::from_utf8([output.stdout, output.stderr].concat()).unwrap(),
+        )
     };
     let data = dir.path().join("data");
     let (code, said) = check(&["--data-dir", data.to_str().unwrap()]);

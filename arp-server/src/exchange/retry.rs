@@ -107,15 +107,7 @@ async fn carry<B: RequestBody, R: Responder + Send>(
                 in_memory,
             );
         }
-        let done = attempt_once(
-            public,
-            request,
-            &mut leased,
-            body,
-            responder,
-            &progress,
-            deadline,
-        );
+        let done = attempt_once(public, request, &mut leased, body, responder, &progress, deadline);
         match done.await {
             Ok(Down::Switch(answer)) => return Outcome::Switch(answer, Box::new(leased)),
             Ok(Down::Done { reusable }) => {

@@ -293,12 +293,7 @@ fn evict(
 }
 
 /// Names that the client no longer uses lead nowhere, and stay bound: nobody who knew one can have it.
-fn retire(
-    work: &Connection,
-    claim: &Claim,
-    key: &Fingerprint,
-    wanted: &[Wanted],
-) -> Result<(), StoreError> {
+fn retire(work: &Connection, claim: &Claim, key: &Fingerprint, wanted: &[Wanted]) -> Result<(), StoreError> {
     let mut find =
         work.prepare_cached("SELECT name FROM bindings WHERE client = ?1 AND key = ?2 AND routed = 1")?;
     let names = find.query_map(params![claim.client.as_str(), key.as_bytes()], |r| {

@@ -161,9 +161,9 @@ impl Db {
         wal.push("-wal");
         let has_wal = std::fs::metadata(PathBuf::from(wal)).is_ok_and(|wal| wal.len() > 0);
         if has_wal {
+            // Then the index of the journal is in memory, too. Before it is attached: that reads it already.
+            sql.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             sql.execute("ATTACH ?1 AS disk", [path.to_string_lossy()])?;
-            // Then the index of the journal is in memory, too.
-            sql.pragma_update(Some("disk"), "locking_mode", "EXCLUSIVE")?;
         } else {
             sql.execute("ATTACH ?1 AS disk", [immutable(path)])?;
         }
@@ -248,41 +248,42 @@ impl Db {
 }
 
 fn unbind(work: &Connection, what: &Forget) -> Result<Vec<String>, StoreError> {
-        let mut gone = Vec::new();
-        let everybody = [String::from("*")];
-        let patterns = if what.patterns.is_empty() {
-            &everybody[..]
-        } else {
-            &what.patterns
-        };
-        let cutoff = what.older_than.map_or(i64::MAX, |age| now().saturating_sub(age));
-        for pattern in patterns {
-            let mut of_clients = work.prepare_cached(
-                "DELETE FROM bindings WHERE client GLOB ?1 AND client IN
+    let mut gone = Vec::new();
+    let everybody = [String::from("*")];
+    let patterns = if what.patterns.is_empty() {
+        &everybody[..]
+    } else {
+        &what.patterns
+    };
+    let cutoff = what.older_than.map_or(i64::MAX, |age| now().saturating_sub(age));
+    for pattern in patterns {
+        let mut of_clients = work.prepare_cached(
+            "DELETE FROM bindings WHERE client GLOB ?1 AND client IN
                      (SELECT client FROM bindings GROUP BY client
                       HAVING max(last_seen) <= ?2 AND max(used) <= ?3)
                  RETURNING shown",
-            )?;
-            let rows = of_clients.query_map(params![pattern, cutoff, !what.never_used], |r| r.get(0))?;
-            let of_clients: Vec<String> = rows.collect::<Result<_, _>>()?;
-            // A further name of somebody who stays.
-            let mut names = work.prepare_cached(
+        )?;
+        let rows = of_clients.query_map(params![pattern, cutoff, !what.never_used], |r| r.get(0))?;
+        let of_clients: Vec<String> = rows.collect::<Result<_, _>>()?;
+        // A further name of somebody who stays.
+        let mut names = work.prepare_cached(
                 "DELETE FROM bindings WHERE name GLOB ?1 AND name != lower(client) AND last_seen <= ?2 AND used <= ?3
                  RETURNING shown",
             )?;
-            let single = of_clients.is_empty() || pattern.contains(['*', '?', '[']);
-            gone.extend(of_clients);
-            if single {
-                let pattern = pattern.to_ascii_lowercase();
-                let rows = names.query_map(params![pattern, cutoff, !what.never_used], |r| r.get(0))?;
-                gone.extend(rows.collect::<Result<Vec<String>, _>>()?);
-            }
+        let single = of_clients.is_empty() || pattern.contains(['*', '?', '[']);
+        gone.extend(of_clients);
+        if single {
+            let pattern = pattern.to_ascii_lowercase();
+            let rows = names.query_map(params![pattern, cutoff, !what.never_used], |r| r.get(0))?;
+            gone.extend(rows.collect::<Result<Vec<String>, _>>()?);
         }
-        Ok(gone)
+    }
+    Ok(gone)
 }
 
 fn has_table(sql: &Connection, schema: &str) -> Result<bool, rusqlite::Error> {
-    let query = format!("SELECT count(*) FROM {schema}.sqlite_master WHERE type = 'table' AND name = 'bindings'");
+    let query =
+        format!("SELECT count(*) FROM {schema}.sqlite_master WHERE type = 'table' AND name = 'bindings'");
     sql.query_row(&query, [], |r| r.get(0))
 }
 

@@ -111,7 +111,9 @@ impl Keeper {
             let claims: Vec<&Claim> = batch.iter().map(|(claim, _)| claim).collect();
             match self.db.claim_all(&claims, self.limits, &*self.online) {
                 Ok(verdicts) => {
-                    let wrote = verdicts.iter().any(|v| matches!(v, Verdict::Granted(n) if *n > 0));
+                    let wrote = verdicts
+                        .iter()
+                        .any(|v| matches!(v, Verdict::Granted(n) if *n > 0));
                     if wrote {
                         self.works();
                     }

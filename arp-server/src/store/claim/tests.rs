@@ -1,10 +1,7 @@
 use super::super::Forget;
 use super::*;
 
-const LIMITS: Limits = Limits {
-    names: 8,
-    per_key: 8,
-};
+const LIMITS: Limits = Limits { names: 8, per_key: 8 };
 
 fn key(n: u8) -> Option<Fingerprint> {
     Some(Fingerprint::from_bytes([n; 32]))
@@ -51,7 +48,10 @@ fn age(db: &Db, client: &str, days: i64) {
     let seen = now() - days * 86_400;
     let changed = db
         .sql
-        .execute("UPDATE bindings SET last_seen = ?1 WHERE client = ?2", params![seen, client])
+        .execute(
+            "UPDATE bindings SET last_seen = ?1 WHERE client = ?2",
+            params![seen, client],
+        )
         .unwrap();
     assert!(changed > 0);
 }
@@ -61,7 +61,10 @@ fn a_name_belongs_to_the_first_key_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let mut db = open(&dir);
     let bound = |name: &str| Verdict::Bound(name.parse().unwrap());
-    assert_eq!(ask(&mut db, &claim("Demo", &["alice"], key(1))), Verdict::Granted(2));
+    assert_eq!(
+        ask(&mut db, &claim("Demo", &["alice"], key(1))),
+        Verdict::Granted(2)
+    );
     assert_eq!(ask(&mut db, &claim("Demo", &[], key(1))), Verdict::Granted(0));
     drop(db);
     let mut db = open(&dir);
@@ -118,7 +121,10 @@ fn an_address_that_may_bind_no_more_keeps_what_it_has() {
         ..claim(id, tokens, key(1))
     };
     assert_eq!(ask(&mut db, &spent("one", &[])), Verdict::Granted(1));
-    assert_eq!(ask(&mut db, &spent("one", &["a", "b"])), Verdict::Full(Limit::Address));
+    assert_eq!(
+        ask(&mut db, &spent("one", &["a", "b"])),
+        Verdict::Full(Limit::Address)
+    );
     assert_eq!(ask(&mut db, &spent("one", &["a"])), Verdict::Granted(1));
 }
 
