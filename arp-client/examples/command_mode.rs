@@ -126,8 +126,14 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(at) = mode.mcp() {
         println!("http://{at}/mcp");
     }
-    stop_signal().await?;
-    mode.shutdown(Leaving::Park).await;
+    let leaving = tokio::select! {
+        leaving = mode.asked_to_stop() => leaving,
+        stopped = stop_signal() => {
+            stopped?;
+            Leaving::RunOn
+        }
+    };
+    mode.shutdown(leaving).await;
     Ok(())
 }
 

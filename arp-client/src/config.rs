@@ -93,6 +93,13 @@ arp_common::settings! {
     /// Seconds after which an idle session's process is ended (the next message resumes it); 0 for never.
     #[arg(long, value_name = "SECS", env = "ARPC_PARK_AFTER")]
     park_after: u64,
+    /// Days after which the record of a session that rests is forgotten (the agent's own history stays); 0 for
+    /// never [default: 90].
+    #[arg(long, value_name = "DAYS", env = "ARPC_KEEP_DAYS")]
+    keep_days: u64,
+    /// Gigabytes that the records of resting sessions may take; the oldest go first [default: 10].
+    #[arg(long, value_name = "GB", env = "ARPC_KEEP_GB")]
+    keep_gb: u64,
     /// Also serve the API and console on this loopback address (127.0.0.1:9020).
     #[arg(long, value_name = "IP:PORT", env = "ARPC_LISTEN")]
     listen: std::net::SocketAddr,

@@ -18,6 +18,7 @@ mod request;
 mod router;
 mod sessions;
 mod sse;
+mod stop;
 mod wishes;
 mod ws;
 
@@ -27,7 +28,7 @@ pub(crate) use guard::{bearer_of, same_secret};
 
 use crate::command::{Agents, CommandConfig, PeerInfo};
 use arp_history::History;
-use arp_sessions::Sessions;
+use arp_sessions::{Leaving, Sessions};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -47,6 +48,8 @@ pub(crate) struct State {
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
     pub(crate) stop: CancellationToken,
+    /// Somebody on this machine asked `arpc` to stop, and what is to become of its sessions.
+    pub(crate) leaving: tokio::sync::watch::Sender<Option<Leaving>>,
 }
 
 type Answer = Result<Response<Body>, ApiError>;
@@ -99,7 +102,7 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
         query,
         body,
     };
-    dispatch(state, op, call).await
+    dispatch(state, peer, op, call).await
 }
 
 /// Is this a path of the API (and not of the console)?
@@ -110,7 +113,7 @@ fn is_api(path: &str) -> bool {
     })
 }
 
-async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
+async fn dispatch(state: &Arc<State>, peer: PeerInfo, op: Op, call: Call) -> Answer {
     match op {
         Op::Health => info::health(state),
         Op::Info => info::info(state).await,
@@ -130,6 +133,8 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::Interrupt => sessions::interrupt(state, call).await,
         Op::Cancel => sessions::cancel(state, call).await,
         Op::Fork => sessions::fork(state, call).await,
+        Op::Retry => sessions::retry(state, call).await,
+        Op::Stop => stop::stop(state, peer, call).await,
         Op::ApprovalList => approvals::list(state, &call),
         Op::ApprovalGet => approvals::get(state, &call),
         Op::ApprovalDecide => approvals::decide(state, call).await,

@@ -5,7 +5,7 @@ use super::feed::{Until, Wish};
 use super::request::{Call, snake_object};
 use arp_agents::driver::{Decision, PermissionMode};
 use arp_sessions::model::{Origin, SessionView};
-use arp_sessions::read::Sequence;
+use arp_sessions::read::{Sequence, Start};
 use arp_sessions::{Change, NewSession};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -164,6 +164,20 @@ impl ChangeBody {
     }
 }
 
+/// The body of `POST …/retry`, and a `retry` frame.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RetryBody {
+    client_id: Option<String>,
+}
+
+impl RetryBody {
+    /// The idempotency id.
+    pub(crate) fn id(self) -> Result<Option<String>, ApiError> {
+        client_id(self.client_id)
+    }
+}
+
 /// The body of `POST …/interrupt`, and an `interrupt` frame.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -229,14 +243,9 @@ pub(crate) fn stream(
     call: &Call,
     sequence: Sequence,
     view: &SessionView,
-    from: u64,
+    from: Start,
     until: Until,
 ) -> Result<Wish, ApiError> {
-    let newest = if sequence == Sequence::Lines {
-        view.total_lines
-    } else {
-        view.last_seq
-    };
     let query = &call.query;
     let mut wish = Wish {
         sequence,
@@ -247,24 +256,26 @@ pub(crate) fn stream(
         .parsed::<u64>("from_line")?
         .filter(|_| sequence == Sequence::Lines)
     {
-        wish.from = first;
+        wish.from = Start::At(first);
     }
     if sequence == Sequence::Events {
         match query.get("since") {
             None | Some("") => {}
-            Some("latest") => wish.from = newest + 1,
-            Some(_) => wish.from = query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1),
+            Some("latest") => wish.from = Start::Last(0),
+            Some(_) => {
+                wish.from = Start::At(query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1));
+            }
         }
     }
     if let Some(tail) = query.parsed::<u64>("tail")? {
-        wish.from = (newest + 1).saturating_sub(tail);
+        wish.from = Start::Last(tail);
     }
     // The last one seen; a browser sends it when it comes back.
     if let Some(last) = call
         .header("last-event-id")
         .and_then(|id| id.trim().parse::<u64>().ok())
     {
-        wish.from = last.saturating_add(1);
+        wish.from = Start::At(last.saturating_add(1));
     }
     match query.get("until") {
         None | Some("") => {}
@@ -280,8 +291,6 @@ pub(crate) fn stream(
             )));
         }
     }
-    // Nobody has seen what is not there yet: a number from another session, or a mistake.
-    wish.from = wish.from.clamp(1, newest + 1);
     Ok(wish)
 }
 

@@ -104,6 +104,7 @@ impl CommandMode {
             config,
             started: Instant::now(),
             stop: stop.clone(),
+            leaving: tokio::sync::watch::Sender::new(None),
         });
         let mut mode = Self {
             state,
@@ -175,6 +176,14 @@ impl CommandMode {
     #[must_use]
     pub fn mcp(&self) -> Option<SocketAddr> {
         self.mcp
+    }
+
+    /// Waits until somebody on this machine asks `arpc` to stop, and says what is to become of its sessions.
+    pub async fn asked_to_stop(&self) -> Leaving {
+        let mut leaving = self.state.leaving.subscribe();
+        let asked = leaving.wait_for(Option::is_some).await;
+        // The sender lives as long as we do.
+        asked.ok().and_then(|leaving| *leaving).unwrap_or(Leaving::RunOn)
     }
 
     /// Stops: sessions are parked, or run on without us; then all connections end.

@@ -2,7 +2,6 @@
 
 use super::prompt;
 use crate::api::State;
-use arp_agents::driver::PermissionMode;
 use arp_sessions::NewSession;
 use arp_sessions::error::SessionError;
 use arp_sessions::model::{Origin, Status};
@@ -105,7 +104,12 @@ impl Tools {
         caller
     }
 
-    async fn call(&self, name: &str, arguments: Map<String, Value>) -> Result<Value, SessionError> {
+    async fn call(
+        &self,
+        caller: &Caller,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<Value, SessionError> {
         let sessions = &self.state.sessions;
         match name {
             "start_session" => {
@@ -117,7 +121,7 @@ impl Tools {
                         project_path: start.project_path,
                         default_path: self.state.config.default_path.clone(),
                         model: start.model,
-                        permission_mode: Some(PermissionMode::Default),
+                        permission_mode: Some(sessions.mode_for(caller.session.as_deref())?),
                         origin: Origin::Mcp,
                         ..NewSession::default()
                     })
@@ -160,6 +164,7 @@ impl Tools {
             }
             "send_message" => {
                 let say: Say = arguments_as(arguments)?;
+                sessions.check_steering(caller.session.as_deref(), &say.session_id)?;
                 let accepted = sessions.message(&say.session_id, say.text, None, false).await?;
                 Ok(json!({"message": accepted.message}))
             }
@@ -232,7 +237,7 @@ impl ServerHandler for Tools {
                 Err(error) => Err(error),
             }
         } else {
-            self.call(&request.name, arguments).await
+            self.call(&self.caller(&context), &request.name, arguments).await
         };
         let result = match called {
             Ok(value) => CallToolResult::success(vec![ContentBlock::text(value.to_string())]),

@@ -105,6 +105,8 @@ fn requests() -> Map<String, Value> {
             ),
         ),
         ("Interrupt", object(&[("clear_queue", flag())], &[])),
+        ("Retry", object(&[("client_id", text())], &[])),
+        ("Stop", object(&[("park", flag())], &[])),
         (
             "Decision",
             object(

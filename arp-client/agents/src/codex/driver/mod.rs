@@ -47,6 +47,8 @@ pub(super) struct CodexDriver {
     reason: Option<String>,
     approvals: Approvals,
     thread: Thread,
+    /// Was the last line a fragment?
+    fragment: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,7 @@ impl CodexDriver {
             reason: None,
             approvals: Approvals::default(),
             thread: Thread::default(),
+            fragment: false,
         }
     }
 
@@ -209,12 +212,16 @@ impl CodexDriver {
 
 impl Driver for CodexDriver {
     fn on_line(&mut self, line: &str) -> Vec<Action> {
+        self.fragment = false;
         let Ok(message) = serde_json::from_str::<Value>(line) else {
             return not_json(line);
         };
         match Message::read(message) {
             Some(Message::Request { id, method, params }) => self.asked(id, &method, params),
-            Some(Message::Notification { method, params }) => self.notification(&method, &params),
+            Some(Message::Notification { method, params }) => {
+                self.fragment = method.ends_with("/delta") || method.ends_with("Delta");
+                self.notification(&method, &params)
+            }
             Some(Message::Answer { id, outcome }) => match self.calls.answered(id) {
                 Some(call) => self.answer(call, outcome),
                 None => Vec::new(),
@@ -306,6 +313,10 @@ impl Driver for CodexDriver {
         };
         self.calls.sent(id, call);
         actions
+    }
+
+    fn was_fragment(&self) -> bool {
+        self.fragment
     }
 
     fn mode(&self) -> Option<PermissionMode> {
