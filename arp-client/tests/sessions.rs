@@ -11,6 +11,7 @@ mod support;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::time::Duration;
 use support::{Edge, SseReader, answer};
 
 async fn decide(edge: &Edge, approval: &Value, decision: Value) -> (StatusCode, Value) {
@@ -281,6 +282,9 @@ async fn stop_and_park_says_so_spares_what_runs_on_purpose_and_sends_what_waits_
     edge.until(&quiet, "the turn", |view| view["status"] == "running")
         .await;
 
+    // Whoever holds a token may use the sessions, not end the daemon.
+    let (status, refused) = edge.post("/api/stop", json!({"park": true})).await;
+    assert_eq!((status, &refused["code"]), (StatusCode::FORBIDDEN, &json!("local_only")));
     let data = edge.root.path().join("data");
     let stop = tokio::process::Command::new(support::example("command_mode"))
         .arg("--data-dir")
@@ -340,6 +344,31 @@ async fn stop_and_park_says_so_spares_what_runs_on_purpose_and_sends_what_waits_
     // Who ends the session ends its server.
     edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
     assert!(!support::alive(&server), "a tool lives on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_while_a_session_is_being_ended_starts_it_again() {
+    let edge = Edge::start().await;
+    let id = edge.session("hold").await;
+    edge.until(&id, "the turn", |view| view["status"] == "running").await;
+    // An agent that is stopped takes its time to end.
+    let dir = edge.root.path().join("data/sessions").join(&id);
+    let host: Value = serde_json::from_slice(&std::fs::read(dir.join("host.json")).unwrap()).unwrap();
+    let agent = host["agent_pid"].to_string();
+    std::process::Command::new("kill").args(["-STOP", &agent]).status().unwrap();
+    let path = format!("/api/sessions/{id}/cancel");
+    let cancel = edge.post(&path, json!({}));
+    let say = async {
+        let log = dir.join("raw.log");
+        while !String::from_utf8_lossy(&std::fs::read(&log).unwrap()).contains(r#""mark":"stop""#) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        edge.say(&id, "say on").await
+    };
+    let ((status, _), _) = tokio::join!(cancel, say);
+    assert_eq!(status, StatusCode::OK);
+    let view = edge.until_status(&id, "idle").await;
+    assert_eq!(view["activity"], "on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

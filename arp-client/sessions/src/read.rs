@@ -60,7 +60,7 @@ pub enum Sequence {
 pub enum Start {
     /// At this number, or at what comes next if there is none of that number yet.
     At(u64),
-    /// At so many before the end; 0 for what comes.
+    /// At so many before the end.
     Last(u64),
 }
 

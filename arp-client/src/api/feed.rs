@@ -62,7 +62,7 @@ pub(crate) fn start(follower: Follower, wish: Wish) -> mpsc::Receiver<Item> {
     let (sender, receiver) = mpsc::channel(BATCHES);
     let feed = Feed {
         // In a feed of lines the events are only looked through for approvals, from now on.
-        side: (wish.sequence == Sequence::Lines).then(|| follower.read(Sequence::Events, Start::Last(0))),
+        side: (wish.sequence == Sequence::Lines).then(|| follower.read(Sequence::Events, Start::At(follower.view().last_seq + 1))),
         main: follower.read(wish.sequence, wish.from).within(LARGE),
         follower,
         wish,

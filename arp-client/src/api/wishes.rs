@@ -261,7 +261,8 @@ pub(crate) fn stream(
     if sequence == Sequence::Events {
         match query.get("since") {
             None | Some("") => {}
-            Some("latest") => wish.from = Start::Last(0),
+            // What the session object, which comes first, does not tell yet.
+            Some("latest") => wish.from = Start::At(view.last_seq + 1),
             Some(_) => {
                 wish.from = Start::At(query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1));
             }

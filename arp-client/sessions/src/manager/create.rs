@@ -229,6 +229,8 @@ impl Sessions {
         let fork = wanted.fork;
         let past = if let Some(id) = wanted.resume.clone() {
             origins.beginning = Beginning::Session { id: id.clone(), fork };
+            // By this it is found by whoever resumes the same one in the same moment.
+            origins.agent_session_id = Some(id.clone()).filter(|_| !fork);
             self.past(executor, move |past, executor| past.find(executor, &id))
                 .await?
         } else {

@@ -36,6 +36,8 @@ pub(crate) struct Actor {
     /// The host says that the disk is full.
     host_full: bool,
     dirty: bool,
+    /// A message came while the process was being ended on purpose: another one is started for it.
+    pub(super) wake: bool,
     told: Option<Arc<SessionView>>,
     /// Askers who wait for the end of the process.
     pub(super) waiting: Vec<oneshot::Sender<Result<(), SessionError>>>,
@@ -111,6 +113,7 @@ impl Actor {
             full: false,
             host_full: false,
             dirty: false,
+            wake: false,
             told: None,
             waiting: Vec::new(),
             ended: Vec::new(),
@@ -485,6 +488,9 @@ impl Actor {
         self.clocks.run_over();
         self.dirty = true;
         self.ended.append(&mut self.waiting);
+        if std::mem::take(&mut self.wake) {
+            self.state.want_process();
+        }
         // What was decided when it died did not arrive, or was never asked: the record says so.
         for deciding in std::mem::take(&mut self.deciding) {
             self.decided.push((deciding.reply, deciding.resolution));

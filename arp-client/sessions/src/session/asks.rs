@@ -159,6 +159,7 @@ impl Actor {
         }
         self.changed();
         let stopping = self.state.run.as_ref().is_some_and(|run| run.stop.is_some());
+        self.wake |= stopping;
         let waits = self.state.meta.starts_ms.is_some() || !self.link.is_none();
         if self.state.run.is_none() && !waits {
             if let Err(error) = self.start().await {

@@ -257,6 +257,11 @@ impl Projection {
         self.run.is_none() && self.ended_by_itself && !self.queue.is_empty()
     }
 
+    /// There is.
+    pub(super) fn want_process(&mut self) {
+        self.ended_by_itself = true;
+    }
+
     /// It was seen to.
     pub(super) fn process_wanted(&mut self) {
         self.ended_by_itself = false;
