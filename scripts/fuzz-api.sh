@@ -17,28 +17,44 @@ if [ "$(cat $venv/version 2>/dev/null)" != $version ]; then
     echo $version > $venv/version
 fi
 [ -n "${ARP_TEST_BUILT:-}" ] || cargo build --workspace --bins --examples --locked
-built=$PWD/target/debug/examples
+built=$PWD/target/debug
 
 work=$(mktemp -d)
-edge=
+edge='' relay=''
 # shellcheck disable=SC2317
 cleanup() {
-    [ -z "$edge" ] || { kill "$edge" 2>/dev/null && wait "$edge" || true; }
+    for daemon in $edge $relay; do
+        { kill "$daemon" 2>/dev/null && wait "$daemon"; } || true
+    done
     rm -rf "$work"
 }
 trap cleanup EXIT
 mkdir -p "$work/home" "$work/files"
+
+# Waits until a daemon has said something; prints what follows it.
+said() {
+    for _ in $(seq 100); do
+        local found
+        found=$(sed -n "s|.*$2\([^ ,]*\).*|\1|p" "$1" | head -1)
+        [ -z "$found" ] || { echo "$found"; return; }
+        sleep 0.1
+    done
+    cat "$1" >&2
+    return 1
+}
+
+env -i PATH=/usr/bin:/bin HOME="$work/home" "$built/arps" --bind 127.0.0.1 --control-port 0 --proxy-port 0 \
+    --public-port 0 --data-dir "$work/relay" > "$work/relay.out" 2>&1 &
+relay=$!
+control=$(said "$work/relay.out" 'control ') proxy=$(said "$work/relay.out" 'proxy ')
 # No other agent is to be found, and sessions end soon.
-env -i PATH=/usr/bin:/bin HOME="$work/home" RUST_LOG=warn "$built/command_mode" \
-    --listen 127.0.0.1:0 --client-id fuzz --data-dir "$work/data" --agent-path "claude=$built/scripted_claude" \
-    --enable-fs --fs-root "$work/files" --max-live 8 --park-after 5 > "$work/out" 2> "$work/err" &
+env -i PATH=/usr/bin:/bin HOME="$work/home" "$built/arpc" --command-mode --no-qr \
+    --control-port "${control##*:}" --proxy-port "${proxy##*:}" --listen 127.0.0.1:0 \
+    --client-id fuzz --data-dir "$work/data" --agent-path "claude=$built/examples/scripted_claude" \
+    --enable-fs --fs-root "$work/files" --max-sessions 8 --park-after 5 > "$work/err" 2>&1 &
 edge=$!
-for _ in $(seq 100); do
-    base=$(sed -n 's|/?token=.*||p' "$work/out")
-    [ -z "$base" ] || break
-    sleep 0.1
-done
-[ -n "$base" ] || { cat "$work/err" >&2; exit 1; }
+base=$(said "$work/err" 'API and console listen on ')
+base=${base%/}
 
 outcome=0
 # Streams and sockets do not end by themselves, so they are read by tests and not here.

@@ -1,9 +1,9 @@
 //! The settings that only command mode has: from flags, environment and file to a [`CommandConfig`].
 
 use crate::command::{CommandConfig, McpConfig};
-use crate::config::{self, Settings};
 use crate::defaults as d;
-use arp_common::ids::{ClientId, Token};
+use crate::settings::{self, Settings};
+use arp_common::ids::ClientId;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,17 +27,11 @@ pub(crate) fn given(s: &Settings) -> impl Iterator<Item = &'static str> {
 }
 
 /// Reads the settings of command mode. Faults are added to `faults`; `None` if there are any.
-pub(crate) fn read(
-    s: &Settings,
-    id: &ClientId,
-    tokens: &[Token],
-    faults: &mut Vec<String>,
-) -> Option<CommandConfig> {
+pub(crate) fn read(s: &Settings, id: &ClientId, faults: &mut Vec<String>) -> Option<CommandConfig> {
     let before = faults.len();
-    let data_dir = config::data_dir(s.data_dir.clone());
+    let data_dir = settings::data_dir(s.data_dir.clone());
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let mut config = CommandConfig::new(data_dir, id.as_str().to_owned());
-    config.tokens = tokens.iter().map(|t| t.as_str().to_owned()).collect();
     config.edge_key = s.edge_key.clone();
     config.listen = s.listen;
     config.allowed_hosts = s.allowed_host.clone().unwrap_or_default();

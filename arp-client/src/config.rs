@@ -1,36 +1,43 @@
-//! Flags, environment and file, merged and validated whole.
+//! The command line, and [`Settings`] made into a [`Config`] that is whole and makes sense.
 
 use crate::command::CommandConfig;
 use crate::command_settings;
 use crate::defaults as d;
 use crate::gate::Gate;
-use crate::identity;
-use crate::trust::{self, Policy};
-use arp_agents::acp::AcpConfig;
+pub use crate::settings::{Settings, data_dir};
+use crate::tokens::Names;
+use crate::trust::{self, KnownRelays, Policy};
 use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
 use arp_common::private;
 use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
+use arp_common::tls::Identity;
 use clap::Parser;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// arpc, the edge agent of arp: makes a local service, or the AI agents of this machine, reachable
-/// through a relay.
+/// arpc, the edge agent of arp: makes a local service, or the AI agents of this machine, reachable through a relay.
+///
+/// It dials out to a relay (arps) and registers there. Whoever opens the public URL that it prints reaches the local
+/// service, or with --command-mode the console and API of the agents.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None, after_help = "Every flag can be set as ARPC_<FLAG> in the environment (ARPC_SERVER_ADDR=relay.example), or as <flag> in\nthe TOML file given with --config (server-addr = \"relay.example\"). Flags win over the environment, and it\nover the file.\n\nExamples:\n  arpc --server-addr relay.example --local-port 3000              a web service on port 3000\n  arpc --server-addr relay.example --command-mode                 the AI agents of this machine")]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  arpc --server-addr relay.example --local-port 3000      a web service on port 3000
+  arpc --server-addr relay.example --command-mode         the AI agents of this machine
+More flags: --help",
+    after_long_help = AFTER_HELP
+)]
 pub struct Cli {
     /// Read settings from this TOML file.
-    #[arg(long, value_name = "FILE", env = "ARPC_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "ARPC_CONFIG", help_heading = "Running")]
     pub config: Option<PathBuf>,
-    /// Check all settings, say what is wrong with them, and exit.
-    #[arg(long)]
+    /// Check all settings and the files they name, say what is wrong, and exit.
+    #[arg(long, help_heading = "Running")]
     pub check_config: bool,
-    /// Do not draw the QR code of the public URL.
-    #[arg(long)]
-    pub no_qr: bool,
     /// The settings.
     #[command(flatten)]
     pub settings: Settings,
@@ -39,130 +46,20 @@ pub struct Cli {
     pub command: Option<crate::cli::Command>,
 }
 
-arp_common::settings! {
-    /// Name of this edge agent, and the token by which visitors reach it [default: derived from this
-    /// machine and user; stays the same].
-    #[arg(long, value_name = "ID", env = "ARPC_CLIENT_ID", global = true)]
-    client_id: String,
-    /// Directory for this machine's key, known relays, tokens and sessions [default: arpc in the user's local
-    /// data directory].
-    #[arg(long, value_name = "DIR", env = "ARPC_DATA_DIR", global = true)]
-    data_dir: PathBuf,
-    /// A further token by which visitors reach this edge agent; may be given several times.
-    #[arg(long, value_name = "TOKEN", env = "ARPC_TOKEN", value_delimiter = ',')]
-    token: Vec<String>,
-    /// Address of the relay [default: 127.0.0.1].
-    #[arg(long, value_name = "HOST", env = "ARPC_SERVER_ADDR")]
-    server_addr: String,
-    /// Control port of the relay [default: 17001].
-    #[arg(long, value_name = "PORT", env = "ARPC_CONTROL_PORT")]
-    control_port: u16,
-    /// Proxy port of the relay [default: 17002].
-    #[arg(long, value_name = "PORT", env = "ARPC_PROXY_PORT")]
-    proxy_port: u16,
-    /// Address of the local service [default: 127.0.0.1].
-    #[arg(long, value_name = "HOST", env = "ARPC_LOCAL_ADDR")]
-    local_addr: String,
-    /// Port of the local service. Required unless --command-mode is given.
-    #[arg(long, value_name = "PORT", env = "ARPC_LOCAL_PORT")]
-    local_port: u16,
-    /// Serve the AI agents of this machine instead of a local service.
-    #[arg(long, env = "ARPC_COMMAND_MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    command_mode: bool,
-    /// Path of the claude program, if it is not found by itself.
-    #[arg(long, value_name = "FILE", env = "ARPC_COMMAND_PATH")]
-    command_path: PathBuf,
-    /// Path of another agent's program, as EXECUTOR=FILE (codex=/opt/codex); may be given several times.
-    #[arg(long, value_name = "EXECUTOR=FILE", env = "ARPC_AGENT_PATH", value_delimiter = ',')]
-    agent_path: Vec<String>,
-    /// Further agents that speak ACP, by executor name (only in the file: [acp.NAME] command, args, env).
-    #[arg(skip)]
-    acp: BTreeMap<String, AcpConfig>,
-    /// Executor for requests that name none [default: the first agent found].
-    #[arg(long, value_name = "NAME", env = "ARPC_DEFAULT_EXECUTOR")]
-    default_executor: String,
-    /// Let sessions run that ask nothing before they act (bypassPermissions, yolo, danger-full-access).
-    #[arg(long, env = "ARPC_ALLOW_BYPASS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    allow_bypass: bool,
-    /// Agents that may run at a time.
-    #[arg(long, value_name = "N", env = "ARPC_MAX_SESSIONS")]
-    max_sessions: usize,
-    /// Seconds after which an approval that nobody answers is denied; 0 for never.
-    #[arg(long, value_name = "SECS", env = "ARPC_APPROVAL_TIMEOUT")]
-    approval_timeout: u64,
-    /// Seconds after which an idle session's process is ended (the next message resumes it); 0 for never.
-    #[arg(long, value_name = "SECS", env = "ARPC_PARK_AFTER")]
-    park_after: u64,
-    /// Days after which the record of a session that rests is forgotten (the agent's own history stays); 0 for
-    /// never [default: 90].
-    #[arg(long, value_name = "DAYS", env = "ARPC_KEEP_DAYS")]
-    keep_days: u64,
-    /// Gigabytes that the records of resting sessions may take; the oldest go first [default: 10].
-    #[arg(long, value_name = "GB", env = "ARPC_KEEP_GB")]
-    keep_gb: u64,
-    /// Also serve the API and console on this loopback address (127.0.0.1:9020).
-    #[arg(long, value_name = "IP:PORT", env = "ARPC_LISTEN")]
-    listen: std::net::SocketAddr,
-    /// Origin of another site whose pages may use the API; may be given several times.
-    #[arg(long, value_name = "ORIGIN", env = "ARPC_ALLOWED_ORIGIN", value_delimiter = ',')]
-    allowed_origin: Vec<String>,
-    /// Host name that requests may be for; any through the relay if none is given.
-    #[arg(long, value_name = "HOST", env = "ARPC_ALLOWED_HOST", value_delimiter = ',')]
-    allowed_host: Vec<String>,
-    /// A second secret that every request to the API needs; better given in the environment or the file.
-    #[arg(long, value_name = "SECRET", env = "ARPC_EDGE_KEY", hide_env_values = true)]
-    edge_key: String,
-    /// Local port that visitors may reach by /proxy/PORT/; may be given several times.
-    #[arg(long, value_name = "PORT", env = "ARPC_PROXY_PORTS", value_delimiter = ',')]
-    proxy_ports: Vec<u16>,
-    /// Directory that visitors may read with --enable-fs, besides those of the agents' projects.
-    #[arg(long, value_name = "DIR", env = "ARPC_FS_ROOT", value_delimiter = ',')]
-    fs_root: Vec<PathBuf>,
-    /// Offer the MCP server (only with --command-mode).
-    #[arg(long, env = "ARPC_ENABLE_MCP", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    enable_mcp: bool,
-    /// Port of the MCP server, on loopback [default: 9021].
-    #[arg(long, value_name = "PORT", env = "ARPC_MCP_PORT")]
-    mcp_port: u16,
-    /// Let visitors read the files of the agents' projects (only with --command-mode).
-    #[arg(long, env = "ARPC_ENABLE_FS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    enable_fs: bool,
-    /// Connect again when the relay is lost [default: true].
-    #[arg(long, env = "ARPC_AUTO_RECONNECT", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    auto_reconnect: bool,
-    /// Longest pause before connecting again, in seconds [default: 5].
-    #[arg(long, value_name = "SECS", env = "ARPC_RECONNECT_INTERVAL")]
-    reconnect_interval: u64,
-    /// Speak with the relay without TLS.
-    #[arg(long, env = "ARPC_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    plaintext: bool,
-    /// Key that the relay must have (SHA256:…, as `arps fingerprint` prints it) [default: the one it shows at
-    /// first contact].
-    #[arg(long, value_name = "SHA256", env = "ARPC_SERVER_FINGERPRINT")]
-    server_fingerprint: String,
-    /// Trust a relay that has a certificate for its name from these authorities: a PEM file, or `system` for those
-    /// of the operating system.
-    #[arg(long, value_name = "FILE", env = "ARPC_SERVER_CA")]
-    server_ca: String,
-    /// Shared secret of a relay that takes only edge agents who know it (better given as ARPC_JOIN_KEY or in a
-    /// file: other users see the flags of a process).
-    #[arg(long, value_name = "SECRET", env = "ARPC_JOIN_KEY", hide_env_values = true)]
-    join_key: String,
-    /// File that holds the join key.
-    #[arg(long, value_name = "FILE", env = "ARPC_JOIN_KEY_FILE")]
-    join_key_file: PathBuf,
-    /// Do not let visitors in by the client id: only by tokens.
-    #[arg(long, env = "ARPC_NO_ID_TOKEN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    no_id_token: bool,
-    /// Visitors must also show this user and password, which the relay does not know (HTTP basic
-    /// authentication; better given as ARPC_REQUIRE_AUTH); may be given several times.
-    #[arg(long, value_name = "USER:PASSWORD", env = "ARPC_REQUIRE_AUTH", hide_env_values = true)]
-    require_auth: Vec<String>,
-    /// Visitors must also show this key, which the relay does not know (as X-ARP-Key or bearer token; better given
-    /// as ARPC_REQUIRE_KEY); may be given several times.
-    #[arg(long, value_name = "KEY", env = "ARPC_REQUIRE_KEY", hide_env_values = true)]
-    require_key: Vec<String>,
-}
+const AFTER_HELP: &str = "\
+Every flag can be set as ARPC_<FLAG> in the environment (ARPC_SERVER_ADDR=relay.example), or as <flag> in the
+TOML file given with --config (server-addr = \"relay.example\"). Flags win over the environment, and it over the
+file. RUST_LOG=debug shows each request. Logs are also kept in files, by day, in arpc/logs of the local data
+directory (~/.local/share on Linux).
+
+Exit codes: 0 it was told to stop, or the command is done; 1 it failed: the relay cannot be reached or refuses,
+or the command failed; 2 wrong flags or settings; 130 it was told to stop at once (a second Ctrl-C).
+
+Examples:
+  arpc --server-addr relay.example --local-port 3000      a web service on port 3000
+  arpc --server-addr relay.example --command-mode         the AI agents of this machine
+  arpc tokens add --expires 7d                            a token that ends in a week
+  arpc sessions send ID \"and now the tests\"             a message to a session";
 
 /// A relay's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,16 +113,18 @@ pub struct Config {
     pub id_token: bool,
     /// What visitors must show besides a token.
     pub gate: Option<Gate>,
+    /// Draw the QR code of the public URL?
+    pub qr: bool,
 }
 
 impl Config {
-    /// Validates settings and fills in defaults.
+    /// Validates settings and fills in defaults. The client id has to be among them.
     ///
     /// # Errors
     /// All faults at once.
     pub fn new(s: Settings) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
-        let client_id = s.client_id.clone().unwrap_or_else(identity::derived_client_id);
+        let client_id = s.client_id.clone().unwrap_or_default();
         let client_id = client_id
             .parse::<ClientId>()
             .map_err(|e| faults.push(format!("--client-id {e}")))
@@ -238,7 +137,7 @@ impl Config {
                 Err(e) => faults.push(format!("--token {e}")),
             }
         }
-        let mode = mode_of(&s, client_id.as_ref(), &tokens, &mut faults);
+        let mode = mode_of(&s, client_id.as_ref(), &mut faults);
         if s.reconnect_interval == Some(0) {
             faults.push("--reconnect-interval must be at least 1 second".into());
         }
@@ -283,7 +182,47 @@ impl Config {
             join_key,
             id_token: !s.no_id_token.unwrap_or(false),
             gate,
+            qr: !s.no_qr.unwrap_or(false),
         })
+    }
+
+    /// Opens what the settings name: keys, pins, tokens, directories. Changes nothing.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn try_files(&self) -> Result<(), ConfigError> {
+        let dir = &self.data_dir;
+        let mut faults = Vec::new();
+        let mut fault = |e: String| faults.push(format!("--data-dir: {e}"));
+        if let Err(e) = private::usable_dir(dir) {
+            fault(e.to_string());
+        }
+        let key = dir.join(EDGE_KEY);
+        if key.exists()
+            && let Err(e) = Identity::load_or_create(&key)
+        {
+            fault(e.to_string());
+        }
+        let known = KnownRelays::new(dir);
+        if let Err(e) = known.check() {
+            fault(format!("{}: {e}", known.path().display()));
+        }
+        if let Err(e) = Names::check(dir, &self.client_id) {
+            fault(e.to_string());
+        }
+        if let Mode::Command(command) = &self.mode {
+            for root in command.fs_roots.iter().filter(|root| !root.is_dir()) {
+                faults.push(format!(
+                    "--fs-root {}: there is no such directory",
+                    root.display()
+                ));
+            }
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError(faults))
+        }
     }
 
     /// Where visitors find us by `token`; `told` is what the relay said of itself.
@@ -316,13 +255,8 @@ pub struct Public {
     pub tls: bool,
 }
 
-/// The data directory: as given, else the user's.
-pub fn data_dir(given: Option<PathBuf>) -> PathBuf {
-    given
-        .or_else(|| directories::BaseDirs::new().map(|dirs| dirs.data_local_dir().join("arpc")))
-        .unwrap_or_else(|| PathBuf::from("arpc"))
-}
-
+/// Name of the file of this machine's key in the data directory.
+pub(crate) const EDGE_KEY: &str = "edge-key.pem";
 /// Largest file that holds a join key, in bytes.
 const MAX_SECRET_FILE: usize = 4096;
 
@@ -379,7 +313,7 @@ fn gate(s: &Settings, faults: &mut Vec<String>) -> Option<Gate> {
 }
 
 /// The rules of the two modes.
-fn mode_of(s: &Settings, id: Option<&ClientId>, tokens: &[Token], faults: &mut Vec<String>) -> Option<Mode> {
+fn mode_of(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>) -> Option<Mode> {
     let command = s.command_mode.unwrap_or(false);
     if command {
         if s.local_port.is_some() || s.local_addr.is_some() {
@@ -389,9 +323,7 @@ fn mode_of(s: &Settings, id: Option<&ClientId>, tokens: &[Token], faults: &mut V
             );
             return None;
         }
-        return Some(Mode::Command(Box::new(command_settings::read(
-            s, id?, tokens, faults,
-        )?)));
+        return Some(Mode::Command(Box::new(command_settings::read(s, id?, faults)?)));
     }
     for name in command_settings::given(s) {
         faults.push(format!("--{name} only goes with --command-mode"));
@@ -419,9 +351,11 @@ fn unbracketed(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     fn parse(args: &[&str]) -> Result<Config, ConfigError> {
-        let cli = Cli::parse_from([&["arpc"], args].concat());
+        let mut cli = Cli::parse_from([&["arpc"], args].concat());
+        cli.settings.client_id.get_or_insert_with(|| "demo".to_owned());
         Config::new(cli.settings)
     }
 
@@ -492,6 +426,65 @@ mod tests {
             (&["--local-port", "1", "--server-addr", "relay:17001"], 1),
         ] {
             assert_eq!(parse(args).unwrap_err().0.len(), faults, "{args:?}");
+        }
+    }
+
+    /// What a flag is, is also a key of the file and a variable of the environment, and belongs to a group.
+    #[test]
+    fn every_flag_is_a_key_and_a_variable() {
+        let mut command = Cli::command();
+        command.build();
+        // Only in the file: it has tables of its own.
+        let mut names = vec![String::from("acp")];
+        for flag in command.get_arguments().filter(|a| a.get_long().is_some()) {
+            let name = flag.get_long().unwrap().to_owned();
+            if ["help", "version", "check-config"].contains(&name.as_str()) {
+                continue;
+            }
+            let variable = format!("ARPC_{}", name.to_uppercase().replace('-', "_"));
+            assert_eq!(
+                flag.get_env().and_then(|v| v.to_str()),
+                Some(&*variable),
+                "{name}"
+            );
+            assert!(flag.get_help_heading().is_some(), "{name}");
+            // The file that is read cannot say which one that is.
+            if name != "config" {
+                names.push(name);
+            }
+        }
+        let mut keys = Settings::keys();
+        keys.sort();
+        names.sort();
+        assert_eq!(names, keys);
+    }
+
+    #[test]
+    fn the_help_is_short_and_long_and_tells_the_defaults() {
+        use arp_sessions::defaults as sessions;
+        let long = Cli::command().render_long_help().to_string();
+        let short = Cli::command().render_help().to_string();
+        assert!(short.lines().count() * 2 < long.lines().count(), "-h is short");
+        assert!(long.contains("Exit codes:") && short.contains("More flags: --help"));
+        let help = long.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (flag, value) in [
+            ("control-port", u64::from(CONTROL_PORT)),
+            ("proxy-port", u64::from(PROXY_PORT)),
+            ("mcp-port", u64::from(d::MCP_PORT)),
+            ("reconnect-interval", d::RECONNECT_INTERVAL),
+            ("max-sessions", sessions::MAX_LIVE as u64),
+            ("approval-timeout", sessions::APPROVAL_TIMEOUT.as_secs()),
+            ("park-after", sessions::PARK_AFTER.as_secs()),
+        ] {
+            let rest = help.split_once(&format!("--{flag} <")).unwrap().1;
+            let told = rest
+                .split_once("[default: ")
+                .unwrap()
+                .1
+                .split_once(']')
+                .unwrap()
+                .0;
+            assert_eq!(told, value.to_string(), "{flag}");
         }
     }
 }

@@ -2,36 +2,30 @@
 
 use crate::defaults as d;
 use crate::gate::Gate;
+use crate::local::LocalService;
+use crate::trace::Traced;
+use arp_common::duplex::{self, Transferred};
 use arp_common::error_body::ErrorBody;
 use arp_common::net;
 use arp_common::protocol::TunnelKind;
-use arp_common::relay::{Transferred, copy_both};
 use arp_common::transport::Stream;
 use bytes::BytesMut;
 use std::io;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-/// The local service.
+/// Takes tunnels to the local service, through the gate if there is one.
 #[derive(Debug)]
 pub struct Forward {
-    host: String,
-    port: u16,
-    last_answer: Mutex<Option<Instant>>,
+    service: LocalService,
     gate: Option<Gate>,
 }
 
 impl Forward {
-    /// The service at `host`:`port`.
+    /// To the service at `host`:`port`.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self {
-            host: host.into(),
-            port,
-            last_answer: Mutex::new(None),
+            service: LocalService::new(host, port),
             gate: None,
         }
     }
@@ -51,18 +45,17 @@ impl Forward {
             return if kind == Some(TunnelKind::Tcp) {
                 net::reset_on_drop(tunnel.tcp());
             } else {
-                gate.serve(tunnel, head, self).await;
+                gate.serve(tunnel, head, &self.service).await;
             };
         }
-        let mut local = match self.dial().await {
-            Ok(local) => local,
+        let is_http = kind.map_or_else(|| looks_like_http(&head), |k| k == TunnelKind::Http);
+        let mut local = match self.service.dial().await {
+            Ok(local) => Traced::client(local, is_http),
             Err(e) => {
                 tracing::warn!(
-                    "cannot reach the local service at {}:{}: {e}; is it running?",
-                    self.host,
-                    self.port
+                    "cannot reach the local service at {}: {e}; is it running?",
+                    self.service
                 );
-                let is_http = kind.map_or_else(|| looks_like_http(&head), |k| k == TunnelKind::Http);
                 return if is_http {
                     self.refuse(tunnel, &e).await
                 } else {
@@ -71,57 +64,14 @@ impl Forward {
             }
         };
         let mut count = Transferred::default();
-        if let Err(e) = copy_both(&mut tunnel, &mut local, head, BytesMut::new(), &mut count).await {
+        if let Err(e) = duplex::copy(&mut tunnel, &mut local, head, BytesMut::new(), &mut count).await {
             tracing::debug!(up = count.a_to_b, down = count.b_to_a, "tunnel broke off: {e}");
-            // Neither side may take this for a proper end.
-            net::reset_on_drop(tunnel.tcp());
-            net::reset_on_drop(&local);
         }
-    }
-
-    /// Connects, and gives a service that answered a moment ago the time to come back.
-    pub(crate) async fn dial(&self) -> io::Result<TcpStream> {
-        let start = Instant::now();
-        loop {
-            let dialed = timeout(d::LOCAL_DIAL, TcpStream::connect((self.host.as_str(), self.port))).await;
-            let error = match dialed {
-                Ok(Ok(stream)) => {
-                    net::tune(&stream);
-                    *self.last_answer() = Some(Instant::now());
-                    return Ok(stream);
-                }
-                Ok(Err(e)) => e,
-                Err(_) => io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("no answer in {} s", d::LOCAL_DIAL.as_secs()),
-                ),
-            };
-            let was_up = self.last_answer().is_some_and(|at| at.elapsed() < d::RESTARTING);
-            if error.kind() != io::ErrorKind::ConnectionRefused
-                || !was_up
-                || start.elapsed() > d::RESTART_PATIENCE
-            {
-                return Err(error);
-            }
-            sleep(d::RESTART_STEP).await;
-        }
-    }
-
-    fn last_answer(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.last_answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a visitor is told when the service cannot be reached.
-    pub(crate) fn unreachable(&self, error: &io::Error) -> String {
-        format!(
-            "cannot reach the local service at {}:{}: {error}; start it, or check --local-addr and --local-port of arpc",
-            self.host, self.port
-        )
     }
 
     /// Answers the request for the service, which cannot.
     async fn refuse(&self, mut tunnel: Stream, error: &io::Error) {
-        let message = self.unreachable(error);
+        let message = self.service.unreachable(error);
         let body = ErrorBody::new("local_service_unreachable", &message).line();
         let answer = format!(
             "HTTP/1.1 502 Bad Gateway\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\

@@ -4,7 +4,8 @@
 //! With a gate each request on a tunnel is parsed here, checked, and sent on afresh over a connection of its
 //! own to the local service: bytes that were not understood never pass.
 
-use crate::forward::Forward;
+use crate::local::LocalService;
+use crate::trace::Traced;
 use arp_common::error_body::ErrorBody;
 use arp_common::protocol::Secret;
 use arp_common::transport::{Prefixed, Stream};
@@ -109,7 +110,7 @@ impl Gate {
     }
 
     /// Serves a tunnel of HTTP exchanges in front of a local service, to its end.
-    pub async fn serve(&self, tunnel: Stream, head: BytesMut, local: &Forward) {
+    pub async fn serve(&self, tunnel: Stream, head: BytesMut, local: &LocalService) {
         let tasks = Tasks::default();
         // Whatever was started for this tunnel ends with it.
         let _guard: DropGuard = tasks.end.clone().drop_guard();
@@ -119,7 +120,7 @@ impl Gate {
         });
         let served = hyper::server::conn::http1::Builder::new()
             .preserve_header_case(true)
-            .serve_connection(TokioIo::new(Prefixed::new(head, tunnel)), service)
+            .serve_connection(TokioIo::new(Traced::server(Prefixed::new(head, tunnel))), service)
             .with_upgrades();
         if let Err(e) = served.await {
             tracing::debug!("gated tunnel broke off: {e}");
@@ -133,7 +134,7 @@ impl Gate {
     async fn exchange(
         &self,
         mut request: Request<Incoming>,
-        local: &Forward,
+        local: &LocalService,
         tasks: Tasks,
     ) -> Response<Body> {
         if !self.pass(request.headers_mut()) {

@@ -1,7 +1,8 @@
 //! arpc, the edge agent of arp: registers with a relay and serves the tunnels that it asks for.
 //!
-//! `main` wires; [`link`] keeps the registration, [`forward`] is TCP mode, [`command`] is command mode with its
-//! HTTP API, [`cli`] holds the subcommands that talk to a running daemon.
+//! `main` wires; [`link`] keeps the registration, [`forward`] is TCP mode ([`gate`] and [`local`] under it),
+//! [`serving`] is command mode with its HTTP API on the state in [`command`], [`cli`] holds the subcommands that
+//! talk to a running daemon.
 
 mod api;
 pub mod banner;
@@ -15,6 +16,10 @@ pub mod forward;
 pub mod gate;
 pub mod identity;
 pub mod link;
+pub mod local;
 mod mcp;
+pub mod serving;
+pub mod settings;
 pub mod tokens;
+mod trace;
 pub mod trust;

@@ -152,7 +152,7 @@ async fn the_typescript_sdk_uses_every_tool_over_http() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_typescript_sdk_uses_every_tool_over_standard_input_and_output() {
     let edge = Edge::start_with(&MCP).await;
-    let program = support::example("command_mode");
+    let program = std::path::Path::new(support::ARPC);
     let data = edge.root.path().join("data");
     let arguments = [
         "stdio",
@@ -162,6 +162,52 @@ async fn the_typescript_sdk_uses_every_tool_over_standard_input_and_output() {
         "mcp",
     ];
     goes_through_everything(&edge, &arguments, Some("the-asking-one")).await;
+}
+
+/// The answer of somebody quick must not overtake the first sign of life: a client drops what comes after its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_of_life_goes_out_before_anybody_can_decide() {
+    let edge = Edge::start_with(&MCP).await;
+    let socket = edge.root.path().join("data/mcp");
+    let (read, mut write) = tokio::io::split(arp_sessions::ipc::connect(&socket).await.unwrap());
+    let mut lines = BufReader::new(read).lines();
+    let client = json!({"name": "raw", "version": "1"});
+    let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
+    for message in [
+        json!({}),
+        json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+    ] {
+        write.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+    }
+    assert!(lines.next_line().await.unwrap().unwrap().contains("serverInfo"));
+    for n in 1..=40 {
+        let arguments = json!({"tool_name": "Bash", "input": {"command": "touch a"}});
+        let params =
+            json!({"name": "approval_prompt", "arguments": arguments, "_meta": {"progressToken": n}});
+        let call = json!({"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": params});
+        write.write_all(format!("{call}\n").as_bytes()).await.unwrap();
+        let decided = async {
+            let asked = edge.until_any_asked().await;
+            decide(&edge, &asked, json!({"decision": "allow"})).await;
+        };
+        let told = async {
+            let mut alive = false;
+            loop {
+                let line = lines.next_line().await.unwrap().expect("the server goes on");
+                let message: Value = serde_json::from_str(&line).unwrap();
+                if message["id"] == n {
+                    return alive;
+                }
+                alive |= message["params"]["progressToken"] == n;
+            }
+        };
+        let both = tokio::time::timeout(PATIENCE, async { tokio::join!(decided, told) });
+        assert!(
+            both.await.expect("it is answered").1,
+            "call {n} got no sign of life"
+        );
+    }
 }
 
 /// An edge with an MCP server, and a home whose agents ask a loopback model.
@@ -174,7 +220,7 @@ async fn with_home() -> (Edge, Home, ModelApi) {
 
 /// The configuration that `arpc mcp --print-config` prints, for HTTP or for standard input and output.
 fn printed_config(edge: &Edge, http: bool) -> Value {
-    let mut print = std::process::Command::new(support::example("command_mode"));
+    let mut print = std::process::Command::new(std::path::Path::new(support::ARPC));
     print
         .arg("--data-dir")
         .arg(edge.root.path().join("data"))
@@ -264,7 +310,7 @@ async fn an_answer_after_more_than_a_minute_still_counts() {
 
 /// Makes arp's MCP server known to an agent, as its user would.
 fn configure(executor: &str, home: &Home, data: &Path) {
-    let program = support::example("command_mode");
+    let program = std::path::Path::new(support::ARPC);
     let server = json!({"command": program, "args": ["--data-dir", data, "mcp"]});
     let (file, content) = match executor {
         "codex" => {

@@ -286,7 +286,7 @@ async fn stop_and_park_says_so_spares_what_runs_on_purpose_and_sends_what_waits_
     let (status, refused) = edge.post("/api/stop", json!({"park": true})).await;
     assert_eq!((status, &refused["code"]), (StatusCode::FORBIDDEN, &json!("local_only")));
     let data = edge.root.path().join("data");
-    let stop = tokio::process::Command::new(support::example("command_mode"))
+    let stop = tokio::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
         .arg("--data-dir")
         .arg(&data)
         .args(["stop", "--park"])
@@ -542,7 +542,7 @@ async fn an_idle_session_is_parked_and_comes_back_with_the_next_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_sessions_are_refused_but_an_idle_one_makes_room() {
-    let edge = Edge::start_with(&["--max-live=2"]).await;
+    let edge = Edge::start_with(&["--max-sessions=2"]).await;
     let busy = edge.session("hold").await;
     let idle = edge.session("say x").await;
     edge.until_status(&idle, "idle").await;

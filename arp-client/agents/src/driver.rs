@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+pub use crate::event::PermissionMode;
+
 /// What the owner of a driver has to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -103,6 +105,9 @@ pub enum Decision {
         /// Answers to the questions of an approval that asks some, by question text.
         #[serde(default)]
         answers: BTreeMap<String, String>,
+        /// The permission mode to go on in: one of the approval's `modes`.
+        #[serde(default)]
+        permission_mode: Option<PermissionMode>,
     },
     /// Do not.
     Deny {
@@ -113,42 +118,6 @@ pub enum Decision {
         #[serde(default)]
         interrupt: bool,
     },
-}
-
-/// Permission modes in our words; each driver translates to its agent's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum PermissionMode {
-    /// Ask before anything that changes something.
-    #[default]
-    Default,
-    /// Edits of files pass, the rest asks.
-    AcceptEdits,
-    /// Plan only, change nothing.
-    Plan,
-    /// Ask nothing. Only where the machine's owner allowed it.
-    BypassPermissions,
-}
-
-impl PermissionMode {
-    /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Default,
-        Self::AcceptEdits,
-        Self::Plan,
-        Self::BypassPermissions,
-    ];
-
-    /// How much passes unasked, for comparison: a higher number is a wider permission.
-    #[must_use]
-    pub fn width(self) -> u8 {
-        match self {
-            Self::Plan => 0,
-            Self::Default => 1,
-            Self::AcceptEdits => 2,
-            Self::BypassPermissions => 3,
-        }
-    }
 }
 
 /// Why a command was not carried out.

@@ -5,6 +5,7 @@ use arp_sessions::error::SessionError;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::json;
+use std::time::Duration;
 
 /// An answer that says no.
 #[derive(Debug)]
@@ -53,6 +54,17 @@ impl ApiError {
         );
         error.header = HeaderValue::from_str(allow).ok().map(|value| (ALLOW, value));
         error
+    }
+
+    /// With the time after which it may be tried again.
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+        self.header = Some((RETRY_AFTER, HeaderValue::from(after.as_secs())));
+        self
+    }
+
+    /// With this header in its answer.
+    pub(crate) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.header = Some((name, value));
     }
 
     /// The JSON object of the answer.

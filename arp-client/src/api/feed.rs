@@ -31,7 +31,7 @@ pub(crate) enum Until {
 
 /// What a reader wants.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish {
+pub(crate) struct FeedRequest {
     pub(crate) sequence: Sequence,
     /// Where it begins.
     pub(crate) from: Start,
@@ -58,14 +58,15 @@ pub(crate) enum Item {
 }
 
 /// Starts a feed. It stops when its reader does.
-pub(crate) fn start(follower: Follower, wish: Wish) -> mpsc::Receiver<Item> {
+pub(crate) fn start(follower: Follower, request: FeedRequest) -> mpsc::Receiver<Item> {
     let (sender, receiver) = mpsc::channel(BATCHES);
     let feed = Feed {
         // In a feed of lines the events are only looked through for approvals, from now on.
-        side: (wish.sequence == Sequence::Lines).then(|| follower.read(Sequence::Events, Start::At(follower.view().last_seq + 1))),
-        main: follower.read(wish.sequence, wish.from).within(LARGE),
+        side: (request.sequence == Sequence::Lines)
+            .then(|| follower.read(Sequence::Events, Start::At(follower.view().last_seq + 1))),
+        main: follower.read(request.sequence, request.from).within(LARGE),
         follower,
-        wish,
+        request,
         sender,
         sent: None,
         sent_at: Instant::now(),
@@ -80,7 +81,7 @@ struct Feed {
     follower: Follower,
     main: Cursor,
     side: Option<Cursor>,
-    wish: Wish,
+    request: FeedRequest,
     sender: mpsc::Sender<Item>,
     sent: Option<Arc<SessionView>>,
     sent_at: Instant,
@@ -112,12 +113,12 @@ impl Feed {
             self.caught_up = true;
             self.send(Item::CaughtUp(self.main.next() - 1)).await?;
         }
-        let newest = if self.wish.sequence == Sequence::Lines {
+        let newest = if self.request.sequence == Sequence::Lines {
             view.total_lines
         } else {
             view.last_seq
         };
-        let done = match self.wish.until {
+        let done = match self.request.until {
             Until::End | Until::Removed => !view.status.is_live(),
             Until::Turn(turns) => !view.status.is_live() || (view.at_rest() && view.turns >= turns),
         };
@@ -127,7 +128,7 @@ impl Feed {
             self.session_now(&view).await?;
             self.completed = true;
             self.send(Item::Completion(completion(&view))).await?;
-            if self.wish.until != Until::Removed {
+            if self.request.until != Until::Removed {
                 return Err(Over);
             }
         }

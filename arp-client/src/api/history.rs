@@ -1,8 +1,8 @@
 //! `/api/{agent}/…`: what the agents keep on disk.
 
 use super::error::ApiError;
+use super::input;
 use super::request::Call;
-use super::wishes;
 use super::{Answer, State, ok};
 use arp_history::{AgentKind, Filter, History, HistoryError, Page, SessionFilter};
 use arp_sessions::Removal;
@@ -134,7 +134,7 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
             .limit("limit", PAGE, arp_history::MAX_PAGE_LINES)?
             .max(1),
     };
-    if wishes::sequence(call)? == Sequence::Lines {
+    if input::sequence(call)? == Sequence::Lines {
         let filter = if call.query.flag("conversation")? {
             Filter::Conversation
         } else {

@@ -5,6 +5,8 @@
 
 mod approvals;
 mod body;
+mod directories;
+mod edge;
 mod error;
 mod events;
 mod feed;
@@ -12,23 +14,23 @@ mod fs;
 mod guard;
 mod history;
 mod info;
+mod input;
 mod openapi;
+mod overview;
+mod preview;
 mod proxy;
 mod request;
 mod router;
 mod sessions;
 mod sse;
 mod stop;
-mod wishes;
 mod ws;
 
 pub(crate) use body::{Body, full};
 pub(crate) use error::ApiError;
 pub(crate) use guard::{bearer_of, same_secret};
 
-use crate::command::{Agents, CommandConfig, PeerInfo};
-use arp_history::History;
-use arp_sessions::{Leaving, Sessions};
+use crate::command::{PeerInfo, State};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -37,20 +39,6 @@ use router::{Found, Op};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio_util::sync::CancellationToken;
-
-/// What handlers share.
-pub(crate) struct State {
-    pub(crate) sessions: Sessions,
-    pub(crate) agents: Arc<Agents>,
-    pub(crate) history: Arc<History>,
-    pub(crate) config: CommandConfig,
-    pub(crate) started: Instant,
-    /// Cancelled when everything stops: streams end then.
-    pub(crate) stop: CancellationToken,
-    /// Somebody on this machine asked `arpc` to stop, and what is to become of its sessions.
-    pub(crate) leaving: tokio::sync::watch::Sender<Option<Leaving>>,
-}
 
 type Answer = Result<Response<Body>, ApiError>;
 
@@ -59,7 +47,7 @@ pub(crate) async fn handle(state: Arc<State>, peer: PeerInfo, request: Request<I
     let started = Instant::now();
     let method = request.method().clone();
     let (mut head, body) = request.into_parts();
-    let guarded = guard::check(&state.config, peer, &mut head);
+    let guarded = guard::check(&state, peer, &mut head).await;
     // Without its query, which may hold a token.
     let path = head.uri.path().to_owned();
     let (answer, finish) = match guarded {
@@ -85,8 +73,11 @@ pub(crate) async fn handle(state: Arc<State>, peer: PeerInfo, request: Request<I
 
 async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
-    if path == "/proxy" || path.starts_with("/proxy/") {
+    if path.starts_with("/proxy/") {
         return proxy::handle(state, peer, Request::from_parts(head, body)).await;
+    }
+    if is_api(path) {
+        edge::check(&state.edge_id, &head)?;
     }
     let (op, params) = match router::find(&head.method, path) {
         Found::Op(op, params) => (op, params),
@@ -97,6 +88,7 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
     };
     let query = Query::parse(head.uri.query());
     let call = Call {
+        peer,
         head,
         params,
         query,
@@ -116,9 +108,10 @@ fn is_api(path: &str) -> bool {
 async fn dispatch(state: &Arc<State>, peer: PeerInfo, op: Op, call: Call) -> Answer {
     match op {
         Op::Health => info::health(state),
-        Op::Info => info::info(state).await,
+        Op::Info => info::info(state, &call).await,
         Op::OpenApi => openapi::serve(),
         Op::Login => guard::login(state, call).await,
+        Op::Logout => guard::logout(state, call).await,
         Op::Events => events::stream(state),
         Op::EventsWs => events::websocket(state, call),
         Op::SessionList => sessions::list(state, &call),
@@ -136,10 +129,13 @@ async fn dispatch(state: &Arc<State>, peer: PeerInfo, op: Op, call: Call) -> Ans
         Op::Retry => sessions::retry(state, call).await,
         Op::Stop => stop::stop(state, peer, call).await,
         Op::ApprovalList => approvals::list(state, &call),
-        Op::ApprovalGet => approvals::get(state, &call),
+        Op::ApprovalGet => approvals::get(state, &call).await,
         Op::ApprovalDecide => approvals::decide(state, call).await,
         Op::SessionFs => fs::session(state, &call).await,
+        Op::ProxyTunnel => proxy::tunnel(state, call).await,
         Op::Fs => fs::machine(state, &call).await,
+        Op::Directories => directories::list(state, &call).await,
+        Op::Overview => overview::list(state, &call).await,
         Op::Projects => history::projects(state, &call).await,
         Op::WorkingDirectories => history::directories(state, &call).await,
         Op::ProjectSessions | Op::HistoryList => history::list(state, &call).await,

@@ -1,9 +1,9 @@
 //! `/api/sessions…`: the handlers.
 
 use super::error::ApiError;
-use super::feed::{Until, Wish};
+use super::feed::{FeedRequest, Until};
+use super::input::{self, ChangeBody, InterruptBody, MessageBody, NewSessionBody, RetryBody};
 use super::request::Call;
-use super::wishes::{self, ChangeBody, InterruptBody, MessageBody, NewSessionBody, RetryBody};
 use super::{Answer, State, json, ok, sse};
 use arp_sessions::clock::rfc3339;
 use arp_sessions::model::{Origin, Status};
@@ -77,10 +77,10 @@ async fn start(state: &Arc<State>, call: &Call, body: NewSessionBody) -> Answer 
         Some("cli") => Origin::Cli,
         _ => Origin::Api,
     };
-    let wanted = body.understood(state.config.default_path.clone(), origin)?;
+    let wanted = body.into_new_session(state.config.default_path.clone(), origin)?;
     let has_prompt = wanted.prompt.is_some();
-    let sequence = wishes::sequence(call)?;
-    let Created { session, existed } = state.sessions.create(wanted).await?;
+    let sequence = input::sequence(call)?;
+    let Created { session, existed } = state.start_session(wanted, call.starter()).await?;
     let status = if existed {
         StatusCode::OK
     } else {
@@ -89,9 +89,13 @@ async fn start(state: &Arc<State>, call: &Call, body: NewSessionBody) -> Answer 
     let mut response = if stream {
         let follower = state.sessions.follow(&session.id)?;
         let turns = u64::from(has_prompt && !existed).max(session.turns);
-        let from = if existed { Start::Last(0) } else { Start::At(1) };
-        let wish = wishes::stream(call, sequence, &session, from, Until::Turn(turns))?;
-        sse::session(follower, wish, status)
+        let from = match sequence {
+            _ if !existed => 1,
+            Sequence::Lines => session.total_lines + 1,
+            Sequence::Events => session.last_seq + 1,
+        };
+        let request = input::stream(call, sequence, &session, Start::At(from), Until::Turn(turns))?;
+        sse::session(follower, request, status)
     } else {
         json(
             status,
@@ -125,12 +129,12 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
         Ok(session) => session,
         Err(error) => return Err(super::history::hint(state, id, error.into()).await),
     };
-    let sequence = wishes::sequence(call)?;
+    let sequence = input::sequence(call)?;
     if call.accepts_sse() || call.query.flag("stream")? {
-        let wish = wishes::stream(call, sequence, &session, Start::At(1), Until::End)?;
+        let request = input::stream(call, sequence, &session, Start::At(1), Until::End)?;
         return Ok(sse::session(
             state.sessions.follow(&session.id)?,
-            wish,
+            request,
             StatusCode::OK,
         ));
     }
@@ -279,7 +283,7 @@ pub(super) async fn message(state: &Arc<State>, mut call: Call) -> Answer {
     let body: MessageBody = call.json().await?;
     let id = state.sessions.get(call.param("id"))?.id.clone();
     let stream = body.stream || call.accepts_sse();
-    let sequence = wishes::sequence(&call)?;
+    let sequence = input::sequence(&call)?;
     let interrupt = body.interrupt;
     let (text, client_id) = body.parts()?;
     let before = state.sessions.get(&id)?;
@@ -296,8 +300,8 @@ pub(super) async fn message(state: &Arc<State>, mut call: Call) -> Answer {
             accepted.tail.seq
         };
         let from = Start::At(before_it + 1);
-        let wish: Wish = wishes::stream(&call, sequence, &before, from, Until::Turn(turns))?;
-        return Ok(sse::session(state.sessions.follow(&id)?, wish, StatusCode::OK));
+        let request: FeedRequest = input::stream(&call, sequence, &before, from, Until::Turn(turns))?;
+        return Ok(sse::session(state.sessions.follow(&id)?, request, StatusCode::OK));
     }
     let status = if accepted.duplicate {
         StatusCode::OK
@@ -344,7 +348,7 @@ pub(super) async fn cancel(state: &Arc<State>, mut call: Call) -> Answer {
 pub(super) async fn patch(state: &Arc<State>, mut call: Call) -> Answer {
     let body: ChangeBody = call.json().await?;
     let id = state.sessions.get(call.param("id"))?.id.clone();
-    let session = state.sessions.set(&id, body.understood()?).await?;
+    let session = state.sessions.set(&id, body.into_change()?).await?;
     ok(&json!({"type": "session", "session_id": id, "session": session}))
 }
 

@@ -1,7 +1,7 @@
 //! Server-sent events.
 
 use super::body::{self, Body};
-use super::feed::{self, Item, Wish};
+use super::feed::{self, FeedRequest, Item};
 use arp_sessions::Follower;
 use arp_sessions::log::Large;
 use arp_sessions::model::SessionView;
@@ -69,15 +69,15 @@ pub(crate) async fn keep_open<T>(items: &mut mpsc::Receiver<T>, out: &mpsc::Send
 }
 
 /// The stream of one session.
-pub(crate) fn session(follower: Follower, wish: Wish, status: StatusCode) -> Response<Body> {
+pub(crate) fn session(follower: Follower, request: FeedRequest, status: StatusCode) -> Response<Body> {
     let (out, response) = response(status);
-    let items = feed::start(follower, wish);
-    tokio::spawn(run(items, out, wish));
+    let items = feed::start(follower, request);
+    tokio::spawn(run(items, out, request));
     response
 }
 
-async fn run(mut items: mpsc::Receiver<Item>, out: mpsc::Sender<Bytes>, wish: Wish) {
-    let raw = wish.sequence == Sequence::Lines;
+async fn run(mut items: mpsc::Receiver<Item>, out: mpsc::Sender<Bytes>, request: FeedRequest) {
+    let raw = request.sequence == Sequence::Lines;
     let mut first = true;
     let mut told = None;
     while let Some(item) = keep_open(&mut items, &out).await {

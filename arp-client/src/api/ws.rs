@@ -6,9 +6,9 @@ use super::error::ApiError;
 use super::events::Named;
 use super::feed::{self, Item, Until};
 use super::guard::wants_upgrade;
+use super::input::{self, ChangeBody, DecisionBody, InterruptBody, MessageBody, RetryBody, frame_as};
 use super::request::Call;
 use super::sessions::accepted_json;
-use super::wishes::{self, ChangeBody, DecisionBody, InterruptBody, MessageBody, RetryBody, frame_as};
 use super::{Answer, State, sse};
 use arp_sessions::clock::rfc3339;
 use arp_sessions::read::{Sequence, Start};
@@ -87,14 +87,14 @@ pub(super) fn session(state: &Arc<State>, call: Call) -> Answer {
     let sequence = match call.query.get("format") {
         // Over a WebSocket events are what is meant.
         None | Some("") => Sequence::Events,
-        Some(_) => wishes::sequence(&call)?,
+        Some(_) => input::sequence(&call)?,
     };
-    let wish = wishes::stream(&call, sequence, &view, Start::At(1), Until::Removed)?;
-    let wish = feed::Wish {
+    let request = input::stream(&call, sequence, &view, Start::At(1), Until::Removed)?;
+    let request = feed::FeedRequest {
         until: Until::Removed,
-        ..wish
+        ..request
     };
-    let items = feed::start(state.sessions.follow(&view.id)?, wish);
+    let items = feed::start(state.sessions.follow(&view.id)?, request);
     let state = Arc::clone(state);
     let id = view.id.clone();
     upgrade(call, move |socket| {
@@ -320,12 +320,12 @@ impl Conversation {
                 let body: DecisionBody = frame_as(frame)?;
                 let approval = approval.as_ref().and_then(Value::as_str).unwrap_or_default();
                 Ok(resolved_json(
-                    &sessions.decide(approval, body.understood()?).await?,
+                    &sessions.decide(approval, body.into_decision()?).await?,
                 ))
             }
             "set" => {
                 let body: ChangeBody = frame_as(frame)?;
-                let session = sessions.set(id, body.understood()?).await?;
+                let session = sessions.set(id, body.into_change()?).await?;
                 Ok(json!({"type": "session", "session_id": id, "session": session}))
             }
             "cancel" => {

@@ -7,6 +7,7 @@ mod render;
 mod sessions;
 mod stop;
 
+use crate::identity;
 use crate::tokens;
 use crate::trust::KnownRelays;
 use clap::Subcommand;
@@ -18,9 +19,9 @@ use std::process::ExitCode;
 pub enum Command {
     /// List, start, follow and answer the sessions of the running arpc.
     Sessions {
-        /// What to do.
+        /// What to do; lists them by default.
         #[command(subcommand)]
-        action: sessions::Action,
+        action: Option<sessions::Action>,
     },
     /// Stop the running arpc. Its sessions run on, and the next arpc finds them.
     Stop {
@@ -37,9 +38,9 @@ pub enum Command {
     },
     /// List, add and revoke the tokens of the running arpc.
     Tokens {
-        /// What to do.
+        /// What to do; lists them by default.
         #[command(subcommand)]
-        action: tokens::local::Action,
+        action: Option<tokens::local::Action>,
     },
     /// Own one agent process (started by arpc itself).
     #[command(hide = true)]
@@ -48,22 +49,23 @@ pub enum Command {
 
 impl Command {
     /// Carries it out. Call it before any runtime or thread is made. `data_dir` and `client_id` are those of
-    /// the daemon.
+    /// the daemon; without an id it is the one of this machine.
     #[must_use]
-    pub fn run(self, data_dir: &Path, client_id: &str) -> ExitCode {
+    pub fn run(self, data_dir: &Path, client_id: Option<&str>) -> ExitCode {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
         let done = match self {
             Self::SessionHost => return arp_sessions::host::host_main(),
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
-                .and_then(|runtime| runtime.block_on(sessions::run(action, data_dir))),
+                .and_then(|runtime| runtime.block_on(sessions::run(action.unwrap_or_default(), data_dir))),
             Self::Stop { park } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(stop::run(park, data_dir))),
             Self::ForgetServer { address } => forget_server(&address, data_dir),
-            Self::Tokens { action } => runtime()
-                .map_err(Failure::from)
-                .and_then(|runtime| runtime.block_on(change_tokens(&action, data_dir, client_id))),
+            Self::Tokens { action } => runtime().map_err(Failure::from).and_then(|runtime| {
+                let action = action.unwrap_or(tokens::local::Action::List);
+                runtime.block_on(change_tokens(&action, data_dir, client_id))
+            }),
             Self::Mcp(options) => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(mcp::run(&options, data_dir))),
@@ -92,7 +94,15 @@ fn forget_server(address: &str, data_dir: &Path) -> Result<(), Failure> {
     }
 }
 
-async fn change_tokens(action: &tokens::local::Action, data_dir: &Path, id: &str) -> Result<(), Failure> {
+async fn change_tokens(
+    action: &tokens::local::Action,
+    data_dir: &Path,
+    id: Option<&str>,
+) -> Result<(), Failure> {
+    let id = match id {
+        Some(id) => id.to_owned(),
+        None => identity::client_id(data_dir)?,
+    };
     let id = id.parse().map_err(|e| Failure(format!("--client-id {e}")))?;
     print!(
         "{}",

@@ -7,13 +7,14 @@ use arp_agents::discover::{DiscoverError, Found, Places};
 use arp_sessions::error::SessionError;
 use arp_sessions::{AgentSource, Finding, FoundAgent};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// An agent that was not found is looked for again after this: it may have been installed meanwhile.
+/// An agent that was not found is looked for again after this, as it may have been installed meanwhile; and one that
+/// did not tell its version in time.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// One that was found is looked at again after this: it may have been updated.
 const LOOK_AGAIN_FOUND: Duration = Duration::from_secs(600);
@@ -47,10 +48,7 @@ impl Agents {
             .iter()
             .map(|agent| (agent.id().to_owned(), Mutex::new(None)))
             .collect();
-        let mut paths = match &config.command_path {
-            Some(path) => by_command_path(path, &catalog)?,
-            None => BTreeMap::new(),
-        };
+        let mut paths = BTreeMap::new();
         for (executor, path) in &config.agent_paths {
             let Some(agent) = catalog.get(executor) else {
                 return Err(CommandError::Config(format!(
@@ -91,7 +89,7 @@ impl Agents {
         // Held while looking: others who ask meanwhile get the same answer.
         let mut known = known.lock().await;
         if let Some(look) = known.as_ref() {
-            let good_for = if look.found.is_ok() {
+            let good_for = if look.found.as_ref().is_ok_and(|found| !found.slow) {
                 LOOK_AGAIN_FOUND
             } else {
                 LOOK_AGAIN
@@ -102,53 +100,27 @@ impl Agents {
                 return look.found.clone();
             }
         }
-        let found = self
+        let mut found = self
             .places
             .find(agent, self.paths.get(agent.id()).map(PathBuf::as_path))
             .await;
+        if let (
+            Ok(slow),
+            Some(Look {
+                found: Ok(before), ..
+            }),
+        ) = (&mut found, known.as_ref())
+            && slow.slow
+            && slow.path == before.path
+        {
+            slow.version = before.version;
+        }
         *known = Some(Look {
             at: Instant::now(),
             found: found.clone(),
         });
         found
     }
-}
-
-/// What `--command-path` says: a binary, or a directory of binaries.
-fn by_command_path(path: &Path, catalog: &Catalog) -> Result<BTreeMap<String, PathBuf>, CommandError> {
-    if path.is_dir() {
-        let held = |agent: &Arc<dyn Agent>| {
-            let mut binaries = agent
-                .requirement()
-                .binaries
-                .iter()
-                .map(|binary| path.join(binary));
-            binaries
-                .find(|binary| binary.is_file())
-                .map(|binary| (agent.id().to_owned(), binary))
-        };
-        return Ok(catalog.iter().filter_map(held).collect());
-    }
-    let bare = path.components().count() == 1;
-    if !bare && !path.is_file() {
-        return Err(CommandError::Config(format!(
-            "--command-path {} is neither a program nor a directory; name the binary of an agent",
-            path.display()
-        )));
-    }
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    let told = catalog.iter().find(|agent| name.contains(agent.id()));
-    let executor = told
-        .or_else(|| catalog.iter().next())
-        .map(|agent| agent.id().to_owned());
-    Ok(executor
-        .map(|executor| (executor, path.to_owned()))
-        .into_iter()
-        .collect())
 }
 
 impl AgentSource for Agents {

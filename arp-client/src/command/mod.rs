@@ -1,36 +1,168 @@
-//! Command mode: the sessions of this machine, served over HTTP to whoever holds the token.
+//! The state of command mode: its settings, the agents of this machine and their histories, the sessions.
 //!
-//! [`CommandMode::start`] makes everything, [`CommandMode::serve`] serves one connection (a tunnel of the relay,
-//! a connection of the loopback listener, the local socket), [`CommandMode::shutdown`] ends it all.
+//! A leaf: [`crate::api`] and [`crate::mcp`] stand on it, [`crate::serving`] makes it and serves them.
 
 mod agents;
 mod config;
-mod listen;
+mod edge_id;
+mod guesses;
+mod logins;
 mod past;
+mod roots;
 
 pub use config::{CommandConfig, McpConfig};
 
 pub(crate) use agents::{AgentState, Agents};
+pub(crate) use guesses::{Guesses, TooMany, WINDOW as GUESS_WINDOW};
+pub(crate) use logins::{LOGIN, Logins};
+pub(crate) use roots::{ReadableRoots, Starter};
 
-use crate::api;
+use crate::tokens::Names;
+use arp_common::ids::ClientId;
+use arp_history::History;
 use arp_sessions::error::SessionError;
-use arp_sessions::{Leaving, PastSessions, Sessions};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use arp_sessions::store::Filter;
+use arp_sessions::{Created, Leaving, NewSession, PastSessions, Sessions};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-/// Largest head of a request, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
-/// On connections that come straight from visitors a head has to arrive within this.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// After a shutdown began connections have this long to finish.
-const GRACE: Duration = Duration::from_secs(3);
+/// What all that serves command mode shares.
+pub(crate) struct State {
+    pub(crate) sessions: Sessions,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) history: Arc<History>,
+    pub(crate) roots: Arc<ReadableRoots>,
+    pub(crate) config: CommandConfig,
+    /// By which tokens visitors come in now.
+    pub(crate) names: Arc<Names>,
+    /// The public name of this edge; see [`edge_id`].
+    pub(crate) edge_id: String,
+    pub(crate) guesses: Guesses,
+    pub(crate) logins: Logins,
+    /// Our id, by which the cookies of this machine are told from others'.
+    pub(crate) client: ClientId,
+    /// The origin of the URL that the relay is visited by, where it has told it.
+    pub(crate) public_origin: RwLock<Option<String>>,
+    pub(crate) started: Instant,
+    /// Cancelled when everything stops: streams end then.
+    pub(crate) stop: CancellationToken,
+    /// Somebody on this machine asked `arpc` to stop, and what is to become of its sessions.
+    pub(crate) leaving: tokio::sync::watch::Sender<Option<Leaving>>,
+}
+
+impl State {
+    /// Opens the sessions and histories, and looks for agents.
+    pub(crate) fn open(
+        config: CommandConfig,
+        names: Arc<Names>,
+        stop: CancellationToken,
+    ) -> Result<Self, CommandError> {
+        config.check().map_err(CommandError::Config)?;
+        let client: ClientId = config
+            .client_id
+            .parse()
+            .map_err(|_| CommandError::Config("the client id is not one".to_owned()))?;
+        let agents = Arc::new(Agents::new(&config)?);
+        let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
+        let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
+        let edge_id =
+            edge_id::open(&config.data_dir).map_err(|error| CommandError::Config(error.to_string()))?;
+        let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
+        let roots = ReadableRoots::open(&config.fs_roots, &config.data_dir, Arc::clone(&history))
+            .map_err(|error| CommandError::Config(error.to_string()))?;
+        let logins = Logins::open(&config.data_dir, &client, config.edge_key.as_deref());
+        Ok(Self {
+            logins,
+            client,
+            public_origin: RwLock::default(),
+            sessions,
+            agents,
+            history,
+            roots: Arc::new(roots),
+            config,
+            names,
+            edge_id,
+            guesses: Guesses::default(),
+            started: Instant::now(),
+            stop,
+            leaving: tokio::sync::watch::Sender::new(None),
+        })
+    }
+
+    /// The relay has said by which URL it is visited.
+    pub(crate) fn told_public_url(&self, url: Option<&str>) {
+        // Scheme and authority, without what may follow.
+        let origin = url.and_then(|url| {
+            let (scheme, rest) = url.split_once("://")?;
+            let authority = rest.split(['/', '?', '#']).next()?;
+            Some(format!("{scheme}://{authority}").to_ascii_lowercase())
+        });
+        *self.public_origin.write().unwrap_or_else(PoisonError::into_inner) = origin;
+    }
+
+    /// Is this the origin that visitors know us by?
+    pub(crate) fn is_public_origin(&self, origin: &str) -> bool {
+        let known = self.public_origin.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .as_deref()
+            .is_some_and(|known| known.eq_ignore_ascii_case(origin))
+    }
+
+    /// Starts a session, and writes down what that opens to visitors. Goes on when the caller does not wait for it.
+    pub(crate) async fn start_session(
+        &self,
+        wanted: NewSession,
+        starter: Starter,
+    ) -> Result<Created, SessionError> {
+        let (sessions, roots) = (self.sessions.clone(), Arc::clone(&self.roots));
+        let started = tokio::spawn(async move {
+            let expected = wanted
+                .project_path
+                .clone()
+                .unwrap_or_else(|| wanted.default_path.clone());
+            let known = Arc::clone(&roots);
+            let before = blocking(move || {
+                let before = known.current();
+                // First: the agent's own word of this directory must never be there without ours.
+                if starter == Starter::Visitor {
+                    known.starts(starter, &expected, &before);
+                }
+                before
+            })
+            .await?;
+            let created = sessions.create(wanted).await?;
+            let directory = created.session.project_path.clone();
+            blocking(move || roots.starts(starter, &directory, &before)).await?;
+            Ok(created)
+        });
+        started
+            .await
+            .map_err(|error| SessionError::Internal(error.to_string()))?
+    }
+
+    /// Reads what the agents have on disk, and sorts which of it is the owner's.
+    pub(crate) fn scan(&self) {
+        if let Err(error) = self.history.scan() {
+            tracing::warn!(%error, "cannot read the agents' histories");
+        }
+        let all = Filter {
+            limit: u64::from(u32::MAX),
+            ..Filter::default()
+        };
+        match self.sessions.list(&all) {
+            Ok((sessions, _)) => self.roots.settle(&sessions),
+            Err(error) => tracing::warn!(%error, "cannot tell which directories are the owner's"),
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SessionError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| SessionError::Internal(error.to_string()))
+}
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,127 +204,4 @@ pub enum CommandError {
     /// A setting is wrong.
     #[error("{0}")]
     Config(String),
-}
-
-/// Command mode, running. Clones are the same one.
-#[derive(Clone)]
-pub struct CommandMode {
-    state: Arc<api::State>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    listening: Option<SocketAddr>,
-    mcp: Option<SocketAddr>,
-}
-
-impl CommandMode {
-    /// Opens the sessions, looks for agents, and listens where the configuration says.
-    ///
-    /// # Errors
-    /// [`CommandError`], whose text says what to do.
-    pub async fn start(config: CommandConfig) -> Result<Self, CommandError> {
-        config.check().map_err(CommandError::Config)?;
-        let agents = Arc::new(Agents::new(&config)?);
-        let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
-        let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
-        let sessions = Sessions::open(config.sessions()?, agents.clone(), past)?;
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
-        let state = Arc::new(api::State {
-            sessions,
-            agents,
-            history,
-            config,
-            started: Instant::now(),
-            stop: stop.clone(),
-            leaving: tokio::sync::watch::Sender::new(None),
-        });
-        let mut mode = Self {
-            state,
-            tasks,
-            stop,
-            listening: None,
-            mcp: None,
-        };
-        mode.listen().await?;
-        // Versions are asked for before the first visitor wants to know them.
-        let agents = Arc::clone(&mode.state.agents);
-        let history = Arc::clone(&mode.state.history);
-        mode.tasks.spawn(async move {
-            for state in agents.all().await {
-                if let ("codex", Ok(found)) = (state.agent.id(), state.found) {
-                    history.found_codex(found.path);
-                }
-            }
-        });
-        let history = Arc::clone(&mode.state.history);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = history.scan() {
-                tracing::warn!(%error, "cannot read the agents' histories");
-            }
-        });
-        Ok(mode)
-    }
-
-    /// Serves one connection until it is closed, or `cancel` (then what runs is finished, within limits).
-    pub async fn serve<S>(&self, stream: S, peer: PeerInfo, cancel: CancellationToken)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let state = Arc::clone(&self.state);
-        let service = service_fn(move |request| {
-            let state = Arc::clone(&state);
-            async move { Ok::<_, std::convert::Infallible>(api::handle(state, peer, request).await) }
-        });
-        let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).max_buf_size(MAX_HEAD);
-        // A tunnel of the relay may be idle for hours before a request comes.
-        builder.header_read_timeout((peer.via == Via::Loopback).then_some(HEAD_TIMEOUT));
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = async { tokio::select! { () = cancel.cancelled() => {}, () = self.stop.cancelled() => {} } } => {
-                connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(GRACE, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => Ok(()),
-                }
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended early");
-        }
-    }
-
-    /// Where the loopback listener listens, if there is one.
-    #[must_use]
-    pub fn listening(&self) -> Option<SocketAddr> {
-        self.listening
-    }
-
-    /// Where the MCP server listens, if there is one.
-    #[must_use]
-    pub fn mcp(&self) -> Option<SocketAddr> {
-        self.mcp
-    }
-
-    /// Waits until somebody on this machine asks `arpc` to stop, and says what is to become of its sessions.
-    pub async fn asked_to_stop(&self) -> Leaving {
-        let mut leaving = self.state.leaving.subscribe();
-        let asked = leaving.wait_for(Option::is_some).await;
-        // The sender lives as long as we do.
-        asked.ok().and_then(|leaving| *leaving).unwrap_or(Leaving::RunOn)
-    }
-
-    /// Stops: sessions are parked, or run on without us; then all connections end.
-    pub async fn shutdown(&self, leaving: Leaving) {
-        self.state.sessions.shutdown(leaving).await;
-        self.stop.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(2 * GRACE, self.tasks.wait()).await.is_err() {
-            tracing::warn!("some connections did not end in time");
-        }
-    }
 }

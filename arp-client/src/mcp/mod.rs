@@ -3,11 +3,12 @@
 //! Two ways in: streamable HTTP on 127.0.0.1, with a bearer token and checked Host and Origin; and the local
 //! socket that `arpc mcp` connects standard input and output with. Both serve the same [`tools::Tools`].
 
+mod caller;
 mod prompt;
 mod tools;
 
-use crate::api::{ApiError, Body, State, bearer_of, same_secret};
-use crate::command::{CommandError, McpConfig};
+use crate::api::{ApiError, Body, bearer_of, same_secret};
+use crate::command::{CommandError, McpConfig, State};
 use arp_sessions::ipc;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tools::Tools;
 
-pub(crate) use tools::Caller;
+pub(crate) use caller::Caller;
 
 /// Claude gives up on a tool call after 60 s unless something comes: a comment in the stream this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);

@@ -1,7 +1,8 @@
 //! The tools of the MCP server.
 
+use super::caller::Caller;
 use super::prompt;
-use crate::api::State;
+use crate::command::{Starter, State};
 use arp_sessions::NewSession;
 use arp_sessions::error::SessionError;
 use arp_sessions::model::{Origin, Status};
@@ -15,8 +16,8 @@ use rmcp::model::{
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -29,18 +30,6 @@ const MAX_EVENTS: usize = 500;
 const LIFE_EVERY: Duration = Duration::from_secs(10);
 /// Bytes that one call reads, about.
 const MAX_BYTES: usize = 256 * 1024;
-
-/// Who calls, as far as it is told.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Caller {
-    /// The agent.
-    pub(crate) executor: Option<String>,
-    /// Its own id of its session.
-    pub(crate) session: Option<String>,
-    /// Where it works.
-    pub(crate) project: Option<String>,
-}
 
 /// The MCP server's handler.
 #[derive(Clone)]
@@ -114,18 +103,18 @@ impl Tools {
         match name {
             "start_session" => {
                 let start: Start = arguments_as(arguments)?;
-                let created = sessions
-                    .create(NewSession {
-                        executor: start.executor,
-                        prompt: Some(start.prompt),
-                        project_path: start.project_path,
-                        default_path: self.state.config.default_path.clone(),
-                        model: start.model,
-                        permission_mode: Some(sessions.mode_for(caller.session.as_deref())?),
-                        origin: Origin::Mcp,
-                        ..NewSession::default()
-                    })
-                    .await?;
+                let wanted = NewSession {
+                    executor: start.executor,
+                    prompt: Some(start.prompt),
+                    project_path: start.project_path,
+                    default_path: self.state.config.default_path.clone(),
+                    model: start.model,
+                    permission_mode: Some(sessions.mode_for(caller.session.as_deref())?),
+                    origin: Origin::Mcp,
+                    ..NewSession::default()
+                };
+                // Whoever calls is an agent, not the owner.
+                let created = self.state.start_session(wanted, Starter::Visitor).await?;
                 Ok(json!({"session_id": created.session.id, "session": created.session}))
             }
             "list_sessions" => {
@@ -224,6 +213,8 @@ impl ServerHandler for Tools {
         let called = if request.name == "approval_prompt" {
             match arguments_as(arguments) {
                 Ok(question) => {
+                    // Said before anybody can decide: a quick answer would overtake it.
+                    show_life_once(&context, 1).await;
                     let asked = prompt::ask(&self.state, self.caller(&context), question);
                     tokio::select! {
                         answer = asked => Ok(answer),
@@ -249,16 +240,22 @@ impl ServerHandler for Tools {
     }
 }
 
-/// Tells the caller that we are still there, as long as it wants to be told. Does not end.
+/// Tells the caller that we are still there, if it wants to be told. False if that cannot be.
+async fn show_life_once(context: &RequestContext<RoleServer>, progress: u32) -> bool {
+    let Some(token) = context.meta.get_progress_token() else {
+        return false;
+    };
+    let mut life = ProgressNotificationParam::new(token, f64::from(progress));
+    life.message = Some("waiting for the user".to_owned());
+    context.peer.notify_progress(life).await.is_ok()
+}
+
+/// Goes on telling it. Does not end.
 async fn show_life(context: &RequestContext<RoleServer>) {
-    if let Some(token) = context.meta.get_progress_token() {
-        for progress in 1_u32.. {
-            let mut life = ProgressNotificationParam::new(token.clone(), f64::from(progress));
-            life.message = Some("waiting for the user".to_owned());
-            if context.peer.notify_progress(life).await.is_err() {
-                break;
-            }
-            tokio::time::sleep(LIFE_EVERY).await;
+    for progress in 2_u32.. {
+        tokio::time::sleep(LIFE_EVERY).await;
+        if !show_life_once(context, progress).await {
+            break;
         }
     }
     std::future::pending().await

@@ -8,13 +8,22 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// What was started.
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    /// Where it is asked: its loopback listener if it has one, else the relay.
+    pub(crate) base: String,
+    /// Port of its MCP server.
+    pub(crate) mcp: Option<u16>,
+}
+
 /// Starts it, and waits until the relay knows it.
 pub(super) fn arpc(
     root: &Path,
     relay: &Relay,
     arguments: &[String],
     environment: &[(OsString, OsString)],
-) -> Child {
+) -> Started {
     let said = root.join("arpc.out");
     let out = File::create(&said).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_arpc"));
@@ -34,6 +43,7 @@ pub(super) fn arpc(
         .args(arguments)
         .env("HOME", root.join("home"))
         .env("XDG_DATA_HOME", root.join("home/data"))
+        .env("RUST_LOG", "info")
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stderr(out.try_clone().unwrap())
@@ -44,7 +54,17 @@ pub(super) fn arpc(
     loop {
         let words = std::fs::read_to_string(&said).unwrap();
         if words.lines().any(|line| line.starts_with("Registered")) {
-            return child;
+            let after = |mark: &str| {
+                let rest = words.split_once(mark)?.1;
+                rest.split_whitespace()
+                    .next()
+                    .map(|url| url.trim_end_matches('/').to_owned())
+            };
+            let mcp = after("MCP server listens on ")
+                .and_then(|url| url.rsplit(':').next()?.split('/').next()?.parse().ok());
+            let base =
+                after("API and console listen on ").unwrap_or_else(|| format!("http://{}", relay.public));
+            return Started { child, base, mcp };
         }
         let ended = child.try_wait().unwrap().is_some();
         assert!(

@@ -1,5 +1,5 @@
-//! What black-box tests of command mode share: a running edge that can be killed and started again, by itself or
-//! behind a relay, its API, and readers of its streams.
+//! What black-box tests of command mode share: the real `arpc` behind a real relay, which can be killed and started
+//! again, its API, and readers of its streams.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of it")]
 #![allow(
@@ -14,10 +14,11 @@ mod sse;
 mod ws;
 
 use arp_testkit::daemon::Relay;
+use daemons::Started;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -37,15 +38,16 @@ pub(crate) struct Edge {
     arguments: Vec<String>,
     environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     child: Child,
-    mcp: Option<String>,
-    relay: Option<Relay>,
+    mcp: Option<u16>,
+    relay: Relay,
 }
+
+/// The program under test.
+pub(crate) const ARPC: &str = env!("CARGO_BIN_EXE_arpc");
 
 /// Where cargo puts the examples.
 pub(crate) fn example(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_arpc"))
-        .with_file_name("examples")
-        .join(name);
+    let path = Path::new(ARPC).with_file_name("examples").join(name);
     assert!(
         path.exists(),
         "{} is missing; `cargo test` builds it",
@@ -68,31 +70,34 @@ impl Edge {
         Self::launch(all, Vec::new()).await
     }
 
-    /// Starts an edge with these arguments and this environment.
+    /// Starts an edge with these arguments and this environment; what is asked of it goes to its loopback
+    /// listener.
     pub(crate) async fn launch(
         arguments: Vec<String>,
         environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     ) -> Self {
-        Self::launch_behind(None, arguments, environment)
+        let mut all = vec!["--listen=127.0.0.1:0".to_owned()];
+        all.extend(arguments);
+        Self::launch_in(all, environment).await
     }
 
-    /// The real `arpc` behind a relay of its own: everything that is asked of it goes through both.
+    /// The same, but everything that is asked of it goes through the relay.
     pub(crate) async fn launch_through_relay(
         arguments: Vec<String>,
         environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     ) -> Self {
-        Self::launch_behind(Some(Relay::start().await), arguments, environment)
+        Self::launch_in(arguments, environment).await
     }
 
-    fn launch_behind(
-        relay: Option<Relay>,
+    async fn launch_in(
         arguments: Vec<String>,
         environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     ) -> Self {
+        let relay = Relay::start().await;
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("project")).unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        let (child, base, mcp) = start(root.path(), relay.as_ref(), &arguments, &environment);
+        let Started { child, base, mcp } = daemons::arpc(root.path(), &relay, &arguments, &environment);
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self {
             mcp,
@@ -115,10 +120,10 @@ impl Edge {
 
     /// A new edge after the end of the last.
     pub(crate) fn restart(&mut self) {
-        let relay = self.relay.as_ref();
-        let (child, base, _) = start(self.root.path(), relay, &self.arguments, &self.environment);
-        self.child = child;
-        self.base = base;
+        let started = daemons::arpc(self.root.path(), &self.relay, &self.arguments, &self.environment);
+        self.child = started.child;
+        self.base = started.base;
+        self.mcp = started.mcp;
     }
 
     /// The content of a file that is about to appear.
@@ -264,12 +269,19 @@ impl Edge {
         }
     }
 
-    /// Where the MCP server listens: the edge's second line says.
+    /// Where the MCP server listens.
     pub(crate) fn mcp_port(&self) -> u16 {
-        self.mcp
-            .as_deref()
-            .and_then(|line| line.rsplit(':').next()?.split('/').next()?.parse().ok())
-            .unwrap()
+        self.mcp.expect("--enable-mcp is among the arguments")
+    }
+
+    /// Where visitors come to the relay of this edge.
+    pub(crate) fn relay_url(&self, path: &str) -> String {
+        self.relay.url(path)
+    }
+
+    /// What the edge printed so far.
+    pub(crate) fn printed(&self) -> String {
+        std::fs::read_to_string(self.root.path().join("arpc.out")).unwrap()
     }
 
     /// All events of a session.
@@ -299,58 +311,6 @@ impl Drop for Edge {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn start(
-    root: &Path,
-    relay: Option<&Relay>,
-    arguments: &[String],
-    environment: &[(std::ffi::OsString, std::ffi::OsString)],
-) -> (Child, String, Option<String>) {
-    match relay {
-        Some(relay) => {
-            let child = daemons::arpc(root, relay, arguments, environment);
-            (child, format!("http://{}", relay.public), None)
-        }
-        None => spawn(root, arguments, environment),
-    }
-}
-
-fn spawn(
-    root: &Path,
-    arguments: &[String],
-    environment: &[(std::ffi::OsString, std::ffi::OsString)],
-) -> (Child, String, Option<String>) {
-    let errors = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(root.join("edge.err"))
-        .unwrap();
-    let mut child = Command::new(example("command_mode"))
-        .args(["--listen", "127.0.0.1:0", "--client-id", TOKEN, "--data-dir"])
-        .arg(root.join("data"))
-        .args(arguments)
-        .env("HOME", root.join("home"))
-        .env("RUST_LOG", "info")
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .stdout(Stdio::piped())
-        .stderr(errors)
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
-    let base = line.split("/?").next().unwrap_or_default().to_owned();
-    assert!(
-        base.starts_with("http://"),
-        "{}",
-        std::fs::read_to_string(root.join("edge.err")).unwrap()
-    );
-    let mut mcp = String::new();
-    if arguments.iter().any(|argument| argument == "--enable-mcp") {
-        std::io::BufRead::read_line(&mut stdout, &mut mcp).unwrap();
-    }
-    (child, base, Some(mcp).filter(|line| !line.is_empty()))
 }
 
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {

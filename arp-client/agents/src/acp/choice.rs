@@ -2,11 +2,17 @@
 //! as lists of their own or as configuration options.
 
 use super::Habits;
-use super::driver::Setting;
 use crate::driver::PermissionMode;
 use crate::event::ModelChoice;
 use crate::text::{array_at, str_at, string_at};
 use serde_json::{Value, json};
+
+/// What is to be chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Setting {
+    Mode(String),
+    Model(String),
+}
 
 /// One thing that can be chosen.
 #[derive(Debug, Clone, Default)]

@@ -383,6 +383,7 @@ pub fn allow() -> Decision {
         for_session: false,
         updated_input: None,
         answers: BTreeMap::new(),
+        permission_mode: None,
     }
 }
 
@@ -391,6 +392,7 @@ pub fn allow_for_session() -> Decision {
         for_session: true,
         updated_input: None,
         answers: BTreeMap::new(),
+        permission_mode: None,
     }
 }
 

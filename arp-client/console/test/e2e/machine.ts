@@ -63,7 +63,6 @@ async function kill(child: ChildProcess | null): Promise<void> {
 /** What is not built or installed, as the commands that make it; empty when all is there. */
 export function missingParts(): string[] {
   return [
-    binary('examples/command_mode') ? '' : 'cargo build -p arpc --example command_mode',
     binary('arps') && binary('arpc') ? '' : 'cargo build -p arps -p arpc',
     binary('arp-model-api') ? '' : 'cargo build -p arp-testkit --bin arp-model-api',
     agentsDir() ? '' : 'npm install the CLIs and set ARP_TEST_AGENTS to their node_modules/.bin',
@@ -118,34 +117,28 @@ export class RealMachine {
   }
 
   /**
-   * Starts arpc: behind a relay of its own where both daemons are built (`way` is then `relay`), else by itself
-   * on a loopback listener.
+   * Starts arpc behind a relay of its own. `way` says how it is then reached: through the relay, or, with
+   * ARP_CONSOLE_LOOPBACK, at its own listener.
    */
   async startEdge(): Promise<void> {
-    if (this.way !== 'loopback' && (await this.#behindRelay())) return;
-    this.way = 'loopback';
-    const edge = binary('examples/command_mode');
-    if (!edge) throw new Error('cargo build -p arpc --example command_mode');
-    this.#port ||= await freePort();
-    this.base = `http://127.0.0.1:${this.#port}`;
-    this.#edge = this.#spawn(edge, ['--listen', `127.0.0.1:${this.#port}`, '--client-id', 'demo', '--data-dir', join(this.home, 'arpc')], this.#env);
-    await this.#up();
-  }
-
-  async #behindRelay(): Promise<boolean> {
-    const [relay, edge] = [binary('arps'), binary('arpc')];
-    if (!relay || !edge || process.env['ARP_CONSOLE_LOOPBACK']) return false;
+    const edge = binary('arpc');
+    if (!edge || !binary('arps')) throw new Error('cargo build -p arps -p arpc');
     if (!this.#ports.length) {
       this.#ports = [await freePort(), await freePort(), await freePort()];
       await this.startRelay();
     }
-    const child = this.#spawn(edge, [...this.edgeArgs(), '--no-qr'], this.#env);
+    this.way = process.env['ARP_CONSOLE_LOOPBACK'] ? 'loopback' : 'relay';
+    const args = [...this.edgeArgs(), '--no-qr'];
+    if (this.way === 'loopback') {
+      this.#port ||= await freePort();
+      this.base = `http://127.0.0.1:${this.#port}`;
+      args.push('--listen', `127.0.0.1:${this.#port}`);
+    }
+    const child = this.#spawn(edge, args, this.#env);
     this.#edge = child;
-    const ended = new Promise<false>((resolve) => child.once('exit', () => resolve(false)));
-    const came = await Promise.race([this.#up().then(() => true), ended]);
-    if (came) this.way = 'relay';
-    else if (this.way === 'relay') throw new Error('arpc ended at once');
-    return came;
+    const ended = new Promise<never>((_, reject) => child.once('exit', () => reject(new Error('arpc ended at once'))));
+    ended.catch(() => undefined);
+    await Promise.race([this.#up(), ended]);
   }
 
   /** Starts the relay on the ports that it had before. */

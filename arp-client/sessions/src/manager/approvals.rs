@@ -103,6 +103,14 @@ impl Sessions {
                     "this approval cannot be given for the session; allow it once".into(),
                 )));
             }
+            Decision::Allow {
+                permission_mode: Some(_),
+                ..
+            } => {
+                return Some(Err(SessionError::Unsupported(
+                    "this approval does not offer a permission mode; allow it without one".into(),
+                )));
+            }
             Decision::Allow { .. } => ApprovalOutcome::Allowed,
             Decision::Deny { .. } => ApprovalOutcome::Denied,
         };

@@ -118,6 +118,7 @@ fn requests() -> Map<String, Value> {
                         "answers",
                         json!({"type": "object", "additionalProperties": {"type": "string"}}),
                     ),
+                    ("permission_mode", text()),
                     ("message", text()),
                     ("interrupt", flag()),
                 ],
@@ -269,6 +270,7 @@ fn answers() -> Map<String, Value> {
                 &[
                     ("type", constant("approval")),
                     ("approval", reference("Approval")),
+                    ("files", json!({"type": "array", "items": {"type": "object"}})),
                 ],
                 &["type", "approval"],
             ),
@@ -381,6 +383,11 @@ fn approval_schema() -> Value {
             ("reason", maybe_text()),
             ("input", json!({})),
             ("can_allow_session", flag()),
+            (
+                "session_grants",
+                json!({"type": "array", "items": {"type": "object"}}),
+            ),
+            ("modes", json!({"type": "array", "items": {"type": "string"}})),
             ("can_edit", flag()),
             ("created_at", text()),
             ("expires_at", maybe_text()),

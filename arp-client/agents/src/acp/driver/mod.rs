@@ -4,10 +4,11 @@ mod opening;
 mod turns;
 
 use super::Habits;
-use super::choice::Choices;
+use super::choice::{Choices, Setting};
 use super::permission::Waiting;
 use super::updates::Updates;
 use crate::agent::LaunchOptions;
+use crate::card::ApprovalIds;
 use crate::driver::{Action, Command, CommandError, Driver, Exit, PermissionMode};
 use crate::event::{ApprovalOutcome, Event, ModelChoice, TurnStatus, Usage};
 use crate::options::{self, BYPASS_FORBIDDEN};
@@ -34,6 +35,7 @@ pub(super) struct AcpDriver {
     choices: Choices,
     turn: Option<Turn>,
     approvals: BTreeMap<String, Waiting>,
+    approval_ids: ApprovalIds,
     updates: Updates,
     usage: Usage,
 }
@@ -49,12 +51,6 @@ enum Phase {
     Settling(VecDeque<Setting>),
     Ready,
     Over,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Setting {
-    Mode(String),
-    Model(String),
 }
 
 /// A request of ours.
@@ -86,6 +82,7 @@ impl AcpDriver {
             choices: Choices::default(),
             turn: None,
             approvals: BTreeMap::new(),
+            approval_ids: ApprovalIds::default(),
         }
     }
 

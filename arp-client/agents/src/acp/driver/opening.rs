@@ -1,7 +1,7 @@
 //! From the first line to a session that takes prompts: the handshake, and what was wanted of it.
 
-use super::super::choice::Choices;
-use super::{AcpDriver, Call, PROTOCOL_VERSION, Phase, Setting};
+use super::super::choice::{Choices, Setting};
+use super::{AcpDriver, Call, PROTOCOL_VERSION, Phase};
 use crate::agent::Resume;
 use crate::driver::{Action, PermissionMode};
 use crate::text::string_at;

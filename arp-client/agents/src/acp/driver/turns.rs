@@ -128,7 +128,15 @@ impl AcpDriver {
         if self.turn.as_ref().is_some_and(|turn| turn.interrupted) {
             return vec![self.calls.answer(&rpc_id, cancelled())];
         }
-        let id = format!("r{}-{}", self.options.run, rpc_id.to_string().trim_matches('"'));
+        let wanted = format!("r{}-{}", self.options.run, rpc_id.to_string().trim_matches('"'));
+        let id = self.approval_ids.give(wanted);
+        // One that asks again under the same id can no longer be answered.
+        let again = self.waiting_as(&rpc_id);
+        let mut actions: Vec<Action> = again
+            .and_then(|id| self.approvals.remove_entry(&id))
+            .map(|(id, _)| void(id))
+            .into_iter()
+            .collect();
         let call = params
             .pointer("/toolCall/toolCallId")
             .and_then(Value::as_str)
@@ -137,9 +145,9 @@ impl AcpDriver {
         let waiting = Waiting::new(rpc_id, call, params);
         let (events, approval) = self
             .updates
-            .permission(id.clone(), params, waiting.can_allow_session());
+            .permission(id.clone(), params, waiting.session_grants());
         self.approvals.insert(id, waiting);
-        let mut actions: Vec<Action> = events.into_iter().map(Action::Emit).collect();
+        actions.extend(events.into_iter().map(Action::Emit));
         actions.push(Action::Ask(approval));
         actions
     }
@@ -170,12 +178,10 @@ impl AcpDriver {
     }
 
     pub(super) fn answered(&mut self, rpc_id: &Value, result: &Value) -> Vec<Action> {
-        let found = self
-            .approvals
-            .iter()
-            .find(|(_, waiting)| waiting.rpc_id == *rpc_id)
-            .map(|(id, _)| id.clone());
-        let Some((id, waiting)) = found.and_then(|id| self.approvals.remove_entry(&id)) else {
+        let Some((id, waiting)) = self
+            .waiting_as(rpc_id)
+            .and_then(|id| self.approvals.remove_entry(&id))
+        else {
             return Vec::new();
         };
         let outcome = waiting.outcome(result);
@@ -193,6 +199,15 @@ impl AcpDriver {
             actions.extend(self.updates.denied(&waiting.call).into_iter().map(Action::Emit));
         }
         actions
+    }
+
+    /// The approval that waits under a request's id.
+    fn waiting_as(&self, rpc_id: &Value) -> Option<String> {
+        let found = self
+            .approvals
+            .iter()
+            .find(|(_, waiting)| waiting.rpc_id == *rpc_id);
+        found.map(|(id, _)| id.clone())
     }
 
     pub(super) fn void_all(&mut self) -> Vec<Action> {

@@ -120,7 +120,7 @@ impl ClaudeDriver {
             return Vec::new();
         };
         if str_at(request, "subtype") == Some("can_use_tool") {
-            return vec![self.approvals.asked(id, request)];
+            return self.approvals.asked(id, request);
         }
         let refusal = json!({
             "type": "control_response",

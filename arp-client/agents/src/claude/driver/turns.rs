@@ -52,8 +52,7 @@ impl ClaudeDriver {
         approval_id: &str,
         decision: &Decision,
     ) -> Result<Vec<Action>, CommandError> {
-        let unknown = || CommandError::UnknownApproval(approval_id.to_owned());
-        let line = self.approvals.answer(approval_id, decision).ok_or_else(unknown)?;
+        let line = self.approvals.answer(approval_id, decision)?;
         let mut actions = vec![Action::Send(line.to_string())];
         actions.extend(self.decided(&line));
         Ok(actions)

@@ -8,6 +8,7 @@ use super::approvals::Approvals;
 use super::policy::opened_with;
 use super::thread::Thread;
 use crate::agent::LaunchOptions;
+use crate::card::ApprovalIds;
 use crate::driver::{Action, Command, CommandError, Driver, Exit, PermissionMode};
 use crate::event::{ApprovalOutcome, Event, ModelChoice, TurnStatus};
 use crate::options::{self, BYPASS_FORBIDDEN};
@@ -46,6 +47,7 @@ pub(super) struct CodexDriver {
     /// The reason of the denial that is sent next.
     reason: Option<String>,
     approvals: Approvals,
+    approval_ids: ApprovalIds,
     thread: Thread,
     /// Was the last line a fragment?
     fragment: bool,
@@ -107,6 +109,7 @@ impl CodexDriver {
             interrupt_wanted: false,
             reason: None,
             approvals: Approvals::default(),
+            approval_ids: ApprovalIds::default(),
             thread: Thread::default(),
             fragment: false,
         }

@@ -1,0 +1,74 @@
+//! The local service: how it is dialed, and what a visitor is told when it cannot be reached.
+
+use crate::defaults as d;
+use arp_common::net;
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// The local service.
+#[derive(Debug)]
+pub struct LocalService {
+    host: String,
+    port: u16,
+    last_answer: Mutex<Option<Instant>>,
+}
+
+impl fmt::Display for LocalService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl LocalService {
+    /// The service at `host`:`port`.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            last_answer: Mutex::new(None),
+        }
+    }
+
+    /// Connects, and gives a service that answered a moment ago the time to come back.
+    pub(crate) async fn dial(&self) -> io::Result<TcpStream> {
+        let start = Instant::now();
+        loop {
+            let dialed = timeout(d::LOCAL_DIAL, TcpStream::connect((self.host.as_str(), self.port))).await;
+            let error = match dialed {
+                Ok(Ok(stream)) => {
+                    net::tune(&stream);
+                    *self.last_answer() = Some(Instant::now());
+                    return Ok(stream);
+                }
+                Ok(Err(e)) => e,
+                Err(_) => io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no answer in {} s", d::LOCAL_DIAL.as_secs()),
+                ),
+            };
+            let was_up = self.last_answer().is_some_and(|at| at.elapsed() < d::RESTARTING);
+            if error.kind() != io::ErrorKind::ConnectionRefused
+                || !was_up
+                || start.elapsed() > d::RESTART_PATIENCE
+            {
+                return Err(error);
+            }
+            sleep(d::RESTART_STEP).await;
+        }
+    }
+
+    fn last_answer(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.last_answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a visitor is told when the service cannot be reached.
+    pub(crate) fn unreachable(&self, error: &io::Error) -> String {
+        format!(
+            "cannot reach the local service at {self}: {error}; start it, or check --local-addr and --local-port of arpc"
+        )
+    }
+}
