@@ -147,6 +147,16 @@ arp_common::settings! {
     /// Do not draw the QR code of the public URL [default: false].
     #[arg(long, env = "ARPC_NO_QR", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Running")]
     no_qr: bool,
+    /// Also open a tunnel, which needs no server of your own: auto, cloudflare, tailscale, ngrok, bore, custom. A
+    /// relay is only used then if one is named.
+    #[arg(long = "tunnel", value_name = "BACKEND", env = "ARPC_TUNNEL", help_heading = "A public URL without a relay")]
+    tunnel_backend: String,
+    /// TOML file with the [tunnel] tables [default: those in the file given with --config].
+    #[arg(long, value_name = "FILE", env = "ARPC_TUNNEL_CONFIG", global = true, help_heading = "A public URL without a relay")]
+    tunnel_config: PathBuf,
+    /// Settings of tunnels (only in the file: [tunnel] and its tables).
+    #[arg(skip)]
+    tunnel: BTreeMap<String, toml::Value>,
 }
 
 /// The data directory: as given, else the user's.

@@ -23,6 +23,7 @@ const FOREIGN: &[&str] = &[
     "input-format",
     "locked",
     "mcp-config",
+    "now",
     "output-format",
     "path",
     "permission-prompt-tool",

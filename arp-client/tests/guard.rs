@@ -122,19 +122,25 @@ async fn guessing_the_edge_key_is_slow_whichever_way_it_is_tried() {
         let begun = std::time::Instant::now();
         let told =
             futures_util::future::join_all((0..20).map(|n| guess(format!("wrong-key-number-{n}")))).await;
-        let slow = told
+        let took = begun.elapsed();
+        let compared = told
             .iter()
-            .filter(|(status, _)| *status == StatusCode::UNAUTHORIZED);
+            .filter(|(status, _)| *status == StatusCode::UNAUTHORIZED)
+            .count();
+        // Five within five seconds, however long this machine took for all of them.
+        let most = 5 * (1 + usize::try_from(took.as_secs() / 5).unwrap());
         assert!(
-            slow.count() <= 5 && begun.elapsed() >= std::time::Duration::from_millis(500),
-            "{way}"
+            compared <= most && took >= std::time::Duration::from_millis(500),
+            "{way}: {compared} in {took:?}"
         );
         let (status, refused) = guess(KEY.to_owned()).await;
-        assert_eq!(
-            (status, &refused["code"]),
-            (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_guesses")),
-            "{way}"
-        );
+        if begun.elapsed() < std::time::Duration::from_secs(5) {
+            assert_eq!(
+                (status, &refused["code"]),
+                (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_guesses")),
+                "{way}"
+            );
+        }
         // It is over soon.
         let until = begun + support::PATIENCE;
         while guess(KEY.to_owned()).await.0 != StatusCode::OK {

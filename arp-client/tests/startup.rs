@@ -5,6 +5,14 @@ use arp_testkit::daemon::{Daemon, Edge, Relay};
 use arp_testkit::origin::Origin;
 use tokio::net::TcpListener;
 
+/// An address where nobody listens, and nobody else will as long as the socket is kept.
+fn nobody() -> (tokio::net::TcpSocket, std::net::SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 /// Runs arpc to its end: exit code and everything it said.
 async fn run(args: &[&str]) -> (Option<i32>, String) {
     let mut edge = Edge::builder().args(args.iter().copied()).spawn();
@@ -157,13 +165,8 @@ async fn wrong_flags_are_told_in_one_line_each_with_exit_code_2() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_relay_is_told_with_what_to_check() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-        .to_string();
+    let (_kept, nobody) = nobody();
+    let nobody = nobody.port().to_string();
     let base = [
         "--local-port",
         "1",
@@ -316,11 +319,7 @@ async fn a_lost_relay_is_told_once_in_words_and_then_quietly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_proxy_port_is_one_warning_that_names_its_flag() {
     let (relay, origin) = (Relay::start().await, Origin::start("o").await);
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_kept, nobody) = nobody();
     let mut edge = Edge::builder()
         .relay_at(relay.control, nobody)
         .args([

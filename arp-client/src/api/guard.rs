@@ -63,8 +63,8 @@ pub(crate) async fn check(state: &State, peer: PeerInfo, head: &mut Parts) -> Re
         return Ok(pass);
     }
     check_host(config, peer, head)?;
-    if peer.via == Via::Loopback {
-        pass.answer = check_token(state, head, &mut pass.finish)?;
+    if matches!(peer.via, Via::Loopback | Via::Tunnel) {
+        pass.answer = check_token(state, peer, head, &mut pass.finish)?;
     }
     check_origin(state, peer, head, &mut pass.finish)?;
     if pass.answer.is_none() && head.method != Method::OPTIONS {
@@ -92,7 +92,7 @@ fn check_host(config: &CommandConfig, peer: PeerInfo, head: &Parts) -> Result<()
         .allowed_hosts
         .iter()
         .any(|allowed| allowed.eq_ignore_ascii_case(&host));
-    let any = peer.via == Via::Relay && config.allowed_hosts.is_empty();
+    let any = matches!(peer.via, Via::Relay | Via::Tunnel) && config.allowed_hosts.is_empty();
     if loopback || listed || any {
         return Ok(());
     }
@@ -124,9 +124,10 @@ fn host_name(authority: &str) -> &str {
     }
 }
 
-/// The loopback listener asks for the token as the relay does, and takes it out as the relay does.
+/// Where no relay has asked for the token, we do as it does, and take it out as it does.
 fn check_token(
     state: &State,
+    peer: PeerInfo,
     head: &mut Parts,
     finish: &mut Finish,
 ) -> Result<Option<Response<Body>>, ApiError> {
@@ -183,8 +184,11 @@ fn check_token(
         return Err(token_required());
     };
     if is_navigation(head) {
+        // Only a tunnel's front says truly how the visitor came.
+        let secure = peer.via == Via::Tunnel && header(&head.headers, "x-forwarded-proto") == Some("https");
+        let secure = if secure { "; Secure" } else { "" };
         // As at the relay: 90 days from the last page on.
-        let value = format!("{TOKEN_COOKIE}={token}; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax");
+        let value = format!("{TOKEN_COOKIE}={token}; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax{secure}");
         if let Ok(value) = HeaderValue::from_str(&value) {
             finish.0.push((SET_COOKIE, value));
         }
