@@ -284,7 +284,10 @@ async fn stop_and_park_says_so_spares_what_runs_on_purpose_and_sends_what_waits_
 
     // Whoever holds a token may use the sessions, not end the daemon.
     let (status, refused) = edge.post("/api/stop", json!({"park": true})).await;
-    assert_eq!((status, &refused["code"]), (StatusCode::FORBIDDEN, &json!("local_only")));
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::FORBIDDEN, &json!("local_only"))
+    );
     let data = edge.root.path().join("data");
     let stop = tokio::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
         .arg("--data-dir")
@@ -350,12 +353,16 @@ async fn stop_and_park_says_so_spares_what_runs_on_purpose_and_sends_what_waits_
 async fn a_message_that_comes_while_a_session_is_being_ended_starts_it_again() {
     let edge = Edge::start().await;
     let id = edge.session("hold").await;
-    edge.until(&id, "the turn", |view| view["status"] == "running").await;
+    edge.until(&id, "the turn", |view| view["status"] == "running")
+        .await;
     // An agent that is stopped takes its time to end.
     let dir = edge.root.path().join("data/sessions").join(&id);
     let host: Value = serde_json::from_slice(&std::fs::read(dir.join("host.json")).unwrap()).unwrap();
     let agent = host["agent_pid"].to_string();
-    std::process::Command::new("kill").args(["-STOP", &agent]).status().unwrap();
+    std::process::Command::new("kill")
+        .args(["-STOP", &agent])
+        .status()
+        .unwrap();
     let path = format!("/api/sessions/{id}/cancel");
     let cancel = edge.post(&path, json!({}));
     let say = async {

@@ -143,7 +143,7 @@ async fn open(dir: &Path) -> (Seen, Arc<arp_sessions::model::SessionView>) {
     };
     let config = SessionsConfig::new(dir.to_owned(), host);
     let sessions = Sessions::open(config, Arc::new(OnlyClaude), Arc::new(NoPast)).unwrap();
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(30);
     let view = loop {
         let view = sessions.get(ID).unwrap();
         if !view.status.is_live() {

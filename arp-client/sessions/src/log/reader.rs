@@ -107,6 +107,11 @@ impl LogReader {
                 }
                 Found::Short | Found::Damaged => {
                     let something = self.at < self.buffer.len();
+                    // A writer may have cut a torn record off and written another in its place since it was read.
+                    self.jump(self.offset(), self.last);
+                    if something && matches!(self.look()?, Found::Record(..)) {
+                        continue;
+                    }
                     if !(something && self.resync()?) && !self.follow_folded()? {
                         return Ok(None);
                     }

@@ -259,3 +259,25 @@ fn a_folded_log_keeps_its_numbers_and_its_readers() {
     reader.seek_seq(1001).unwrap();
     assert_eq!(reader.next_record().unwrap().unwrap().seq, 1010);
 }
+
+#[test]
+fn a_reader_that_saw_a_torn_record_reads_what_is_written_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("raw.log");
+    write_lines(&path, 2, 50);
+    let whole = std::fs::read(&path).unwrap();
+    for torn in 1..whole.len() / 2 {
+        std::fs::write(&path, &whole[..whole.len() / 2 + torn]).unwrap();
+        let mut reader = LogReader::open(&path).unwrap();
+        assert_eq!(reader.next_record().unwrap().unwrap().seq, 1);
+        assert_eq!(reader.next_record().unwrap(), None);
+        let mut writer = LogWriter::open(&path, false).unwrap();
+        writer.append(Kind::Out, 2, true, 0, &[b'y'; 300]).unwrap();
+        writer.flush().unwrap();
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().payload,
+            [b'y'; 300],
+            "torn after {torn}"
+        );
+    }
+}
