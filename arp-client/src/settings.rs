@@ -101,6 +101,13 @@ arp_common::settings! {
     /// The next message resumes it.
     #[arg(long, value_name = "SECS", env = "ARPC_PARK_AFTER", help_heading = "The AI agents of this machine", hide_short_help = true)]
     park_after: u64,
+    /// Days after which the record of a session that rests is forgotten (the agent's own history stays); 0 for
+    /// never [default: 90].
+    #[arg(long, value_name = "DAYS", env = "ARPC_KEEP_DAYS")]
+    keep_days: u64,
+    /// Gigabytes that the records of resting sessions may take; the oldest go first [default: 10].
+    #[arg(long, value_name = "GB", env = "ARPC_KEEP_GB")]
+    keep_gb: u64,
     /// A second secret that every request to the API needs [default: none].
     ///
     /// Better given in the environment or the file: other users see the flags of a process.
