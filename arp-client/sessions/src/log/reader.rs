@@ -112,7 +112,8 @@ impl LogReader {
                     if something && matches!(self.look()?, Found::Record(..)) {
                         continue;
                     }
-                    if !(something && self.resync()?) && !self.follow_folded()? {
+                    let again = (something && self.resync()?) || self.follow_folded()?;
+                    if !again {
                         return Ok(None);
                     }
                 }
