@@ -1,7 +1,6 @@
 //! Which edge a request reaches, and what of the request does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use arp_common::protocol::{Command as Say, Register};
