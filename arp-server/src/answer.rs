@@ -36,7 +36,7 @@ pub struct Refusal {
     /// Seconds after which another try may make sense.
     pub retry_after: Option<u32>,
     /// Where to go instead.
-    pub location: Option<Location>,
+    pub(crate) location: Option<Location>,
     /// Where a person may go on all the same.
     go_on: Option<(Location, &'static str)>,
     /// Cookies that are taken away: values of `Set-Cookie`.
@@ -80,7 +80,8 @@ impl Refusal {
         let message = if unknown.given_up {
             "this token is no longer anybody's: it was revoked or has expired; ask its owner for another"
         } else {
-            "no edge agent has registered this token: check it for typing errors, and that arpc is running"
+            "no edge agent has registered this token: check it for typing errors. The owner of the machine adds a \
+             name with `arpc tokens add NAME` (or arpc --token NAME)"
         };
         let mut answer = Self::new(Who::Visitor, 404, "unknown_token", message);
         let go_on = unknown.go_on.clone();
@@ -158,7 +159,15 @@ impl Refusal {
             let there = escape(there.as_str());
             format!("<p><a href=\"{there}\">{text}</a></p>")
         });
+        // Without scripts a page that may go on is asked for anew as a whole.
+        let refresh = self
+            .retry_after
+            .map(|secs| format!("<noscript><meta http-equiv=\"refresh\" content=\"{secs}\"></noscript>\n"));
+        let retry = self.retry_after.map(|secs| secs.to_string());
         template
+            .replace("{{refresh}}", &refresh.unwrap_or_default())
+            .replace("{{retry}}", &retry.unwrap_or_default())
+            .replace("{{code}}", self.code)
             .replace("{{go_on}}", &go_on.unwrap_or_default())
             .replace("{{status}}", &self.status.to_string())
             .replace("{{reason}}", reason(self.status))
@@ -182,7 +191,7 @@ pub struct Rendered {
     /// Seconds.
     pub retry_after: Option<u32>,
     /// For redirects.
-    pub location: Option<Location>,
+    pub(crate) location: Option<Location>,
     /// Cookies that are taken away: values of `Set-Cookie`.
     farewells: Vec<String>,
     /// Seconds for which a browser is to come by HTTPS only.
@@ -213,7 +222,8 @@ impl Rendered {
     }
 }
 
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// As for the landing page; made by the same.
+const PAGE_POLICY: &str = include_str!("pages/error.csp").trim_ascii();
 const LANDING: &str = include_str!("pages/landing.html");
 /// Its one script and one style by their hashes; made by arp-client/console/scripts/landing.mjs.
 const LANDING_POLICY: &str = include_str!("pages/landing.csp").trim_ascii();

@@ -188,11 +188,14 @@ pub fn passed_on(head: &ResponseHead) -> impl Iterator<Item = Field<'_>> {
     })
 }
 
-/// The cookie that keeps a browser with its client. It lives as long as the browser's session.
+/// The cookie that keeps a browser with its client, for [`COOKIE_LIFE`] from the last page on.
 pub fn cookie(value: &str, secure: bool) -> String {
     let secure = if secure { "; Secure" } else { "" };
-    format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax{secure}")
+    format!("{COOKIE}={value}; Path=/; Max-Age={COOKIE_LIFE}; HttpOnly; SameSite=Lax{secure}")
 }
+
+/// Seconds after which a browser that opened no page forgets its client: 90 days.
+const COOKIE_LIFE: u32 = 90 * 24 * 60 * 60;
 
 /// Value of `Strict-Transport-Security`. Subdomains are not ours to speak for.
 pub fn hsts(secs: u64) -> String {

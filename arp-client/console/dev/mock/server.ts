@@ -101,7 +101,9 @@ export class MockServer {
     const wantsPage = (request.headers.accept ?? '').includes('text/html');
     if (!found.token && wantsPage) return this.#landing(response);
     if (!found.token) throw new HttpError(401, 'token_required', 'Give the token.');
+    if (!found.edge && wantsPage) return this.#refusal(response, 404, 'Not Found', 'unknown_token', 'no edge agent has registered this token: check it for typing errors, and that arpc is running');
     if (!found.edge) throw new HttpError(404, 'unknown_token', 'No client has this token.');
+    if (this.away && wantsPage) return this.#refusal(response, 503, 'Service Unavailable', 'offline', 'the client is not connected; try again in 1 s', 1);
     if (this.away) {
       response.setHeader('Retry-After', '5');
       throw new HttpError(503, 'client_offline', 'The client is not connected.');
@@ -127,6 +129,18 @@ export class MockServer {
     const html = readFileSync(join(folder, 'landing.html'), 'utf8');
     response.setHeader('Content-Security-Policy', readFileSync(join(folder, 'landing.csp'), 'utf8').trim());
     response.writeHead(401, { 'Content-Type': 'text/html; charset=utf-8' }).end(html);
+  }
+
+  /** The relay's own page of an error, filled in as the relay does. */
+  #refusal(response: ServerResponse, status: number, reason: string, code: string, message: string, retry?: number): void {
+    const folder = join(ROOT, '../../arp-server/src/pages');
+    const words: Record<string, string> = {
+      status: String(status), reason, code, message, go_on: '', retry: retry ? String(retry) : '',
+      refresh: retry ? `<noscript><meta http-equiv="refresh" content="${retry}"></noscript>\n` : '',
+    };
+    const html = readFileSync(join(folder, 'error.html'), 'utf8').replace(/\{\{(\w+)\}\}/g, (_, name: string) => words[name] ?? '');
+    response.setHeader('Content-Security-Policy', readFileSync(join(folder, 'error.csp'), 'utf8').trim());
+    response.writeHead(status, { 'Content-Type': 'text/html; charset=utf-8' }).end(html);
   }
 
   #page(path: string, response: ServerResponse): void {

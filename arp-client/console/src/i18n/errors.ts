@@ -53,4 +53,12 @@ export const zhErrors: Record<string, string> = {
   unsupported: '这个智能体不支持该操作。',
   upgrade_required: '这个地址只接受 WebSocket。',
   wrong_state: '会话当前的状态不允许这样做。',
+  token_conflict: '请求同时指定了两台机器。',
+  other_host: '这个主机名属于另一台机器。',
+  too_many_guesses: '密钥输错的次数太多，请稍后再试。',
+  no_answer: '机器没有给出应答。',
+  bad_answer: '机器的应答无法理解。',
+  too_many_unknown_tokens: '无效的访问令牌尝试过多，请稍后再试。',
+  hidden: '这里放着 arpc 的密钥和令牌，不予显示。',
+  service_worker_refused: '经由机器端口打开的页面不能注册 Service Worker。',
 };

@@ -36,8 +36,8 @@ export function headersOf(machine: Machine, more: Record<string, string> = {}): 
 
 /** Asks `path` of a machine and gives back the JSON of the answer. Throws `ApiError` and nothing else. */
 export async function call<T>(machine: Machine, method: string, path: string, body?: unknown, timeout = TIMEOUT): Promise<T> {
-  // Another machine answers at this address: nothing is changed there until its user has seen that.
-  if (machine.held && method !== 'GET') throw new ApiError(409, 'other_edge', '');
+  // Another machine answers at this address: nothing is asked of it but who it is until the user has seen that.
+  if (machine.held && path !== 'api/info') throw new ApiError(409, 'other_edge', '');
   const headers = headersOf(machine, { Accept: 'application/json' });
   const init: RequestInit = { method, headers, cache: 'no-store', signal: AbortSignal.timeout(timeout) };
   if (body !== undefined) {

@@ -31,7 +31,7 @@ export function Queue({ open, session }: { open: OpenSession; session: Session }
       ))}
       {letters.map((letter) => (
         <li key={letter.clientId} class={letter.state}>
-          <span class="tag" title={letter.error || undefined}>{letter.state === 'failed' ? t.notSent : letter.state === 'waiting' ? t.toBeSent : t.sending}</span>
+          <span class="tag" title={letter.state === 'waiting' ? t.toBeSentText : letter.error || undefined}>{letter.state === 'failed' ? t.notSent : letter.state === 'waiting' ? t.toBeSent : t.sending}</span>
           <span class="clip">{letter.text}{letter.error && <span class="bad"> · {letter.error}</span>}</span>
           {letter.state === 'failed' && <button type="button" class="small" onClick={() => again(open.room, letter.clientId)}>{t.retry}</button>}
           {(letter.state === 'failed' || letter.state === 'waiting') && (

@@ -72,7 +72,7 @@ function Browser({ room, from, onPick }: { room: Room; from: string; onPick(path
 /** The nearest places, one tap each. */
 export function PlaceChips({ places, value, home, onPick }: { places: readonly Place[]; value: string; home: string | undefined; onPick(path: string): void }) {
   const recent = places.filter(({ kind }) => kind === 'recent').slice(0, 4);
-  const near = [...recent, ...places.filter(({ kind }) => kind === 'repository').slice(0, Math.max(2, 6 - recent.length)), ...places.filter(({ kind }) => kind === 'home')];
+  const near = [...places.filter(({ kind }) => kind === 'home'), ...recent, ...places.filter(({ kind }) => kind === 'repository').slice(0, Math.max(2, 6 - recent.length))];
   if (!near.length) return null;
   return (
     <div class="places" role="group" aria-label={t.directory}>

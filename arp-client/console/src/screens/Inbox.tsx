@@ -84,6 +84,8 @@ function Summary() {
   const count = (wanted: Group): number => lines.filter(({ session }) => groupOf(session, seen.value) === wanted).length;
   const needs = count('needs') + rooms.value.reduce((sum, room) => sum + room.approvals.value.filter((approval) => !approval.session_id).length, 0);
   const works = count('running');
+  // Of a machine that another answers for, nothing is known.
+  if (rooms.value.every((room) => room.stranger.value)) return <p class="summary">{t.tr_changed}</p>;
   const parts = [needs ? t.needN(needs) : '', works ? t.workN(works) : ''].filter(Boolean);
   return <p class="summary">{parts.length ? parts.map((part, index) => <span key={index} class={index === 0 && needs ? 'attn' : ''}>{part}</span>) : <span>{t.quiet}</span>}</p>;
 }

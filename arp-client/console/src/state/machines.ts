@@ -92,6 +92,7 @@ export class Room {
     clearTimeout(this.#again);
     this.#again = setTimeout(() => this.stranger.peek() && void this.refreshInfo(), STRANGER_PAUSE);
     batch(() => {
+      this.ready.value = false;
       this.sessions.value = new Map();
       this.approvals.value = [];
     });

@@ -110,7 +110,7 @@ export const pastLines = computed<PastLine[]>(() => {
   if (filter.value.live) return [];
   return rooms.value.flatMap((room) => {
     const page = pages.value.get(room);
-    if (!page) return [];
+    if (!page || room.stranger.value) return [];
     const covered = new Set([...room.sessions.value.values()].map((session) => session.agent_session_id));
     const words = query.value.trim();
     const { executor, project } = filter.value;
@@ -162,9 +162,16 @@ export function watchOverview(): void {
   const begun = new Set<Room>();
   effect(() => {
     for (const room of rooms.value) {
+      if (room.stranger.value) {
+        // What was read is of the machine that was meant: it is read anew, whoever it is then.
+        begun.delete(room);
+      }
       if (!room.ready.value || begun.has(room)) continue;
       begun.add(room);
-      queueMicrotask(() => void fetchPage(room));
+      queueMicrotask(() => {
+        pages.value = new Map([...pages.peek()].filter(([one]) => one !== room));
+        void fetchPage(room);
+      });
     }
   });
 }

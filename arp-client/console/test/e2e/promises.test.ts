@@ -1,12 +1,13 @@
 //! What the console promises of machines, messages, ways back, speed and first minutes, in a real browser against
 //! pretended machines, on a phone (touch) and at a desk (keyboard).
 
+import { join } from 'node:path';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { liveMachine } from '../../dev/mock/data';
 import type { MockEdge } from '../../dev/mock/edge';
 import { MockServer } from '../../dev/mock/server';
-import { device, faults, openBrowser, type Size } from './browser';
+import { device, faults, openBrowser, seriousFaults, type Size } from './browser';
 
 let browser: Browser;
 let server: MockServer;
@@ -425,6 +426,24 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       expect(await english()).toEqual([]);
     }
   });
+});
+
+test.each([['en', 'This machine is away', 'No machine has this token'], ['zh', '这台机器不在线', '没有机器使用这个访问令牌']] as const)('the_relays_own_pages_speak_the_language_and_go_on_by_themselves (%s)', async (lang, away, nobody) => {
+  context = await device(browser, { size: 'phone', lang });
+  page = await context.newPage();
+  await page.goto(`${base}/?token=nobody`);
+  await page.goto(`${base}/?arp_token=nobody`);
+  await page.getByRole('heading', { name: nobody }).waitFor();
+  expect(await seriousFaults(page)).toEqual([]);
+  server.away = true;
+  await page.goto(`${base}/?token=demo`);
+  await page.getByRole('heading', { name: away }).waitFor();
+  await page.getByRole('status').waitFor();
+  expect(await seriousFaults(page)).toEqual([]);
+  if (process.env['SHOTS']) await page.screenshot({ path: join(process.env['SHOTS'], `relay-503-${lang}.png`) });
+  server.away = false;
+  await page.locator('.shell').waitFor();
+  await page.locator('.item').first().waitFor();
 });
 
 test('on_a_wide_screen_a_panel_tells_plan_and_changed_files_and_leads_to_the_change', async () => {

@@ -43,7 +43,7 @@ static BOOKS: LazyLock<Registry> = LazyLock::new(|| {
             names: vec![name.parse::<Token>().unwrap()],
             key: None,
             about: About {
-                peer: ([127, 0, 0, 1], 1).into(),
+                peer: "192.0.2.1:1".parse().unwrap(),
                 agent: None,
                 version: 2,
                 mode: None,

@@ -19,7 +19,7 @@ impl Names for Table {
             Spelling::Exact => *t == name,
             Spelling::AnyCase => t.eq_ignore_ascii_case(name),
         };
-        match self.names.iter().position(|t| is(t)) {
+        match self.names.iter().position(is) {
             Some(at) => Named::Client(self.at(at)),
             None => {
                 self.missed.push(name.to_owned());
@@ -192,7 +192,9 @@ fn browsers_are_told_to_remember_and_where_to_go() {
         "/?token=demo",
         "Sec-Fetch-Mode: cors\r\nAccept: text/html\r\n"
     ));
-    assert!(!set("/", "Cookie: arp_token=demo\r\nAccept: text/html\r\n"));
+    // Its life begins anew with each page, and with nothing else.
+    assert!(set("/", "Cookie: arp_token=demo\r\nAccept: text/html\r\n"));
+    assert!(!set("/", "Cookie: arp_token=demo\r\nAccept: */*\r\n"));
 
     let page = head("GET", "/t/demo?x=1", html);
     assert!(matches!(decided(&page, SITE), Decision::Redirect(l) if l.as_str() == "/t/demo/?x=1"));
@@ -606,7 +608,7 @@ proptest! {
     /// Whatever else stands in the query comes out as it went in, in the same order.
     #[test]
     fn the_rest_of_the_query_is_untouched(
-        path in "(/[a-z%0-9.]{0,6}){1,3}",
+        path in "(/[a-z%0-9.]{0,6}){1,3}".prop_filter("in the place of a name", |path| !path.starts_with("/t/")),
         pairs in proptest::collection::vec("[a-su-z][a-z]{0,3}(=[a-zA-Z0-9%/?:.]{0,6})?", 0..5),
         at in 0usize..6,
     ) {
