@@ -119,6 +119,12 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the edge in charge does with tunnels.
+    #[cfg(test)]
+    pub(crate) fn mode(&self) -> Option<Mode> {
+        self.lock().link.as_ref().and_then(|link| link.mode)
+    }
+
     /// Is the edge connected?
     pub(crate) fn is_online(&self) -> bool {
         self.lock().link.is_some()
