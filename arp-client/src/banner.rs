@@ -15,7 +15,12 @@ pub fn hello(config: &Config) {
     say(&format!("arpc {}", env!("CARGO_PKG_VERSION")));
     say(&format!("Client id:  {}", told(config.client_id.as_str())));
     say(&format!("Mode:       {mode}"));
-    say(&format!("Relay:      {} (connecting)", config.server.host));
+    if config.relay {
+        say(&format!("Relay:      {} (connecting)", config.server.host));
+    }
+    if let Some(tunnel) = &config.tunnel {
+        say(&format!("Tunnel:     {} (connecting)", tunnel.backend));
+    }
 }
 
 /// Prints which agents were found, in which versions, and what to do about the others.
@@ -53,9 +58,33 @@ pub fn registered(config: &Config, names: &Names, public: &Public) {
     if masks() {
         say("Tokens are cut short in the journal; in full they are told by: arpc tokens list");
     }
-    if config.qr
-        && std::io::stdout().is_terminal()
-        && let Ok(code) = qrcode::QrCode::with_error_correction_level(&url, qrcode::EcLevel::L)
+    if config.qr {
+        qr(&url);
+    }
+}
+
+/// Prints that the tunnel is up, or that its address changed. `token` is what visitors show there.
+pub fn tunnel(url: &str, token: Option<&str>, before: Option<&str>, qr: bool) {
+    if let Some(before) = before {
+        say(&format!("Your address changed; it was {before}"));
+    }
+    let with = |shown: &str| match token {
+        Some(_) => format!("{}/?token={shown}", url.trim_end_matches('/')),
+        None => url.to_owned(),
+    };
+    say(&format!(
+        "Public URL: {}",
+        with(&token.map(told).unwrap_or_default())
+    ));
+    if qr {
+        self::qr(&with(token.unwrap_or_default()));
+    }
+}
+
+/// Draws a QR code, if a person is looking.
+pub(crate) fn qr(text: &str) {
+    if std::io::stdout().is_terminal()
+        && let Ok(code) = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L)
     {
         say(&code
             .render::<Dense1x2>()
@@ -94,6 +123,6 @@ fn is_stdout(_: &str) -> bool {
 }
 
 /// A closed standard output (`arpc | head`) is no reason to stop.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

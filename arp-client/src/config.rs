@@ -7,12 +7,14 @@ use crate::gate::Gate;
 pub use crate::settings::{Settings, data_dir};
 use crate::tokens::Names;
 use crate::trust::{self, KnownRelays, Policy};
+use crate::tunnel_settings;
 use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
 use arp_common::private;
 use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
 use arp_common::tls::Identity;
+use arp_tunnels::TunnelConfig;
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,15 +34,15 @@ More flags: --help",
     after_long_help = AFTER_HELP
 )]
 pub struct Cli {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Settings,
     /// Read settings from this TOML file.
     #[arg(long, value_name = "FILE", env = "ARPC_CONFIG", help_heading = "Running")]
     pub config: Option<PathBuf>,
     /// Check all settings and the files they name, say what is wrong, and exit.
     #[arg(long, help_heading = "Running")]
     pub check_config: bool,
-    /// The settings.
-    #[command(flatten)]
-    pub settings: Settings,
     /// What to do besides running as a daemon.
     #[command(subcommand)]
     pub command: Option<crate::cli::Command>,
@@ -58,6 +60,8 @@ or the command failed; 2 wrong flags or settings; 130 it was told to stop at onc
 Examples:
   arpc --server-addr relay.example --local-port 3000      a web service on port 3000
   arpc --server-addr relay.example --command-mode         the AI agents of this machine
+  arpc --command-mode --tunnel cloudflare                 the same without a relay of your own
+  arpc tunnel start --local-port 3000                     a web service, likewise
   arpc tokens add --expires 7d                            a token that ends in a week
   arpc sessions send ID \"and now the tests\"             a message to a session";
 
@@ -115,6 +119,10 @@ pub struct Config {
     pub gate: Option<Gate>,
     /// Draw the QR code of the public URL?
     pub qr: bool,
+    /// The tunnel to open.
+    pub tunnel: Option<TunnelConfig>,
+    /// Is a relay used? Always, unless there is a tunnel and no relay was named.
+    pub relay: bool,
 }
 
 impl Config {
@@ -162,6 +170,15 @@ impl Config {
         if gate.is_some() && s.command_mode == Some(true) {
             faults.push("--require-auth and --require-key are for a local service; with --command-mode use --edge-key".into());
         }
+        let local = match &mode {
+            Some(Mode::Tcp { host, port }) => Some((host.as_str(), *port)),
+            Some(Mode::Command(_)) | None => None,
+        };
+        let tunnel = mode
+            .is_some()
+            .then(|| tunnel_settings::of_daemon(&s, local, &mut faults))
+            .flatten();
+        let relay_named = s.server_addr.is_some() || s.control_port.is_some() || s.proxy_port.is_some();
         let (Some(client_id), Some(mode), true) = (client_id, mode, faults.is_empty()) else {
             return Err(ConfigError(faults));
         };
@@ -183,6 +200,8 @@ impl Config {
             id_token: !s.no_id_token.unwrap_or(false),
             gate,
             qr: !s.no_qr.unwrap_or(false),
+            relay: tunnel.is_none() || relay_named,
+            tunnel,
         })
     }
 

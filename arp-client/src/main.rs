@@ -4,11 +4,13 @@ use anyhow::Context;
 use arp_common::logging;
 use arp_common::settings::{ConfigError, EXIT_USAGE, with_causes};
 use arp_sessions::Leaving;
-use arpc::config::{Cli, Config, Mode, Settings};
+use arpc::config::{Cli, Config, Mode, Public, Settings};
 use arpc::forward::Forward;
 use arpc::link::{Dialer, Handler, Link};
 use arpc::serving::CommandMode;
 use arpc::tokens::{self, Names};
+use arpc::tunnel::daemon as daemon_tunnel;
+use arpc::tunnel_settings::Source;
 use arpc::{banner, config, identity};
 use clap::Parser;
 use std::path::{Path, PathBuf};
@@ -41,7 +43,8 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut settings = cli.settings.or(file);
     let data_dir = config::data_dir(settings.data_dir.clone());
     if let Some(command) = cli.command {
-        return Ok(command.run(&data_dir, settings.client_id.as_deref()));
+        let tunnels = Source::new(&settings);
+        return Ok(command.run(&data_dir, settings.client_id.as_deref(), &tunnels));
     }
     if settings.client_id.is_none() {
         // A check makes nothing.
@@ -96,26 +99,51 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                 Handler::Command(mode)
             }
         };
+        let leaving = Arc::new(std::sync::OnceLock::new());
+        if let Some(mode) = command.clone() {
+            let (leaving, stop) = (leaving.clone(), stop.clone());
+            tokio::spawn(async move {
+                let asked = mode.asked_to_stop().await;
+                tracing::info!("`arpc stop` was given");
+                let _ = leaving.set(asked);
+                stop.cancel();
+            });
+        }
         let mut first = true;
         let link = Link::new(config.clone(), dialer, names.clone(), Arc::new(handler));
         let side = stop.child_token();
         let local = tokio::spawn(local(config.clone(), names.clone(), side.clone()));
-        let served = link
-            .run(stop, |public| {
+        let tunnel = daemon_tunnel::run(&config, &names, command.as_ref(), stop.clone());
+        let linked = async {
+            if !config.relay {
+                let stopped = stop.clone().cancelled_owned();
+                return tokio::select! {
+                    () = names.without_relay() => Ok(()),
+                    () = stopped => Ok(()),
+                };
+            }
+            let registered = |public: &Public| {
                 if let Some(mode) = &command {
                     mode.told_public_url(public.url.as_deref());
                 }
                 if std::mem::take(&mut first) {
                     banner::registered(&config, &names, public);
                 }
-            })
-            .await;
+            };
+            let linked = link.run(stop.clone(), registered).await;
+            stop.cancel();
+            linked
+        };
+        let (served, tunnelled) = tokio::join!(linked, tunnel);
         side.cancel();
         let _ = local.await;
         if let Some(mode) = command {
-            mode.shutdown(Leaving::Park).await;
+            // A signal ends arpc alone: its sessions run on, and the next one finds them.
+            let leaving = leaving.get().copied().unwrap_or(Leaving::RunOn);
+            mode.shutdown(leaving).await;
         }
         served?;
+        tunnelled?;
         Ok(ExitCode::SUCCESS)
     })
 }

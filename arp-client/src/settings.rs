@@ -33,10 +33,10 @@ arp_common::settings! {
     /// Speak with the relay without TLS [default: false].
     ///
     /// Whoever is on the way can read and change everything. For relays that know no TLS.
-    #[arg(long, env = "ARPC_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The relay", hide_short_help = true)]
+    #[arg(long, env = "ARPC_PLAINTEXT", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The relay", hide_short_help = true)]
     plaintext: bool,
     /// Connect again when the relay is lost [default: true].
-    #[arg(long, env = "ARPC_AUTO_RECONNECT", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The relay")]
+    #[arg(long, env = "ARPC_AUTO_RECONNECT", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The relay")]
     auto_reconnect: bool,
     /// Longest pause before connecting again, in seconds [default: 5].
     #[arg(long, value_name = "SECS", env = "ARPC_RECONNECT_INTERVAL", help_heading = "The relay")]
@@ -52,7 +52,7 @@ arp_common::settings! {
     #[arg(long, value_name = "TOKEN", env = "ARPC_TOKEN", value_delimiter = ',', help_heading = "Names")]
     token: Vec<String>,
     /// Do not let visitors in by the client id: only by tokens [default: false].
-    #[arg(long, env = "ARPC_NO_ID_TOKEN", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Names", hide_short_help = true)]
+    #[arg(long, env = "ARPC_NO_ID_TOKEN", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Names", hide_short_help = true)]
     no_id_token: bool,
     /// Port of the local service. Required unless --command-mode is given.
     #[arg(long, value_name = "PORT", env = "ARPC_LOCAL_PORT", help_heading = "A local service")]
@@ -71,7 +71,7 @@ arp_common::settings! {
     #[arg(long, value_name = "KEY", env = "ARPC_REQUIRE_KEY", hide_env_values = true, help_heading = "A local service", hide_short_help = true)]
     require_key: Vec<String>,
     /// Serve the AI agents of this machine instead of a local service [default: false].
-    #[arg(long, env = "ARPC_COMMAND_MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
+    #[arg(long, env = "ARPC_COMMAND_MODE", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
     command_mode: bool,
     /// Path of the claude program, if it is not found by itself.
     #[arg(long, value_name = "FILE", env = "ARPC_COMMAND_PATH", help_heading = "The AI agents of this machine")]
@@ -88,7 +88,7 @@ arp_common::settings! {
     /// Let sessions run that ask nothing before they act [default: false].
     ///
     /// (bypassPermissions, yolo, danger-full-access)
-    #[arg(long, env = "ARPC_ALLOW_BYPASS", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine", hide_short_help = true)]
+    #[arg(long, env = "ARPC_ALLOW_BYPASS", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine", hide_short_help = true)]
     allow_bypass: bool,
     /// Agents that may run at a time [default: 20].
     #[arg(long, value_name = "N", env = "ARPC_MAX_SESSIONS", help_heading = "The AI agents of this machine", hide_short_help = true)]
@@ -101,21 +101,32 @@ arp_common::settings! {
     /// The next message resumes it.
     #[arg(long, value_name = "SECS", env = "ARPC_PARK_AFTER", help_heading = "The AI agents of this machine", hide_short_help = true)]
     park_after: u64,
+    /// Days after which the record of a session that rests is forgotten (the agent's own history stays); 0 for
+    /// never [default: 90].
+    #[arg(long, value_name = "DAYS", env = "ARPC_KEEP_DAYS")]
+    keep_days: u64,
+    /// Gigabytes that the records of resting sessions may take; the oldest go first [default: 10].
+    #[arg(long, value_name = "GB", env = "ARPC_KEEP_GB")]
+    keep_gb: u64,
     /// A second secret that every request to the API needs [default: none].
     ///
     /// Better given in the environment or the file: other users see the flags of a process.
     #[arg(long, value_name = "SECRET", env = "ARPC_EDGE_KEY", hide_env_values = true, help_heading = "The AI agents of this machine", hide_short_help = true)]
     edge_key: String,
     /// Offer the MCP server [default: false].
-    #[arg(long, env = "ARPC_ENABLE_MCP", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
+    #[arg(long, env = "ARPC_ENABLE_MCP", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
     enable_mcp: bool,
     /// Port of the MCP server, on loopback [default: 9021].
     #[arg(long, value_name = "PORT", env = "ARPC_MCP_PORT", help_heading = "The AI agents of this machine")]
     mcp_port: u16,
-    /// Let visitors read the files of the agents' projects [default: false].
-    #[arg(long, env = "ARPC_ENABLE_FS", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
+    /// Let visitors read files [default: false].
+    ///
+    /// Below --fs-root, else below the directories in which you used agents at this machine.
+    #[arg(long, env = "ARPC_ENABLE_FS", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
     enable_fs: bool,
-    /// Directory that visitors may read with --enable-fs, besides those of the agents' projects.
+    /// Directory that visitors may read with --enable-fs, in place of those of the agents' projects.
+    ///
+    /// May be given several times.
     #[arg(long, value_name = "DIR", env = "ARPC_FS_ROOT", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
     fs_root: Vec<PathBuf>,
     /// Local port that visitors may reach by /proxy/PORT/; may be given several times.
@@ -125,17 +136,27 @@ arp_common::settings! {
     #[arg(long, value_name = "IP:PORT", env = "ARPC_LISTEN", help_heading = "The AI agents of this machine", hide_short_help = true)]
     listen: std::net::SocketAddr,
     /// Origin of another site whose pages may use the API; may be given several times.
-    #[arg(long, value_name = "ORIGIN", env = "ARPC_ALLOWED_ORIGIN", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
+    #[arg(long, alias = "allowed-origins", value_name = "ORIGIN", env = "ARPC_ALLOWED_ORIGIN", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
     allowed_origin: Vec<String>,
     /// Host name that requests may be for; any through the relay if none is given.
-    #[arg(long, value_name = "HOST", env = "ARPC_ALLOWED_HOST", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
+    #[arg(long, alias = "allowed-hosts", value_name = "HOST", env = "ARPC_ALLOWED_HOST", value_delimiter = ',', help_heading = "The AI agents of this machine", hide_short_help = true)]
     allowed_host: Vec<String>,
     /// Directory for this machine's key, known relays, tokens and sessions [default: arpc in the local data directory].
     #[arg(long, value_name = "DIR", env = "ARPC_DATA_DIR", global = true, help_heading = "Running")]
     data_dir: PathBuf,
     /// Do not draw the QR code of the public URL [default: false].
-    #[arg(long, env = "ARPC_NO_QR", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Running")]
+    #[arg(long, env = "ARPC_NO_QR", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Running")]
     no_qr: bool,
+    /// Also open a tunnel, which needs no server of your own: auto, cloudflare, tailscale, ngrok, bore, custom. A
+    /// relay is only used then if one is named.
+    #[arg(long = "tunnel", value_name = "BACKEND", env = "ARPC_TUNNEL", help_heading = "A public URL without a relay")]
+    tunnel_backend: String,
+    /// TOML file with the [tunnel] tables [default: those in the file given with --config].
+    #[arg(long, value_name = "FILE", env = "ARPC_TUNNEL_CONFIG", global = true, help_heading = "A public URL without a relay")]
+    tunnel_config: PathBuf,
+    /// Settings of tunnels (only in the file: [tunnel] and its tables).
+    #[arg(skip)]
+    tunnel: BTreeMap<String, toml::Value>,
 }
 
 /// The data directory: as given, else the user's.

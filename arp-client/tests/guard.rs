@@ -45,9 +45,30 @@ async fn every_form_of_the_token_is_taken_and_nothing_passes_without() {
     );
     let cookie = format!("other=1; arp_token={TOKEN}");
     assert_eq!(
-        answer(get("/api/health").header("cookie", cookie)).await.0,
+        answer(get("/api/health").header("cookie", &cookie)).await.0,
         StatusCode::OK
     );
+    assert_eq!(
+        answer(get(&format!("/api/sessions?arp_token={TOKEN}&limit=1")))
+            .await
+            .0,
+        StatusCode::OK
+    );
+    // A wrong name where only names of ours stand is not made good by another.
+    let with = |path: &str| get(path).header("cookie", &cookie);
+    for request in [
+        with("/api/health?arp_token=wrong"),
+        with("/api/health?arp_token="),
+        with(&format!("/api/health?token={TOKEN}&arp_token=wrong")),
+        with("/t/wrong/api/health"),
+        with("/api/health").header("x-arp-token", "wrong"),
+        with("/api/health")
+            .header("x-arp-token", TOKEN)
+            .header("x-arp-token", "wrong"),
+    ] {
+        assert_eq!(answer(request).await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(answer(with("/api/health?token=own")).await.0, StatusCode::OK);
     let page = get(&format!("/?token={TOKEN}"))
         .header("accept", "text/html")
         .send()
@@ -88,13 +109,11 @@ async fn another_host_name_is_refused() {
 async fn guessing_the_edge_key_is_slow_whichever_way_it_is_tried() {
     const KEY: &str = "a-key-of-some-length";
     let edge = Edge::start_with(&["--edge-key", KEY]).await;
-    for way in ["bearer", "cookie", "login"] {
+    // The cookie of a login holds no key, and no guess at one.
+    for way in ["bearer", "login"] {
         let guess = |key: String| {
             let request = match way {
                 "bearer" => edge.request(Method::GET, "/api/sessions").bearer_auth(key),
-                "cookie" => edge
-                    .request(Method::GET, "/api/sessions")
-                    .header("cookie", format!("arp_edge={key}")),
                 _ => edge
                     .request(Method::POST, "/api/login")
                     .json(&json!({"edge_key": key})),
@@ -104,19 +123,25 @@ async fn guessing_the_edge_key_is_slow_whichever_way_it_is_tried() {
         let begun = std::time::Instant::now();
         let told =
             futures_util::future::join_all((0..20).map(|n| guess(format!("wrong-key-number-{n}")))).await;
-        let slow = told
+        let took = begun.elapsed();
+        let compared = told
             .iter()
-            .filter(|(status, _)| *status == StatusCode::UNAUTHORIZED);
+            .filter(|(status, _)| *status == StatusCode::UNAUTHORIZED)
+            .count();
+        // Five within five seconds, however long this machine took for all of them.
+        let most = 5 * (1 + usize::try_from(took.as_secs() / 5).unwrap());
         assert!(
-            slow.count() <= 5 && begun.elapsed() >= std::time::Duration::from_millis(500),
-            "{way}"
+            compared <= most && took >= std::time::Duration::from_millis(500),
+            "{way}: {compared} in {took:?}"
         );
         let (status, refused) = guess(KEY.to_owned()).await;
-        assert_eq!(
-            (status, &refused["code"]),
-            (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_guesses")),
-            "{way}"
-        );
+        if begun.elapsed() < std::time::Duration::from_secs(5) {
+            assert_eq!(
+                (status, &refused["code"]),
+                (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_guesses")),
+                "{way}"
+            );
+        }
         // It is over soon.
         let until = begun + support::PATIENCE;
         while guess(KEY.to_owned()).await.0 != StatusCode::OK {

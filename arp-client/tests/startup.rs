@@ -5,6 +5,14 @@ use arp_testkit::daemon::{Daemon, Edge, Relay};
 use arp_testkit::origin::Origin;
 use tokio::net::TcpListener;
 
+/// An address where nobody listens, and nobody else will as long as the socket is kept.
+fn nobody() -> (tokio::net::TcpSocket, std::net::SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 /// Runs arpc to its end: exit code and everything it said.
 async fn run(args: &[&str]) -> (Option<i32>, String) {
     let mut edge = Edge::builder().args(args.iter().copied()).spawn();
@@ -157,13 +165,8 @@ async fn wrong_flags_are_told_in_one_line_each_with_exit_code_2() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_relay_is_told_with_what_to_check() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-        .to_string();
+    let (_kept, nobody) = nobody();
+    let nobody = nobody.port().to_string();
     let base = [
         "--local-port",
         "1",
@@ -316,11 +319,7 @@ async fn a_lost_relay_is_told_once_in_words_and_then_quietly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_proxy_port_is_one_warning_that_names_its_flag() {
     let (relay, origin) = (Relay::start().await, Origin::start("o").await);
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_kept, nobody) = nobody();
     let mut edge = Edge::builder()
         .relay_at(relay.control, nobody)
         .args([
@@ -364,6 +363,39 @@ async fn the_client_id_is_read_from_a_small_file_by_the_command_that_was_promise
     use std::os::unix::fs::PermissionsExt;
     let file = edge.home.path().join(".arp-client/config");
     assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o077, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_name_that_nobody_has_is_told_what_its_owner_must_type() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let answer = arp_testkit::http::get(relay.public, "/x?token=alice", "").await;
+    let told = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        answer.status == 404 && told.contains("arpc tokens add NAME"),
+        "{told}"
+    );
+    let arpc = |args: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
+            .args(["--client-id", "demo", "tokens"])
+            .args(args)
+            .env("HOME", edge.home.path())
+            .env("XDG_DATA_HOME", edge.home.path().join("data"))
+            .status()
+            .unwrap()
+            .success()
+    };
+    assert!(arpc(&["add", "alice"]));
+    let answer = arp_testkit::http::get(relay.public, "/x?token=alice", "").await;
+    assert_eq!(answer.status, 200);
+    // Taken back, it was no typing error.
+    assert!(arpc(&["revoke", "alice"]));
+    let answer = arp_testkit::http::get(relay.public, "/x?token=alice", "").await;
+    let told = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        told.contains("revoked or has expired") && !told.contains("typing"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ pub struct Refusal {
     /// Seconds after which another try may make sense.
     pub retry_after: Option<u32>,
     /// Where to go instead.
-    pub location: Option<Location>,
+    pub(crate) location: Option<Location>,
     /// Where a person may go on all the same.
     go_on: Option<(Location, &'static str)>,
     /// Cookies that are taken away: values of `Set-Cookie`.
@@ -80,7 +80,8 @@ impl Refusal {
         let message = if unknown.given_up {
             "this token is no longer anybody's: it was revoked or has expired; ask its owner for another"
         } else {
-            "no edge agent has registered this token: check it for typing errors, and that arpc is running"
+            "no edge agent has registered this token: check it for typing errors. The owner of the machine adds a \
+             name with `arpc tokens add NAME` (or arpc --token NAME)"
         };
         let mut answer = Self::new(Who::Visitor, 404, "unknown_token", message);
         let go_on = unknown.go_on.clone();
@@ -190,7 +191,7 @@ pub struct Rendered {
     /// Seconds.
     pub retry_after: Option<u32>,
     /// For redirects.
-    pub location: Option<Location>,
+    pub(crate) location: Option<Location>,
     /// Cookies that are taken away: values of `Set-Cookie`.
     farewells: Vec<String>,
     /// Seconds for which a browser is to come by HTTPS only.

@@ -39,7 +39,7 @@ pub struct Public {
     /// Who is connected.
     pub census: Arc<Census>,
     /// Who asks for names that do not exist.
-    pub guesses: Guesses,
+    pub(crate) guesses: Guesses,
     /// TLS, if the relay has a certificate; then plain HTTP is only good for being sent to HTTPS.
     pub tls: Option<TlsAcceptor>,
 }

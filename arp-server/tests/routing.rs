@@ -667,3 +667,53 @@ async fn a_name_that_exists_looks_like_one_that_does_not() {
         "{seen:?}"
     );
 }
+
+/// A page of any client on a shared origin, or of a sibling, can fill a browser with cookies.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_cookies_does_not_lock_a_browser_out() {
+    let relay = Relay::start().await;
+    let cookies: Vec<String> = (0..60).map(|n| format!("c{n}={}", "x".repeat(3000))).collect();
+    let target = "/t/demo/?a=1";
+    let freed = |answer: &Answer| {
+        let set = answer.headers.iter().filter(|(name, _)| name == "set-cookie");
+        let set: Vec<_> = set.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(answer.status, 431);
+        assert!(set.contains(&"c7=; Path=/; Max-Age=0"), "{set:?}");
+        assert_eq!(answer.header("clear-site-data"), Some("\"cookies\""));
+    };
+    let all = cookies.join("; ");
+    let answer = get(
+        relay.public,
+        target,
+        &format!("Accept: text/html\r\nCookie: {all}\r\n"),
+    )
+    .await;
+    freed(&answer);
+    assert!(
+        answer.text().contains("href=\"/t/demo/?a=1\""),
+        "{}",
+        answer.text()
+    );
+    // Nothing else is answered with that.
+    let program = get(relay.public, target, &format!("Cookie: {all}\r\n")).await;
+    assert_eq!((program.status, program.header("set-cookie")), (431, None));
+
+    let tcp = tokio::net::TcpStream::connect(relay.public).await.unwrap();
+    let (client, connection) = h2::client::handshake(tcp).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut request = http::Request::get(format!("http://relay.test{target}")).header("accept", "text/html");
+    for cookie in &cookies {
+        request = request.header("cookie", cookie);
+    }
+    let mut client = client.ready().await.unwrap();
+    let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+    let response = arp_testkit::http::within("an answer", response).await.unwrap();
+    let fields = response.headers().iter();
+    let headers = fields.map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned()));
+    freed(&Answer {
+        status: response.status().as_u16(),
+        headers: headers.collect(),
+        ..Answer::default()
+    });
+    connection.abort();
+}

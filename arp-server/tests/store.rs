@@ -40,7 +40,7 @@ async fn serves_whom_it_knows(relay: &Relay, known: &Identity) {
     }
     // What is bound is still bound.
     let result = result_of(relay, &stranger, register("known")).await;
-    assert!(result.error.unwrap().contains("another key"));
+    assert!(result.error.unwrap().contains("another client"));
     let output = relay.daemon.output();
     assert_eq!(output.matches("CANNOT WRITE").count(), 1, "{output}");
 }

@@ -25,8 +25,11 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
     let Some(view) = found else {
         return Err(ApiError::from(SessionError::ApprovalNotFound(id.to_owned())));
     };
+    let roots = Arc::clone(&state.roots);
     let (view, files) = tokio::task::spawn_blocking(move || {
-        let files = preview::files(&view.approval, view.project_path.as_deref());
+        let files = preview::files(&view.approval, view.project_path.as_deref(), |project| {
+            roots.only(project)
+        });
         (view, files)
     })
     .await

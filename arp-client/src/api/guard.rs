@@ -23,6 +23,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 const TOKEN_HEADER: &str = "x-arp-token";
+const STRICT_PARAM: &str = "arp_token=";
 const TOKEN_COOKIE: &str = "arp_token";
 /// Held the key itself, for whoever shared the origin. It is taken away and counts for nothing.
 const OLD_KEY_COOKIE: &str = "arp_edge";
@@ -62,8 +63,8 @@ pub(crate) async fn check(state: &State, peer: PeerInfo, head: &mut Parts) -> Re
         return Ok(pass);
     }
     check_host(config, peer, head)?;
-    if peer.via == Via::Loopback {
-        pass.answer = check_token(state, head, &mut pass.finish)?;
+    if matches!(peer.via, Via::Loopback | Via::Tunnel) {
+        pass.answer = check_token(state, peer, head, &mut pass.finish)?;
     }
     check_origin(state, peer, head, &mut pass.finish)?;
     if pass.answer.is_none() && head.method != Method::OPTIONS {
@@ -91,7 +92,7 @@ fn check_host(config: &CommandConfig, peer: PeerInfo, head: &Parts) -> Result<()
         .allowed_hosts
         .iter()
         .any(|allowed| allowed.eq_ignore_ascii_case(&host));
-    let any = peer.via == Via::Relay && config.allowed_hosts.is_empty();
+    let any = matches!(peer.via, Via::Relay | Via::Tunnel) && config.allowed_hosts.is_empty();
     if loopback || listed || any {
         return Ok(());
     }
@@ -123,9 +124,10 @@ fn host_name(authority: &str) -> &str {
     }
 }
 
-/// The loopback listener asks for the token as the relay does, and takes it out as the relay does.
+/// Where no relay has asked for the token, we do as it does, and take it out as it does.
 fn check_token(
     state: &State,
+    peer: PeerInfo,
     head: &mut Parts,
     finish: &mut Finish,
 ) -> Result<Option<Response<Body>>, ApiError> {
@@ -138,29 +140,40 @@ fn check_token(
             .chain(id)
             .fold(false, |found, token| found | same_secret(given, token))
     };
+    // What is unmistakably meant for us is strict, as at the relay: a wrong name in it is not made good by another.
+    let mut token = take_strict_params(head, &known)?;
     let path = head.uri.path().to_owned();
-    let mut token = None;
-    if let Some(rest) = path.strip_prefix("/t/") {
+    if let Some(rest) = path
+        .strip_prefix("/t/")
+        .filter(|rest| !rest.is_empty() && !rest.starts_with('/'))
+    {
         let (given, inner) = rest
             .split_once('/')
             .map_or((rest, None), |(given, inner)| (given, Some(inner)));
         let given = percent_decode_str(given).decode_utf8_lossy().into_owned();
-        if known(&given) {
-            let Some(inner) = inner else {
-                // Relative addresses of the page need the slash.
-                return redirect(&format!("{path}/"), head.uri.query()).map(Some);
-            };
-            let inner = format!("/{inner}");
-            set_path(head, &inner, head.uri.query().map(str::to_owned).as_deref())?;
-            token = Some(given);
+        if !known(&given) {
+            return Err(token_required());
+        }
+        let Some(inner) = inner else {
+            // Relative addresses of the page need the slash.
+            return redirect(&format!("{path}/"), head.uri.query()).map(Some);
+        };
+        let inner = format!("/{inner}");
+        set_path(head, &inner, head.uri.query().map(str::to_owned).as_deref())?;
+        token = Some(given);
+    }
+    for given in head.headers.get_all(TOKEN_HEADER) {
+        match given.to_str().ok().filter(|given| known(given)) {
+            Some(given) => token = token.or(Some(given.to_owned())),
+            None => return Err(token_required()),
         }
     }
-    if token.is_none() {
-        token = take_query_token(head, &known)?;
+    if let Some(given) = take_query_token(head, &known)? {
+        token = token.or(Some(given));
     }
     if token.is_none() {
-        let given = header(&head.headers, TOKEN_HEADER).or_else(|| cookie(&head.headers, TOKEN_COOKIE));
-        token = given.filter(|given| known(given)).map(str::to_owned);
+        let given = cookie(&head.headers, TOKEN_COOKIE).filter(|given| known(given));
+        token = given.map(str::to_owned);
     }
     head.headers.remove(TOKEN_HEADER);
     // A preflight carries no token where it is a header; it tells nothing but what is allowed.
@@ -171,8 +184,12 @@ fn check_token(
         return Err(token_required());
     };
     if is_navigation(head) {
+        // Only a tunnel's front says truly how the visitor came.
+        let secure = peer.via == Via::Tunnel && header(&head.headers, "x-forwarded-proto") == Some("https");
+        let secure = if secure { "; Secure" } else { "" };
         // As at the relay: 90 days from the last page on.
-        let value = format!("{TOKEN_COOKIE}={token}; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax");
+        let value =
+            format!("{TOKEN_COOKIE}={token}; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax{secure}");
         if let Ok(value) = HeaderValue::from_str(&value) {
             finish.0.push((SET_COOKIE, value));
         }
@@ -188,8 +205,30 @@ fn token_required() -> ApiError {
     )
 }
 
-/// The first `token` parameter with a token of ours is taken out; any other stays. `arp_token` is always ours: one that
-/// is not known is refused, whatever the cookie says.
+/// Every `arp_token` parameter is ours and taken out; each must hold a token of ours.
+fn take_strict_params(head: &mut Parts, known: &dyn Fn(&str) -> bool) -> Result<Option<String>, ApiError> {
+    let Some(query) = head.uri.query().filter(|query| query.contains(STRICT_PARAM)) else {
+        return Ok(None);
+    };
+    let mut found = None;
+    let mut rest = Vec::new();
+    for pair in query.split('&') {
+        let Some(value) = pair.strip_prefix(STRICT_PARAM) else {
+            rest.push(pair);
+            continue;
+        };
+        let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+        if !known(&value) {
+            return Err(token_required());
+        }
+        found = Some(value);
+    }
+    let (path, rest) = (head.uri.path().to_owned(), rest.join("&"));
+    set_path(head, &path, Some(rest.as_str()).filter(|rest| !rest.is_empty()))?;
+    Ok(found)
+}
+
+/// The first `token` parameter with a token of ours is taken out; any other stays.
 fn take_query_token(head: &mut Parts, known: &dyn Fn(&str) -> bool) -> Result<Option<String>, ApiError> {
     let Some(query) = head.uri.query() else {
         return Ok(None);
@@ -198,12 +237,8 @@ fn take_query_token(head: &mut Parts, known: &dyn Fn(&str) -> bool) -> Result<Op
     let mut rest = Vec::new();
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let strict = name == "arp_token";
-        if strict || name == "token" && found.is_none() {
+        if name == "token" && found.is_none() {
             let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
-            if strict && !known(&value) {
-                return Err(token_required());
-            }
             if known(&value) {
                 found = Some(value);
                 continue;

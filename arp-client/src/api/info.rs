@@ -47,6 +47,7 @@ pub(super) async fn info(state: &Arc<State>, call: &Call) -> Answer {
         "allow_bypass": config.allow_bypass,
         "edge_key_required": config.edge_key.is_some(),
         "proxy_ports": config.proxy_ports,
+        "tunnel": state.tunnel.get().map(|view| crate::tunnel::report::public(&view.borrow())),
         "defaults": {
             "executor": state.agents.default_executor(),
             "project_path": config.default_path,

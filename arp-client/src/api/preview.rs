@@ -56,19 +56,21 @@ enum Present {
     Unknown(Problem),
 }
 
-/// Looks at the files that an approval of a session in `project` would change. Blocks.
-pub(super) fn files(approval: &Approval, project: Option<&Path>) -> Vec<FilePreview> {
+/// Looks at the files that an approval of a session in `project` would change. `only` gives a directory as the only
+/// root. Blocks.
+pub(super) fn files(
+    approval: &Approval,
+    project: Option<&Path>,
+    only: impl Fn(&Path) -> Roots,
+) -> Vec<FilePreview> {
     let proposals = proposals(approval);
     if proposals.is_empty() {
         return Vec::new();
     }
-    // The whole disk is nobody's project.
+    // The whole disk is nobody's project, by whatever name.
     let root = project
-        .filter(|project| project.parent().is_some())
-        .and_then(|project| {
-            let roots = Roots::new([project]).ok()?;
-            roots.root(project).ok()
-        });
+        .filter(|project| project.canonicalize().is_ok_and(|real| real.parent().is_some()))
+        .and_then(|project| only(project).root(project).ok());
     let look = |proposal: &Proposal| look(proposal, project, root.as_ref());
     proposals.iter().take(MAX_FILES).map(look).collect()
 }
@@ -149,7 +151,10 @@ mod tests {
             "input": input, "can_allow_session": false, "can_edit": false,
         }))
         .unwrap();
-        files(&approval, Some(project)).remove(0)
+        files(&approval, Some(project), |project| {
+            Roots::new([project]).unwrap_or_default()
+        })
+        .remove(0)
     }
 
     fn write(project: &Path, path: &str) -> FilePreview {

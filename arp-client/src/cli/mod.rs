@@ -5,10 +5,13 @@ mod client;
 mod mcp;
 mod render;
 mod sessions;
+mod stop;
+mod tunnel;
 
 use crate::identity;
 use crate::tokens;
 use crate::trust::KnownRelays;
+use crate::tunnel_settings::Source;
 use clap::Subcommand;
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +24,12 @@ pub enum Command {
         /// What to do; lists them by default.
         #[command(subcommand)]
         action: Option<sessions::Action>,
+    },
+    /// Stop the running arpc. Its sessions run on, and the next arpc finds them.
+    Stop {
+        /// Also end the agents: running turns are cut, and the next message resumes the sessions.
+        #[arg(long)]
+        park: bool,
     },
     /// Serve MCP on standard input and output for an agent (needs a running arpc with --enable-mcp).
     Mcp(mcp::Options),
@@ -35,6 +44,22 @@ pub enum Command {
         #[command(subcommand)]
         action: Option<tokens::local::Action>,
     },
+    /// A public URL without a server of your own: Cloudflare, Tailscale, ngrok, bore, or a command of yours.
+    Tunnel {
+        /// What to do.
+        #[command(subcommand)]
+        action: tunnel::Action,
+    },
+    /// Guard a tunnel's program (started by arpc itself).
+    #[command(hide = true, name = crate::tunnel::GUARD)]
+    TunnelGuard {
+        /// Become the program that follows, and end with this process.
+        #[arg(long)]
+        parent: Option<u32>,
+        /// The program and its arguments.
+        #[arg(last = true)]
+        command: Vec<std::ffi::OsString>,
+    },
     /// Own one agent process (started by arpc itself).
     #[command(hide = true)]
     SessionHost,
@@ -42,15 +67,38 @@ pub enum Command {
 
 impl Command {
     /// Carries it out. Call it before any runtime or thread is made. `data_dir` and `client_id` are those of
-    /// the daemon; without an id it is the one of this machine.
+    /// the daemon (without an id it is the one of this machine); `tunnels` says where the settings of tunnels are.
     #[must_use]
-    pub fn run(self, data_dir: &Path, client_id: Option<&str>) -> ExitCode {
+    pub fn run(self, data_dir: &Path, client_id: Option<&str>, tunnels: &Source) -> ExitCode {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
         let done = match self {
             Self::SessionHost => return arp_sessions::host::host_main(),
+            Self::TunnelGuard { parent, command } => {
+                return match parent {
+                    Some(parent) => arp_tunnels::exec_main(parent, &command),
+                    None => arp_tunnels::guard_main(),
+                };
+            }
+            Self::Tunnel { action } => {
+                let id = client_id.map_or_else(|| identity::client_id(data_dir), |id| Ok(id.to_owned()));
+                match id {
+                    Ok(id) => {
+                        let context = tunnel::Context {
+                            data_dir,
+                            client_id: &id,
+                            source: tunnels,
+                        };
+                        return ExitCode::from(tunnel::run(action, &context));
+                    }
+                    Err(error) => Err(Failure::from(error)),
+                }
+            }
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(sessions::run(action.unwrap_or_default(), data_dir))),
+            Self::Stop { park } => runtime()
+                .map_err(Failure::from)
+                .and_then(|runtime| runtime.block_on(stop::run(park, data_dir))),
             Self::ForgetServer { address } => forget_server(&address, data_dir),
             Self::Tokens { action } => runtime().map_err(Failure::from).and_then(|runtime| {
                 let action = action.unwrap_or(tokens::local::Action::List);

@@ -22,10 +22,11 @@ use arp_common::ids::ClientId;
 use arp_history::History;
 use arp_sessions::error::SessionError;
 use arp_sessions::store::Filter;
-use arp_sessions::{Created, NewSession, PastSessions, Sessions};
+use arp_sessions::{Created, Leaving, NewSession, PastSessions, Sessions};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What all that serves command mode shares.
@@ -48,6 +49,10 @@ pub(crate) struct State {
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
     pub(crate) stop: CancellationToken,
+    /// Somebody on this machine asked `arpc` to stop, and what is to become of its sessions.
+    pub(crate) leaving: tokio::sync::watch::Sender<Option<Leaving>>,
+    /// The tunnel of this very process, if there is one.
+    pub(crate) tunnel: OnceLock<watch::Receiver<arp_tunnels::Snapshot>>,
 }
 
 impl State {
@@ -85,6 +90,8 @@ impl State {
             guesses: Guesses::default(),
             started: Instant::now(),
             stop,
+            leaving: tokio::sync::watch::Sender::new(None),
+            tunnel: OnceLock::new(),
         })
     }
 
@@ -177,6 +184,8 @@ pub enum Via {
     Relay,
     /// Over the loopback listener, where we ask for the token.
     Loopback,
+    /// Through a tunnel of somebody else's service, which has asked for nothing: we ask for the token.
+    Tunnel,
     /// Over the local socket, which only this user can open.
     Local,
 }

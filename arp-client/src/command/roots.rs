@@ -94,12 +94,7 @@ impl ReadableRoots {
 
     /// What may be read now.
     pub(crate) fn current(&self) -> Roots {
-        let mut roots = Roots::default();
-        roots.hide(&self.data_dir);
-        // The client id for scripts.
-        if let Some(home) = &self.home {
-            roots.hide(home.join(".arp-client"));
-        }
+        let mut roots = self.none();
         if !self.configured.is_empty() {
             for root in self.configured.iter().filter_map(Configured::resolved) {
                 // One that is gone meanwhile is no root.
@@ -120,6 +115,25 @@ impl ReadableRoots {
         for path in worked.difference(&closed) {
             // Directories that are gone, or not what they were, are no roots.
             let _ = roots.add_project(path, self.home.as_deref());
+        }
+        roots
+    }
+
+    /// This directory alone, for one who is told what an agent asks to change in it.
+    pub(crate) fn only(&self, directory: &Path) -> Roots {
+        let mut roots = self.none();
+        // One that is gone is no root.
+        let _ = roots.add(directory);
+        roots
+    }
+
+    /// No root; our own keys and tokens are in none.
+    fn none(&self) -> Roots {
+        let mut roots = Roots::default();
+        roots.hide(&self.data_dir);
+        // The client id for scripts.
+        if let Some(home) = &self.home {
+            roots.hide(home.join(".arp-client"));
         }
         roots
     }

@@ -121,6 +121,7 @@ impl Link {
             if give_up {
                 return Err(error);
             }
+            self.blocked.lost();
             outage.failed(error);
             let pause = backoff.next();
             tokio::select! {

@@ -4,11 +4,13 @@
 use super::LinkError;
 use std::io;
 use std::mem::discriminant;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often it is said again that something is still not right.
 const REMIND: Duration = Duration::from_secs(600);
+/// Time that tunnels must have failed before it is said.
+const CONFIRM: Duration = Duration::from_secs(1);
 
 /// The time without a relay.
 #[derive(Debug, Default)]
@@ -61,19 +63,45 @@ impl Outage {
 
 /// Tunnels that cannot be opened. Each request of the relay for one fails then, many a second.
 #[derive(Debug, Default)]
-pub(super) struct Blocked(Mutex<Option<Instant>>);
+pub(super) struct Blocked(Mutex<Trouble>);
+
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Changes when a tunnel was opened, or the relay was lost: what failed before says nothing any more.
+    epoch: u64,
+    /// Has one failed in this epoch?
+    failed: bool,
+    told: Option<Instant>,
+}
 
 impl Blocked {
-    /// A tunnel could not be opened.
-    pub(super) fn failed(&self, host: &str, port: u16, error: &LinkError) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|last| last.elapsed() < REMIND) {
-            tracing::debug!("cannot open a tunnel: {error}");
-            return;
+    fn lock(&self) -> MutexGuard<'_, Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A tunnel could not be opened. Waits a moment before it says so: a relay that ends takes its proxy port with it
+    /// first, and that is no news.
+    pub(super) async fn failed(&self, host: &str, port: u16, error: &LinkError) {
+        tracing::debug!("cannot open a tunnel: {error}");
+        let epoch = {
+            let mut trouble = self.lock();
+            if std::mem::replace(&mut trouble.failed, true)
+                && trouble.told.is_none_or(|t| t.elapsed() < REMIND)
+            {
+                return;
+            }
+            trouble.epoch
+        };
+        tokio::time::sleep(CONFIRM).await;
+        {
+            let mut trouble = self.lock();
+            if trouble.epoch != epoch || trouble.told.is_some_and(|t| t.elapsed() < REMIND) {
+                return;
+            }
+            trouble.told = Some(Instant::now());
         }
-        *told = Some(Instant::now());
         let why = match error {
-            LinkError::Unreachable(.., why) => why.clone(),
+            LinkError::Unreachable(.., why) | LinkError::NoTls(.., why) => why.clone(),
             other => other.to_string(),
         };
         tracing::warn!(
@@ -84,10 +112,20 @@ impl Blocked {
 
     /// A tunnel was opened.
     pub(super) fn works(&self) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.take().is_some() {
-            tracing::info!("tunnels to the relay can be opened again");
+        let mut trouble = self.lock();
+        if std::mem::take(&mut trouble.failed) {
+            trouble.epoch += 1;
+            if trouble.told.take().is_some() {
+                tracing::info!("tunnels to the relay can be opened again");
+            }
         }
+    }
+
+    /// The relay was lost.
+    pub(super) fn lost(&self) {
+        let mut trouble = self.lock();
+        trouble.epoch += 1;
+        trouble.failed = false;
     }
 }
 

@@ -93,14 +93,18 @@ async fn serve(
 
 /// Dials the proxy port and says which request this answers.
 async fn present(config: &Config, dialer: &Dialer, blocked: &Blocked, id: String) -> Option<Stream> {
-    let _turn = DIALS.acquire().await.ok()?;
-    let mut tunnel = match dialer.dial(config.server.proxy_port).await {
+    let turn = DIALS.acquire().await.ok()?;
+    let dialed = dialer.dial(config.server.proxy_port).await;
+    let mut tunnel = match dialed {
         Ok(tunnel) => {
             blocked.works();
             tunnel
         }
         Err(e) => {
-            blocked.failed(&config.server.host, config.server.proxy_port, &e);
+            drop(turn);
+            blocked
+                .failed(&config.server.host, config.server.proxy_port, &e)
+                .await;
             return None;
         }
     };

@@ -4,6 +4,7 @@
 //! a connection of the loopback listener, the local socket), [`CommandMode::shutdown`] ends it all.
 
 mod listen;
+mod visitors;
 
 use crate::api;
 use crate::command::{AgentState, CommandConfig, CommandError, PeerInfo, State, Via};
@@ -73,12 +74,18 @@ impl CommandMode {
         let state = Arc::clone(&self.state);
         let service = service_fn(move |request| {
             let state = Arc::clone(&state);
-            async move { Ok::<_, std::convert::Infallible>(api::handle(state, peer, request).await) }
+            async move {
+                let answer = match peer.via {
+                    Via::Tunnel => visitors::answer(state, peer.addr, request).await,
+                    _ => api::handle(state, peer, request).await,
+                };
+                Ok::<_, std::convert::Infallible>(answer)
+            }
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).max_buf_size(MAX_HEAD);
         // A tunnel of the relay may be idle for hours before a request comes.
-        builder.header_read_timeout((peer.via == Via::Loopback).then_some(HEAD_TIMEOUT));
+        builder.header_read_timeout(matches!(peer.via, Via::Loopback).then_some(HEAD_TIMEOUT));
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
@@ -110,6 +117,14 @@ impl CommandMode {
             Err(error) => Err(error.to_string()),
         };
         self.state.agents.all().await.into_iter().map(in_words).collect()
+    }
+
+    /// Waits until somebody on this machine asks `arpc` to stop, and says what is to become of its sessions.
+    pub async fn asked_to_stop(&self) -> Leaving {
+        let mut leaving = self.state.leaving.subscribe();
+        let asked = leaving.wait_for(Option::is_some).await;
+        // The sender lives as long as we do.
+        asked.ok().and_then(|leaving| *leaving).unwrap_or(Leaving::RunOn)
     }
 
     /// Stops: sessions are parked, or run on without us; then all connections end.

@@ -401,6 +401,13 @@ impl Names {
         }
     }
 
+    /// Without a relay there is nobody to ask: every change is taken. Does not end.
+    pub async fn without_relay(&self) {
+        loop {
+            self.next_change().await.answered(None);
+        }
+    }
+
     async fn tell(&self) -> Result<(), TokenError> {
         let (answer, heard) = oneshot::channel();
         // A link that is away leaves the change in the queue; it is stale then and answered by nobody.

@@ -56,8 +56,9 @@ pub(crate) const ANSWER: usize = 1024 * 1024;
 
 /// Connections that the front holds at a time; more wait in the kernel.
 pub(crate) const CONNECTIONS: usize = 1024;
-/// A head has to arrive within this on a connection from the tunnel.
-pub(crate) const HEAD: Duration = Duration::from_secs(60);
+/// A head has to arrive within this on a connection from the tunnel. Longer than its programs keep idle connections
+/// (cloudflared: 90 s), so that they close first.
+pub(crate) const HEAD: Duration = Duration::from_secs(120);
 /// Time for one connection to the local service.
 pub(crate) const LOCAL_DIAL: Duration = Duration::from_secs(5);
 /// Requests under way have this long to finish when a tunnel ends.

@@ -43,6 +43,7 @@ fn usual_places(name: &str) -> Vec<PathBuf> {
     let mut places = Vec::new();
     if cfg!(target_os = "macos") {
         places.push(PathBuf::from("/opt/homebrew/bin").join(name));
+        places.push(PathBuf::from("/usr/local/bin").join(name));
         if name == "tailscale" {
             places.push("/Applications/Tailscale.app/Contents/MacOS/Tailscale".into());
         }
@@ -54,12 +55,11 @@ fn usual_places(name: &str) -> Vec<PathBuf> {
             _ => {}
         }
     }
-    if cfg!(unix) {
-        places.push(PathBuf::from("/usr/local/bin").join(name));
-        if let Some(home) = std::env::home_dir() {
-            places.push(home.join(".cargo/bin").join(name));
-            places.push(home.join(".local/bin").join(name));
-        }
+    if cfg!(unix)
+        && let Some(home) = std::env::home_dir()
+    {
+        places.push(home.join(".cargo/bin").join(name));
+        places.push(home.join(".local/bin").join(name));
     }
     places
 }

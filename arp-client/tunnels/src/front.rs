@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// A streamed body.
-pub type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Answers requests in this process. The visitor's address is what the backend tells of it.
 pub type Service = Arc<
@@ -313,7 +313,7 @@ async fn answer(inner: Arc<Inner>, mut request: Request<Incoming>) -> Response<B
             let _ = &under_way;
             frame
         })
-        .boxed()
+        .boxed_unsync()
     })
 }
 
@@ -355,5 +355,5 @@ pub(crate) fn refusal(status: StatusCode, code: &'static str, message: &str) -> 
 fn whole(text: String) -> Body {
     Full::new(Bytes::from(text))
         .map_err(|never| match never {})
-        .boxed()
+        .boxed_unsync()
 }

@@ -18,6 +18,8 @@ pub(crate) const HEADER: &str = "x-arp-probe";
 /// What a probe told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeOutcome {
+    /// The settings say not to ask.
+    NotAsked,
     /// It came to our front, and the answer came back.
     Proven(Duration),
     /// It came to our front, but what came back was not our answer.
@@ -94,13 +96,14 @@ impl Default for Nonces {
 #[derive(Debug, Clone)]
 pub struct Prober {
     nonces: Nonces,
+    asks: bool,
 }
 
 impl Prober {
-    /// For a front that has the same numbers.
+    /// For a front that has the same numbers. One that asks nothing proves nothing.
     #[must_use]
-    pub fn new(nonces: Nonces) -> Self {
-        Self { nonces }
+    pub fn new(nonces: Nonces, asks: bool) -> Self {
+        Self { nonces, asks }
     }
 }
 
@@ -115,6 +118,9 @@ impl Drop for Sent<'_> {
 
 impl Probe for Prober {
     async fn probe(&self, url: &str) -> ProbeOutcome {
+        if !self.asks {
+            return ProbeOutcome::NotAsked;
+        }
         let sent = Sent(&self.nonces, self.nonces.send());
         let Some(target) = target(url, &sent.1) else {
             return ProbeOutcome::Wrong(format!("{url} is not an address of the web"));

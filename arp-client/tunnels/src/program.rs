@@ -122,7 +122,7 @@ impl Program {
         // Our own settings hold secrets that are none of its business, and its log level is not ours.
         let ours = |name: &str| {
             name.starts_with("ARPC_")
-                || name == "RUST_LOG"
+                || matches!(name, "RUST_LOG" | "RUST_BACKTRACE")
                 || without.iter().any(|beginning| name.starts_with(beginning))
         };
         for (name, _) in std::env::vars_os() {

@@ -253,11 +253,14 @@ impl<T: Tunnel, P: Probe> Supervisor<T, P> {
     fn connected(&mut self, info: TunnelInfo, health: TunnelHealth) {
         let url = info.public_url.clone();
         let before = self.last_url.replace(url.clone()).filter(|before| *before != url);
+        // What follows may be a relay's token, which is nothing for a log.
+        let bare = |url: &str| url.split('?').next().unwrap_or_default().to_owned();
         match &before {
             Some(before) => {
-                tracing::warn!(target: "tunnel", "the public address changed: {url} (it was {before})");
+                let (now, before) = (bare(&url), bare(before));
+                tracing::warn!(target: "tunnel", "the public address changed: {now} (it was {before})");
             }
-            None => tracing::info!(target: "tunnel", "connected: {url}"),
+            None => tracing::info!(target: "tunnel", "connected: {}", bare(&url)),
         }
         self.healthy_since = Some(Instant::now());
         self.say(|view| {

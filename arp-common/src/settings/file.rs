@@ -105,8 +105,10 @@ impl<'a> Table<'a> {
                 Some(nearest) => format!("did you mean {nearest}?"),
                 None => "--help lists them: they are called as the flags are".to_owned(),
             };
-            self.faults
-                .push(format!("{}: there is no setting called {key}; {hint}", self.at(key)));
+            self.faults.push(format!(
+                "{}: there is no setting called {key}; {hint}",
+                self.at(key)
+            ));
         }
         if self.faults.is_empty() {
             Ok(())
@@ -168,7 +170,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_in_words_with_its_line_and_all_at_once() {
         assert!(faults("public-port = 80\ntoken = [\"a\"]\nbind = \"::1\"").is_empty());
-        let told = faults("\npublic-port = \"80\"\ntoken = \"hunter2\"\nplaintext = 1\nbind = \"x\"\npublic_prt = 1\nzzz = 1");
+        let told = faults(
+            "\npublic-port = \"80\"\ntoken = \"hunter2\"\nplaintext = 1\nbind = \"x\"\npublic_prt = 1\nzzz = 1",
+        );
         assert_eq!(
             told,
             [

@@ -22,7 +22,7 @@ const ASKED: usize = 32;
 
 /// How an address stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// No more misses than anybody.
     Good,
     /// Misses are told to slow down.
@@ -33,7 +33,7 @@ pub enum Standing {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Guesses {
+pub(crate) struct Guesses {
     debts: DashMap<IpAddr, Debt>,
     /// How many there are, so that a relay without guessers never looks further.
     count: AtomicUsize,

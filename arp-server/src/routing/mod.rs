@@ -7,12 +7,12 @@
 //! The order and the rules are docs/protocol.md, "Tokens".
 
 mod decide;
-pub mod guesses;
-pub mod names;
-pub mod redirect;
-pub mod route;
-pub mod source;
-pub mod strip;
-pub mod tabs;
+pub(crate) mod guesses;
+pub(crate) mod names;
+pub(crate) mod redirect;
+pub(crate) mod route;
+pub(crate) mod source;
+mod strip;
+mod tabs;
 
-pub use route::{Decision, Route, Site, route};
+pub(crate) use route::{Decision, Route, Site, route};

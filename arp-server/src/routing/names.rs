@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 /// A name that a client has.
 #[derive(Debug, Clone)]
-pub struct Found<C> {
+pub(crate) struct Found<C> {
     /// As it is written.
-    pub token: Token,
+    pub(crate) token: Token,
     /// Whose it is.
-    pub client: C,
+    pub(crate) client: C,
     /// What stands for it in a cookie. Made for names that are there only, or it could be had for any name.
-    pub mark: u128,
+    pub(crate) mark: u128,
 }
 
 /// What a name says.
 #[derive(Debug, Clone)]
-pub enum Named<C> {
+pub(crate) enum Named<C> {
     /// A client has it.
     Client(Found<C>),
     /// A client had it and has given it up.
@@ -30,7 +30,7 @@ pub enum Named<C> {
 
 impl<C> Named<C> {
     /// The client, if there is one.
-    pub fn found(self) -> Option<Found<C>> {
+    pub(crate) fn found(self) -> Option<Found<C>> {
         match self {
             Self::Client(found) => Some(found),
             Self::GivenUp | Self::Nobody => None,
@@ -39,7 +39,7 @@ impl<C> Named<C> {
 }
 
 /// Where names are looked up: the registry, or a table in tests.
-pub trait Names {
+pub(crate) trait Names {
     /// What a name stands for.
     type Client: Clone;
     /// Looks a name up.

@@ -7,7 +7,7 @@ use crate::routing::source::{self, OF_COOKIE, STRICT, Source, is_document, is_do
 
 /// Where a browser is to go: a path of this origin, or a URL whose host the relay wrote itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location(String);
+pub(crate) struct Location(String);
 
 impl Location {
     /// A path of this origin. It stays one, even if it begins as the name of a host does in a reference
@@ -29,7 +29,7 @@ impl Location {
     }
 
     /// As the field has it.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -14,33 +14,33 @@ use smallvec::SmallVec;
 
 /// A request that has a client.
 #[derive(Debug, Clone)]
-pub struct Route<C> {
+pub(crate) struct Route<C> {
     /// Whom it is for.
-    pub client: C,
+    pub(crate) client: C,
     /// By which name.
-    pub token: Token,
+    pub(crate) token: Token,
     /// Where the name was found.
-    pub source: Source,
+    pub(crate) source: Source,
     /// The name that stood in front of the path.
-    pub prefix: Option<Token>,
+    pub(crate) prefix: Option<Token>,
     /// Is the origin this client's alone, so that its answers may speak for all of it?
-    pub own_origin: bool,
+    pub(crate) own_origin: bool,
     /// Path and query, without what was ours.
-    pub target: String,
+    pub(crate) target: String,
     /// The Referer, where it held something of ours.
-    pub referer: Option<String>,
+    pub(crate) referer: Option<String>,
     /// What the browser is to remember: the value of our cookie.
-    pub set_cookie: Option<String>,
+    pub(crate) set_cookie: Option<String>,
     /// The fields that led to the client, where its URL did not.
-    pub vary: Option<&'static str>,
+    pub(crate) vary: Option<&'static str>,
     /// Who else may be meant, if this client does not change protocols: a WebSocket says nothing of the tab
     /// that opens it.
-    pub others: Vec<(Token, C)>,
+    pub(crate) others: Vec<(Token, C)>,
 }
 
 /// What becomes of a request.
 #[derive(Debug, Clone)]
-pub enum Decision<C> {
+pub(crate) enum Decision<C> {
     /// It goes to a client.
     Go(Route<C>),
     /// The browser is to ask there.
@@ -57,11 +57,11 @@ pub enum Decision<C> {
 
 /// A name that leads nowhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unknown {
+pub(crate) struct Unknown {
     /// Its owner has given it up.
-    pub given_up: bool,
+    pub(crate) given_up: bool,
     /// Where to go on if the name was none of ours, but an application's own.
-    pub go_on: Option<Location>,
+    pub(crate) go_on: Option<Location>,
 }
 
 impl Unknown {
@@ -75,19 +75,19 @@ impl Unknown {
 
 /// What the relay knows of the way that a request came.
 #[derive(Debug, Clone, Copy)]
-pub struct Site<'a> {
+pub(crate) struct Site<'a> {
     /// `http` or `https`, as the visitor sees it.
-    pub scheme: &'a str,
+    pub(crate) scheme: &'a str,
     /// Host and port, as the visitor sees them.
-    pub host: Option<&'a str>,
+    pub(crate) host: Option<&'a str>,
     /// Domain whose subdomains are tokens.
-    pub domain: Option<&'a str>,
+    pub(crate) domain: Option<&'a str>,
     /// Host and port of the URL that the operator has told the relay.
-    pub public: Option<&'a str>,
+    pub(crate) public: Option<&'a str>,
 }
 
 /// Decides where a request goes.
-pub fn route<N: Names>(head: &RequestHead, site: &Site<'_>, names: &mut N) -> Decision<N::Client> {
+pub(crate) fn route<N: Names>(head: &RequestHead, site: &Site<'_>, names: &mut N) -> Decision<N::Client> {
     let mut routing = Routing {
         head,
         site,
@@ -95,9 +95,7 @@ pub fn route<N: Names>(head: &RequestHead, site: &Site<'_>, names: &mut N) -> De
         ours: Ours::default(),
         prefix: None,
     };
-    match routing.decide() {
-        Ok(decision) | Err(decision) => decision,
-    }
+    routing.decide().unwrap_or_else(Decision::from)
 }
 
 struct Routing<'a, N: Names> {
@@ -112,11 +110,27 @@ struct Routing<'a, N: Names> {
 /// A client, and what named it.
 type By<C> = (Source, Found<C>);
 
-/// An early end is an `Err`.
-type Step<T, C> = Result<T, Decision<C>>;
+/// Why a request leads nowhere.
+enum Nowhere {
+    NoToken,
+    Unknown(Unknown),
+    Conflict,
+}
+
+impl<C> From<Nowhere> for Decision<C> {
+    fn from(why: Nowhere) -> Self {
+        match why {
+            Nowhere::NoToken => Self::NoToken,
+            Nowhere::Unknown(unknown) => Self::Unknown(unknown),
+            Nowhere::Conflict => Self::Conflict,
+        }
+    }
+}
+
+type Step<T> = Result<T, Nowhere>;
 
 impl<'a, N: Names> Routing<'a, N> {
-    fn decide(&mut self) -> Step<Decision<N::Client>, N::Client> {
+    fn decide(&mut self) -> Step<Decision<N::Client>> {
         let own = self.by_host()?;
         let target = self.head.target();
         let (mut soft, mut of_cookie) = (SmallVec::<[Pair<'a>; 1]>::new(), false);
@@ -143,7 +157,7 @@ impl<'a, N: Names> Routing<'a, N> {
         }
         if of_cookie {
             if told.is_some() || own.is_some() {
-                return Err(Decision::Conflict);
+                return Err(Nowhere::Conflict);
             }
             return self.by_cookie(true);
         }
@@ -157,29 +171,24 @@ impl<'a, N: Names> Routing<'a, N> {
     }
 
     /// The client whose host name this is.
-    fn by_host(&mut self) -> Step<Option<Found<N::Client>>, N::Client> {
+    fn by_host(&mut self) -> Step<Option<Found<N::Client>>> {
         let label = (self.site.host.zip(self.site.domain)).and_then(|(h, d)| source::label(h, d));
         let Some(label) = label else { return Ok(None) };
         match self.names.find(label, Spelling::AnyCase) {
             Named::Client(found) => Ok(Some(found)),
-            nobody => Err(Decision::Unknown(Unknown::of(&nobody))),
+            nobody => Err(Nowhere::Unknown(Unknown::of(&nobody))),
         }
     }
 
     /// A name where only names of ours stand: it names a client, and the same one as those before.
-    fn claim(
-        &mut self,
-        source: Source,
-        name: &str,
-        told: &mut Option<By<N::Client>>,
-    ) -> Step<Token, N::Client> {
+    fn claim(&mut self, source: Source, name: &str, told: &mut Option<By<N::Client>>) -> Step<Token> {
         let found = match self.names.find(name, Spelling::Exact) {
             Named::Client(found) => found,
-            nobody => return Err(Decision::Unknown(Unknown::of(&nobody))),
+            nobody => return Err(Nowhere::Unknown(Unknown::of(&nobody))),
         };
         let token = found.token.clone();
         match told {
-            Some((_, first)) if !N::same(&first.client, &found.client) => Err(Decision::Conflict),
+            Some((_, first)) if !N::same(&first.client, &found.client) => Err(Nowhere::Conflict),
             Some(_) => Ok(token),
             None => {
                 *told = Some((source, found));
@@ -194,7 +203,7 @@ impl<'a, N: Names> Routing<'a, N> {
         soft: &[Pair<'_>],
         told: Option<By<N::Client>>,
         strict: bool,
-    ) -> Step<Option<By<N::Client>>, N::Client> {
+    ) -> Step<Option<By<N::Client>>> {
         for pair in soft.iter().filter(|pair| !pair.name.is_empty()) {
             match self.names.find(&pair.name, Spelling::Exact) {
                 Named::Client(found) => {
@@ -202,12 +211,12 @@ impl<'a, N: Names> Routing<'a, N> {
                         .as_ref()
                         .is_some_and(|(_, t)| !N::same(&t.client, &found.client))
                     {
-                        return Err(Decision::Conflict);
+                        return Err(Nowhere::Conflict);
                     }
                     self.ours.take_pair(pair);
                     return Ok(told.or(Some((Source::Query, found))));
                 }
-                named @ Named::GivenUp if !strict => return Err(Decision::Unknown(Unknown::of(&named))),
+                named @ Named::GivenUp if !strict => return Err(Nowhere::Unknown(Unknown::of(&named))),
                 Named::GivenUp | Named::Nobody => {}
             }
         }
@@ -219,7 +228,7 @@ impl<'a, N: Names> Routing<'a, N> {
         &mut self,
         own: Found<N::Client>,
         told: Option<By<N::Client>>,
-    ) -> Step<Decision<N::Client>, N::Client> {
+    ) -> Step<Decision<N::Client>> {
         match told {
             None => Ok(self.go(Source::Host, own)),
             Some((source, found)) if N::same(&found.client, &own.client) => Ok(self.go(source, own)),
@@ -234,7 +243,7 @@ impl<'a, N: Names> Routing<'a, N> {
     }
 
     /// What only a browser's habits tell: the page that asks, and the cookie.
-    fn by_browser(&mut self, soft: &[Pair<'_>]) -> Step<Decision<N::Client>, N::Client> {
+    fn by_browser(&mut self, soft: &[Pair<'_>]) -> Step<Decision<N::Client>> {
         let tabs = source::tabs(self.head);
         self.was_opened_here(soft, tabs)?;
         let astray = soft.iter().any(|pair| !pair.name.is_empty());
@@ -243,7 +252,7 @@ impl<'a, N: Names> Routing<'a, N> {
             // Somebody who types an address means a machine, and must not get another one.
             let known = tabs.and_then(|tabs| self.names.find(tabs.current, Spelling::Exact).found());
             let go_on = known.map(|_| redirect::to_client_of_cookie(target));
-            return Err(Decision::Unknown(Unknown {
+            return Err(Nowhere::Unknown(Unknown {
                 given_up: false,
                 go_on,
             }));
@@ -255,7 +264,7 @@ impl<'a, N: Names> Routing<'a, N> {
     }
 
     /// The client of the page that asks.
-    fn by_referer(&mut self, tabs: Option<Tabs<'_>>) -> Step<Option<Found<N::Client>>, N::Client> {
+    fn by_referer(&mut self, tabs: Option<Tabs<'_>>) -> Step<Option<Found<N::Client>>> {
         let Some((_, target)) = source::own_referer(self.head, self.site) else {
             return Ok(None);
         };
@@ -270,7 +279,7 @@ impl<'a, N: Names> Routing<'a, N> {
         for pair in pairs.iter().filter(|pair| !pair.strict && !pair.name.is_empty()) {
             match self.names.find(&pair.name, Spelling::Exact) {
                 Named::Client(found) => return Ok(Some(found)),
-                named @ Named::GivenUp => return Err(Decision::Unknown(Unknown::of(&named))),
+                named @ Named::GivenUp => return Err(Nowhere::Unknown(Unknown::of(&named))),
                 Named::Nobody => {}
             }
         }
@@ -279,12 +288,12 @@ impl<'a, N: Names> Routing<'a, N> {
     }
 
     /// A name that nobody has, but that this browser has opened as a client's, is no application's own.
-    fn was_opened_here(&self, soft: &[Pair<'_>], tabs: Option<Tabs<'_>>) -> Step<(), N::Client> {
+    fn was_opened_here(&self, soft: &[Pair<'_>], tabs: Option<Tabs<'_>>) -> Step<()> {
         let opened = |pair: &Pair<'_>| {
             tabs.is_some_and(|tabs| tabs.others().any(|mark| self.names.is_mark_of(mark, &pair.name)))
         };
         if soft.iter().any(opened) {
-            return Err(Decision::Unknown(Unknown {
+            return Err(Nowhere::Unknown(Unknown {
                 given_up: true,
                 go_on: None,
             }));
@@ -293,12 +302,12 @@ impl<'a, N: Names> Routing<'a, N> {
     }
 
     /// `named`: the request named somebody, though nobody who is there.
-    fn by_cookie(&mut self, named: bool) -> Step<Decision<N::Client>, N::Client> {
+    fn by_cookie(&mut self, named: bool) -> Step<Decision<N::Client>> {
         let nobody = |named| {
             Err(if named {
-                Decision::Unknown(Unknown::default())
+                Nowhere::Unknown(Unknown::default())
             } else {
-                Decision::NoToken
+                Nowhere::NoToken
             })
         };
         let Some(tabs) = source::tabs(self.head) else {
@@ -306,7 +315,7 @@ impl<'a, N: Names> Routing<'a, N> {
         };
         let current = match self.names.find(tabs.current, Spelling::Exact) {
             Named::Client(current) => current,
-            named => return Err(Decision::Unknown(Unknown::of(&named))),
+            named => return Err(Nowhere::Unknown(Unknown::of(&named))),
         };
         if let Some(owner) = self.owner_of_part(tabs) {
             let target = self.ours.out_of(self.head.target());

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// Cookie that keeps a browser with its client.
-pub const COOKIE: &str = "arp_token";
+pub(crate) const COOKIE: &str = "arp_token";
 /// Query parameter that holds a token, or something of an application's own.
 const SOFT: &str = "token=";
 /// Query parameter that holds a token and nothing else.
@@ -32,7 +32,7 @@ const IN_PATH: &AsciiSet = &CONTROLS
 
 /// Where a token was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// `?arp_token=…`
     Param,
     /// `X-ARP-Token: …`

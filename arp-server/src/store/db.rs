@@ -161,9 +161,9 @@ impl Db {
         wal.push("-wal");
         let has_wal = std::fs::metadata(PathBuf::from(wal)).is_ok_and(|wal| wal.len() > 0);
         if has_wal {
+            // Then the index of the journal is in memory, too. Before it is attached: that reads it already.
+            sql.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             sql.execute("ATTACH ?1 AS disk", [path.to_string_lossy()])?;
-            // Then the index of the journal is in memory, too.
-            sql.pragma_update(Some("disk"), "locking_mode", "EXCLUSIVE")?;
         } else {
             sql.execute("ATTACH ?1 AS disk", [immutable(path)])?;
         }

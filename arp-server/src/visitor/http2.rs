@@ -1,6 +1,6 @@
 //! HTTP/2 connections of visitors: each stream becomes an exchange of its own.
 
-use crate::answer::{Refusal, Rendered, Who};
+use crate::answer::Rendered;
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::rewrite::{self, Added};

@@ -144,7 +144,7 @@ export const script: Script = async (session, prompt) => {
       const call = id();
       const changes = [{ path: 'src/login.ts', diff: DIFF }];
       session.push({ type: 'tool_call', id: call, name: 'Edit', kind: 'edit', title: 'src/login.ts', input: { file_path: 'src/login.ts' }, changes });
-      const { decision } = await session.ask({ tool_call_id: call, tool_name: 'Edit', kind: 'edit', title: 'src/login.ts', reason: null, input: { file_path: 'src/login.ts' }, changes, can_allow_session: true, can_edit: false });
+      const { decision } = await session.ask({ tool_call_id: call, tool_name: 'Edit', kind: 'edit', title: 'src/login.ts', reason: null, input: { file_path: 'src/login.ts' }, changes, files: [{ path: 'src/login.ts', action: 'edit', outside_project: false, diff: DIFF, problem: null }], can_allow_session: true, session_grants: [{ type: 'mode', mode: 'acceptEdits' }], can_edit: false });
       session.push({ type: 'tool_result', id: call, output: decision === 'allow' ? 'written' : 'Denied', delta: false, is_error: decision === 'deny' });
       await stream(session, 'That is all.');
       break;

@@ -73,7 +73,7 @@ function AskWays(ways: Ways) {
   );
 }
 
-function DenyForm({ busy, answer, show, isPlan }: Pick<Ways, 'busy' | 'answer' | 'show'> & { isPlan: boolean }) {
+function DenyForm({ busy, armed, answer, show, isPlan }: Pick<Ways, 'busy' | 'armed' | 'answer' | 'show'> & { isPlan: boolean }) {
   const [reason, setReason] = useState('');
   const area = useRef<HTMLTextAreaElement>(null);
   useLayoutEffect(() => area.current?.focus(), []);
@@ -105,7 +105,7 @@ function DenyForm({ busy, answer, show, isPlan }: Pick<Ways, 'busy' | 'answer' |
       />
       <div class="decide">
         <button type="button" class="button" onClick={() => show('ask')}>{t.back}</button>
-        <button type="submit" class="button danger" disabled={busy}>{isPlan ? t.keepPlanning : t.deny}</button>
+        <button type="submit" class="button danger" disabled={busy} aria-disabled={!armed.ready}>{isPlan ? t.keepPlanning : t.deny}</button>
       </div>
       <button type="button" class="link quiet" disabled={busy} onClick={(event) => answer({ decision: 'deny', ...message, interrupt: true }, event.timeStamp)}>{t.denyStop}</button>
     </form>
@@ -167,9 +167,9 @@ function Ask({ room, approval, onDone }: { room: Room; approval: WaitingApproval
       {asksQuestions ? (
         <Questions approval={approval} busy={busy} ready={armed.ready} onAnswer={(answers, at) => answer({ decision: 'allow', answers }, at)} onDeny={(at) => answer({ decision: 'deny' }, at)} />
       ) : mode === 'deny' ? (
-        <DenyForm busy={busy} answer={answer} show={show} isPlan={isPlan} />
+        <DenyForm busy={busy} armed={armed} answer={answer} show={show} isPlan={isPlan} />
       ) : mode === 'edit' ? (
-        <EditForm input={approval.input} busy={busy} onBack={() => show('ask')} onAllow={(input, at) => answer({ decision: 'allow', updated_input: input }, at)} />
+        <EditForm input={approval.input} busy={busy} ready={armed.ready} onBack={() => show('ask')} onAllow={(input, at) => answer({ decision: 'allow', updated_input: input }, at)} />
       ) : (
         <AskWays {...ways} />
       )}

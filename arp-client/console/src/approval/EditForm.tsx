@@ -18,9 +18,9 @@ const rank = ({ path }: Leaf): number => {
 };
 const rowsOf = (text: string): number => Math.min(14, text.split('\n').length + (text.length > 60 ? 1 : 0));
 
-type Props = { input: unknown; busy: boolean; onBack(): void; onAllow(input: unknown, at: number): void };
+type Props = { input: unknown; busy: boolean; ready: boolean; onBack(): void; onAllow(input: unknown, at: number): void };
 
-export function EditForm({ input, busy, onBack, onAllow }: Props) {
+export function EditForm({ input, busy, ready, onBack, onAllow }: Props) {
   const [leaves] = useState(() => leavesOf(input)?.sort((a, b) => (a.path.length > 1 || b.path.length > 1 ? 0 : rank(a) - rank(b))) ?? null);
   const [changed, setChanged] = useState<ReadonlyMap<string, Leaf['value']>>(new Map());
   const [json, setJson] = useState(() => pretty(input));
@@ -92,7 +92,7 @@ export function EditForm({ input, busy, onBack, onAllow }: Props) {
           );
         }) : (
           <>
-            <label class="field-name" for="edit-json">JSON</label>
+            <label class="field-name" for="edit-json">{t.editJson}</label>
             <textarea id="edit-json" class="field mono" rows={rowsOf(json)} value={json} spellcheck={false} autocapitalize="off" onInput={(event) => setJson(event.currentTarget.value)} />
             {!isJson && <p class="bad small" role="alert">{t.editBad}</p>}
           </>
@@ -100,7 +100,7 @@ export function EditForm({ input, busy, onBack, onAllow }: Props) {
       </div>
       <div class="decide">
         <button type="button" class="button" onClick={onBack}>{t.back}</button>
-        <button type="submit" class="button primary" disabled={busy || !changedInput}>{t.allowEdited}</button>
+        <button type="submit" class="button primary" disabled={busy || !changedInput} aria-disabled={!ready}>{t.allowEdited}</button>
       </div>
     </form>
   );

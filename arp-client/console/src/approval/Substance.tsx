@@ -39,7 +39,7 @@ function Files({ approval, look }: { approval: Approval; look: Look }) {
   return (
     <>
       <Diff changes={changes} limit={LINES} whole />
-      {look === null && <p class="note"><Icon name="warn" size={16} />{t.notCompared}</p>}
+      {look !== 'coming' && <p class="note"><Icon name="warn" size={16} />{t.notCompared}</p>}
     </>
   );
 }

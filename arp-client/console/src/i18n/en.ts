@@ -208,6 +208,7 @@ export const en = {
   editFirst: 'Change first',
   allowEdited: 'Allow as changed',
   hiddenText: 'It holds characters that cannot be seen or that reorder the text. They are shown as ‹U+…›.',
+  editJson: 'Arguments as JSON',
   editBad: 'This is not valid JSON.',
   yes: 'yes',
   no: 'no',

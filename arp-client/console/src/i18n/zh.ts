@@ -199,6 +199,7 @@ export const zh: Dictionary = {
   editFirst: '先修改',
   allowEdited: '按修改后允许',
   hiddenText: '内容里有看不见或会打乱文字顺序的字符，已显示为 ‹U+…›。',
+  editJson: 'JSON 形式的参数',
   editBad: '不是有效的 JSON。',
   yes: '是',
   no: '否',

@@ -106,7 +106,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     if (size === 'desk') {
       await page.locator('#reply').fill('say something else');
       await page.locator('#reply').press('Control+Enter');
-      await page.locator('.queue li', { hasText: 'say something else' }).waitFor();
+      await page.locator('.dock .queue li', { hasText: 'say something else' }).first().waitFor();
       // Pressed once more right after: whoever does that is still writing.
       await page.locator('#reply').press('Control+Enter');
       expect(outcomes()).toEqual([]);

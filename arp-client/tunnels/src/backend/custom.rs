@@ -37,7 +37,11 @@ impl Custom {
         let reader = Box::new(move |seen: &mut Seen, line: &str| read(&source, seen, line));
         // A command with the port written out goes past the front: it cannot be proven then.
         let through_front = self.config.command.iter().any(|word| word.contains("{port}"));
-        let start = Start::new(Backend::Custom, program, args, &self.local.run_dir, reader);
+        let mut start = Start::new(Backend::Custom, program, args, &self.local.run_dir, reader);
+        // Files that it names are found from where arpc was started.
+        if let Ok(here) = std::env::current_dir() {
+            start.dir = here;
+        }
         let program = Program::start(&self.local.launcher, start, &self.local.log).await?;
         let program = self.running.program.insert(program);
         let url = match &self.config.url {

@@ -113,6 +113,8 @@ pub struct TunnelConfig {
     pub health_interval: Duration,
     /// Failed looks in a row after which it is restarted.
     pub max_failures: u32,
+    /// Is the public URL asked whether it leads here?
+    pub probe: bool,
     /// What happens when it fails.
     pub reconnect: Reconnect,
     /// Visitors must show this user and password (`user:password`).

@@ -70,6 +70,7 @@ fn read(
     let auto_start = top.flag(&["auto_start"]).unwrap_or(true);
     let health_interval = top.seconds(&["health_check_interval", "health_check_interval_secs"]);
     let max_failures = top.number(&["max_failures"], 1, 1000);
+    let probe = top.flag(&["probe"]).unwrap_or(true);
     if variables("PRX_TUNNEL_URL").is_some_and(|url| !url.is_empty()) {
         let way = "an address that something else serves needs no tunnel from here: unset it, or say in \
                    [tunnel.custom] which command serves it, with url = \"…\"";
@@ -148,6 +149,7 @@ fn read(
         max_failures: max_failures
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(d::MAX_FAILURES),
+        probe,
         reconnect,
         basic_auth,
         cloudflare,
@@ -222,7 +224,7 @@ fn cloudflare(mut table: Fields<'_>, mode: Option<String>, variables: Variables<
     let mode = table.verbatim(&["mode"]).or(mode);
     let token = table.secret(&["token"]);
     let tunnel_id = table.text(&["tunnel_id"]);
-    let file = table.text(&["credentials_file"]).map(PathBuf::from);
+    let file = table.text(&["credentials_file"]).map(|path| of_home(&path));
     let hostname = table.text(&["hostname"]).map(|name| {
         name.trim_start_matches("https://")
             .trim_end_matches('/')
@@ -536,6 +538,15 @@ fn arp(mut table: Fields<'_>, wanted: bool, variables: Variables<'_>) -> Option<
         fingerprint,
         plaintext,
     })
+}
+
+/// A path that may begin with `~/`, made absolute: programs run in a directory of their own.
+fn of_home(path: &str) -> PathBuf {
+    let path = match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    };
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// A name or address that can stand in a URL and on a command line.

@@ -66,7 +66,7 @@ impl Local {
             .map_err(|error| format!("has no address that can be asked: {error}"))?;
         head.version = Version::HTTP_11;
         hop_by_hop(&mut head.headers, switching);
-        let request = Request::from_parts(head, body.map_err(Into::into).boxed());
+        let request = Request::from_parts(head, body.map_err(Into::into).boxed_unsync());
         let mut response = self.client.request(request).await.map_err(|error| said(&error))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let back = hyper::upgrade::on(&mut response);
@@ -83,7 +83,7 @@ impl Local {
         } else {
             hop_by_hop(response.headers_mut(), false);
         }
-        Ok(response.map(|body| body.map_err(Into::into).boxed()))
+        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
     }
 }
 

@@ -21,8 +21,7 @@ impl<T: Tunnel, P: Probe> Supervisor<T, P> {
             let outcome = self.probe.probe(&url).await;
             let waited = start.elapsed();
             let good_enough = match &outcome {
-                ProbeOutcome::Proven(_) => true,
-                ProbeOutcome::Gated(_) => true,
+                ProbeOutcome::Proven(_) | ProbeOutcome::NotAsked | ProbeOutcome::Gated(_) => true,
                 ProbeOutcome::OneWay(_) => waited >= d::UNREACHABLE_PATIENCE,
                 ProbeOutcome::Unreachable(_) => {
                     waited >= d::UNREACHABLE_PATIENCE && (!self.reachable || !info.through_front)
@@ -79,6 +78,7 @@ impl<T: Tunnel, P: Probe> Supervisor<T, P> {
         health.public = match outcome {
             ProbeOutcome::Proven(_) => Check::Good(words),
             ProbeOutcome::OneWay(_) => Check::Bad(words),
+            ProbeOutcome::NotAsked => Check::Unknown(words),
             ProbeOutcome::Gated(_) => Check::Unknown(format!(
                 "{words}: somebody on the way wants a login, so only the backend's own word is known"
             )),
@@ -98,6 +98,9 @@ impl<T: Tunnel, P: Probe> Supervisor<T, P> {
 fn words(outcome: &ProbeOutcome) -> String {
     match outcome {
         ProbeOutcome::Proven(time) => format!("a request came back to us in {} ms", time.as_millis()),
+        ProbeOutcome::NotAsked => {
+            "not asked (probe = false in [tunnel]), so only the backend's own word is known".into()
+        }
         ProbeOutcome::OneWay(why)
         | ProbeOutcome::Unreachable(why)
         | ProbeOutcome::Gated(why)

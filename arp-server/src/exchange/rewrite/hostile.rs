@@ -4,7 +4,7 @@
 use super::put_request;
 use crate::exchange::origin::Origin;
 use crate::http::{Name, RequestHead};
-use crate::registry::{Entry, Registry};
+use crate::registry::{About, Entry, Registry};
 use crate::routing::names::Inquiry;
 use crate::routing::source::Source;
 use crate::routing::{Decision, Site, route};
@@ -42,8 +42,12 @@ static BOOKS: LazyLock<Registry> = LazyLock::new(|| {
             id: name.parse().unwrap(),
             names: vec![name.parse::<Token>().unwrap()],
             key: None,
-            version: 2,
-            mode: None,
+            about: About {
+                peer: "192.0.2.1:1".parse().unwrap(),
+                agent: None,
+                version: 2,
+                mode: None,
+            },
             tx,
         };
         books.register(entry).unwrap();

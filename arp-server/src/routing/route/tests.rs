@@ -19,7 +19,7 @@ impl Names for Table {
             Spelling::Exact => *t == name,
             Spelling::AnyCase => t.eq_ignore_ascii_case(name),
         };
-        match self.names.iter().position(|t| is(t)) {
+        match self.names.iter().position(is) {
             Some(at) => Named::Client(self.at(at)),
             None => {
                 self.missed.push(name.to_owned());
@@ -608,7 +608,7 @@ proptest! {
     /// Whatever else stands in the query comes out as it went in, in the same order.
     #[test]
     fn the_rest_of_the_query_is_untouched(
-        path in "(/[a-z%0-9.]{0,6}){1,3}",
+        path in "(/[a-z%0-9.]{0,6}){1,3}".prop_filter("in the place of a name", |path| !path.starts_with("/t/")),
         pairs in proptest::collection::vec("[a-su-z][a-z]{0,3}(=[a-zA-Z0-9%/?:.]{0,6})?", 0..5),
         at in 0usize..6,
     ) {
