@@ -64,7 +64,7 @@ async fn a_strict_token_that_is_not_known_is_refused_whatever_the_cookie_says() 
 async fn all_sessions_are_one_list_in_pages_and_the_search_is_the_edges() {
     let edge = Edge::start().await;
     for n in 0..5 {
-        edge.session(&format!("say number {n} of the garden")).await;
+        edge.session(&format!("say number{n} of the garden")).await;
     }
     let mut seen: Vec<String> = Vec::new();
     let mut path = "/api/overview?limit=2".to_owned();
@@ -89,7 +89,7 @@ async fn all_sessions_are_one_list_in_pages_and_the_search_is_the_edges() {
     once.dedup();
     assert_eq!((seen.len(), once.len()), (5, 5));
     let found = |page: &Value| page["entries"].as_array().unwrap().len();
-    assert_eq!(found(&edge.get("/api/overview?q=GARDEN%203").await.1), 1);
+    assert_eq!(found(&edge.get("/api/overview?q=GARDEN%20number3").await.1), 1);
     assert_eq!(found(&edge.get("/api/overview?q=garden%20shed").await.1), 0);
     assert_eq!(found(&edge.get("/api/overview?executor=codex").await.1), 0);
     assert_eq!(

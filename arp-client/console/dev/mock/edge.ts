@@ -150,7 +150,7 @@ export class MockEdge extends EventEmitter {
       agents: [
         { executor: 'claude', name: 'Claude Code', found: true, version: '2.1.329', path: '/usr/local/bin/claude', problem: null, capabilities, permission_modes: modes, models: ['opus', 'sonnet', 'haiku'] },
         { executor: 'codex', name: 'Codex', found: true, version: '0.169.0', path: '/usr/local/bin/codex', problem: null, capabilities, permission_modes: modes, models: ['gpt-5.5'] },
-        { executor: 'gemini', name: 'Gemini CLI', found: false, version: null, path: null, problem: 'gemini was not found. Install it with: npm install -g @google/gemini-cli', capabilities: { ...capabilities, fork: false }, permission_modes: modes, models: ['gemini-2.5-pro'] },
+        { executor: 'gemini', name: 'Gemini CLI', found: false, version: null, path: null, problem: 'Gemini CLI was not found on this machine (looked in PATH). Install it with `npm install -g @google/gemini-cli`, then run `gemini` once to log in.', capabilities: { ...capabilities, fork: false }, permission_modes: modes, models: ['gemini-2.5-pro'] },
       ],
       defaults: { executor: 'claude', project_path: '/home/me/app', permission_mode: 'default' },
     };

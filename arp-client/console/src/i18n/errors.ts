@@ -59,6 +59,23 @@ export const zhErrors: Record<string, string> = {
   no_answer: '机器没有给出应答。',
   bad_answer: '机器的应答无法理解。',
   too_many_unknown_tokens: '无效的访问令牌尝试过多，请稍后再试。',
-  hidden: '这里放着 arpc 的密钥和令牌，不予显示。',
+  bad_frame: '消息格式有误。',
+  session_in_use: '这个会话正在别处使用；可以另开分支继续。',
+  io_error: '机器上有文件无法读取。',
+  index_error: '机器上的历史索引出错。',
+  disk_full: '机器的磁盘已满，请先腾出空间。',
+  hidden: '这里放着 arpc 的密钥和访问令牌，不予显示。',
   service_worker_refused: '经由机器端口打开的页面不能注册 Service Worker。',
 };
+
+/** Why an agent cannot be used, in Chinese; what is not known stays as the edge words it. */
+export function zhProblem(problem: string): string {
+  const install = (text: string): string => text.replace(/^Install it with `([^`]+)`(?:, then run `([^`]+)`.*)?$/s, (_, how: string, then?: string) => `安装：${how}${then ? `，再运行 ${then}` : ''}。`);
+  const missing = /^(.+?) was not found on this machine \((.*?)\)\. (.*)$/s.exec(problem);
+  if (missing) return `这台机器上没有找到它。${install(missing[3] ?? '')}`;
+  const old = /^(.+?) (\S+) at (\S+) is too old, (\S+) or newer is needed\. (.*)$/s.exec(problem);
+  if (old) return `${old[2]} 版太旧，需要 ${old[4]} 或更新。${install(old[5] ?? '')}`;
+  const silent = /^(.+?) at (.+?) does not answer `(.+?)`/s.exec(problem);
+  if (silent) return `${silent[2]} 没有应答 ${silent[3]}。`;
+  return problem;
+}

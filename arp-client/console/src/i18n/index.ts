@@ -4,7 +4,7 @@ import { computed, signal } from '@preact/signals';
 import { ApiError } from '../net/api';
 import { langChoice } from '../model/prefs';
 import { en, type Dictionary } from './en';
-import { zhErrors } from './errors';
+import { zhErrors, zhProblem } from './errors';
 import { zh } from './zh';
 
 export type Lang = 'en' | 'zh';
@@ -124,3 +124,6 @@ export function explain(error: unknown): string {
   if (error.code === 'other_edge') return t.e_other_edge;
   return (lang.value === 'zh' ? zhErrors[error.code] : error.message) || error.message || t.unknownError(error.code);
 }
+
+/** Why an agent cannot be used. */
+export const explainAgent = (problem: string | null): string => (problem === null ? '' : lang.value === 'zh' ? zhProblem(problem) : problem);

@@ -2,7 +2,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
-import { ago, t } from '../i18n';
+import { ago, explainAgent, t } from '../i18n';
 import { call, newId, seg } from '../net/api';
 import { fingerprint } from '../net/machine';
 import { drafts, lastChoice, setDraft } from '../model/prefs';
@@ -131,7 +131,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
       {!found.length ? (
         <Empty icon="agent" title={t.noAgents}>
           <p>{t.noAgentsText}</p>
-          {missing.map((one) => <p key={one.executor} class="soft small"><b>{one.name}</b> {one.problem}</p>)}
+          {missing.map((one) => <p key={one.executor} class="soft small"><b>{one.name}</b> {explainAgent(one.problem)}</p>)}
           <button type="button" class="button" onClick={() => void room.refreshInfo()}>{t.lookAgain}</button>
         </Empty>
       ) : (

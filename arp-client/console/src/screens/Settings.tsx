@@ -1,7 +1,7 @@
 //! What this device likes, the machines it keeps, and what is installed on them.
 
 import { useState } from 'preact/hooks';
-import { t } from '../i18n';
+import { explainAgent, t } from '../i18n';
 import { langChoice, notify, theme } from '../model/prefs';
 import { parseAddress, withToken, type Machine } from '../net/machine';
 import { addMachine, dropMachine, elsewhere, nameOf, own, renameMachine, rooms, type Room } from '../state/machines';
@@ -168,7 +168,7 @@ export function Settings() {
                 <li key={agent.executor}>
                   <div class="rowlike">
                     <AgentMark executor={agent.executor} />
-                    <span class="two"><b>{agent.name}</b><span class={agent.problem ? 'soft' : 'soft clip'}>{agent.problem ?? agent.path ?? ''}</span></span>
+                    <span class="two"><b>{agent.name}</b><span class={agent.problem ? 'soft' : 'soft clip'}>{agent.problem ? explainAgent(agent.problem) : agent.path ?? ''}</span></span>
                     <span class="soft">{agent.found ? agent.version : t.notFound}</span>
                   </div>
                 </li>

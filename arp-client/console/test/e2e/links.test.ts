@@ -184,7 +184,7 @@ test('a_draft_and_what_was_read_survive_a_reload', async () => {
   await page.locator('.md table').waitFor();
   expect(await page.getByLabel('Message').inputValue()).toBe('Yes, open it');
   server.edges.get('demo')?.sessions.get('zh')?.push({ type: 'text', id: 'n', text: 'news', delta: false });
-  server.edges.get('demo')?.sessions.get('zh')?.changed();
+  server.edges.get('demo')?.sessions.get('zh')?.changed({ status: 'idle', turns: 1 });
   await page.locator('.group.unread', { hasText: '给设置页' }).waitFor();
   await page.reload();
   await page.locator('.group.unread', { hasText: '给设置页' }).click();

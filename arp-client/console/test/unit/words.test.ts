@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { en } from '../../src/i18n/en';
-import { zhErrors } from '../../src/i18n/errors';
+import { zhErrors, zhProblem } from '../../src/i18n/errors';
 import { zh } from '../../src/i18n/zh';
 
 const SRC = join(import.meta.dirname, '../../src');
@@ -68,4 +68,11 @@ test('every_refusal_has_its_chinese_sentence', () => {
   // These are answers to requests that the console does not make.
   const never = new Set(['redirect', 'force', 'executor']);
   expect([...codes, ...more].filter((code) => !zhErrors[code] && !never.has(code))).toEqual([]);
+});
+
+test('why_an_agent_cannot_be_used_is_said_in_chinese', () => {
+  const missing = zhProblem('Gemini CLI was not found on this machine (looked in PATH). Install it with `npm install -g @google/gemini-cli`, then run `gemini` once to log in.');
+  expect(missing).toBe('这台机器上没有找到它。安装：npm install -g @google/gemini-cli，再运行 gemini。');
+  expect(zhProblem('Codex 0.1.0 at /usr/bin/codex is too old, 0.150.0 or newer is needed. Install it with `npm install -g @openai/codex`, then run `codex login`.')).toMatch(/^0\.1\.0 版太旧，需要 0\.150\.0 或更新。/);
+  expect(zhProblem('something new')).toBe('something new');
 });
