@@ -188,7 +188,8 @@ fn check_token(
         let secure = peer.via == Via::Tunnel && header(&head.headers, "x-forwarded-proto") == Some("https");
         let secure = if secure { "; Secure" } else { "" };
         // As at the relay: 90 days from the last page on.
-        let value = format!("{TOKEN_COOKIE}={token}; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax{secure}");
+        let value =
+            format!("{TOKEN_COOKIE}={token}; Path=/; Max-Age=7776000; HttpOnly; SameSite=Lax{secure}");
         if let Ok(value) = HeaderValue::from_str(&value) {
             finish.0.push((SET_COOKIE, value));
         }
