@@ -88,6 +88,14 @@ pub(crate) fn read(s: &Settings, id: &ClientId, faults: &mut Vec<String>) -> Opt
     };
     config.approval_timeout = seconds(s.approval_timeout, config.approval_timeout);
     config.park_after = seconds(s.park_after, config.park_after);
+    match s.keep_days {
+        Some(0) => config.keep_for = Duration::MAX,
+        Some(days) => config.keep_for = Duration::from_secs(days.saturating_mul(24 * 3600)),
+        None => {}
+    }
+    if let Some(gb) = s.keep_gb {
+        config.keep_bytes = gb.saturating_mul(1 << 30);
+    }
     if let Err(wrong) = config.check() {
         faults.extend(wrong.lines().map(str::to_owned));
     }

@@ -34,15 +34,15 @@ More flags: --help",
     after_long_help = AFTER_HELP
 )]
 pub struct Cli {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Settings,
     /// Read settings from this TOML file.
     #[arg(long, value_name = "FILE", env = "ARPC_CONFIG", help_heading = "Running")]
     pub config: Option<PathBuf>,
     /// Check all settings and the files they name, say what is wrong, and exit.
     #[arg(long, help_heading = "Running")]
     pub check_config: bool,
-    /// The settings.
-    #[command(flatten)]
-    pub settings: Settings,
     /// What to do besides running as a daemon.
     #[command(subcommand)]
     pub command: Option<crate::cli::Command>,

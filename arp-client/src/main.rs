@@ -99,6 +99,16 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                 Handler::Command(mode)
             }
         };
+        let leaving = Arc::new(std::sync::OnceLock::new());
+        if let Some(mode) = command.clone() {
+            let (leaving, stop) = (leaving.clone(), stop.clone());
+            tokio::spawn(async move {
+                let asked = mode.asked_to_stop().await;
+                tracing::info!("`arpc stop` was given");
+                let _ = leaving.set(asked);
+                stop.cancel();
+            });
+        }
         let mut first = true;
         let link = Link::new(config.clone(), dialer, names.clone(), Arc::new(handler));
         let side = stop.child_token();
@@ -128,7 +138,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         side.cancel();
         let _ = local.await;
         if let Some(mode) = command {
-            mode.shutdown(Leaving::Park).await;
+            // A signal ends arpc alone: its sessions run on, and the next one finds them.
+            let leaving = leaving.get().copied().unwrap_or(Leaving::RunOn);
+            mode.shutdown(leaving).await;
         }
         served?;
         tunnelled?;

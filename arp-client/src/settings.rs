@@ -33,10 +33,10 @@ arp_common::settings! {
     /// Speak with the relay without TLS [default: false].
     ///
     /// Whoever is on the way can read and change everything. For relays that know no TLS.
-    #[arg(long, env = "ARPC_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The relay", hide_short_help = true)]
+    #[arg(long, env = "ARPC_PLAINTEXT", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The relay", hide_short_help = true)]
     plaintext: bool,
     /// Connect again when the relay is lost [default: true].
-    #[arg(long, env = "ARPC_AUTO_RECONNECT", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The relay")]
+    #[arg(long, env = "ARPC_AUTO_RECONNECT", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The relay")]
     auto_reconnect: bool,
     /// Longest pause before connecting again, in seconds [default: 5].
     #[arg(long, value_name = "SECS", env = "ARPC_RECONNECT_INTERVAL", help_heading = "The relay")]
@@ -52,7 +52,7 @@ arp_common::settings! {
     #[arg(long, value_name = "TOKEN", env = "ARPC_TOKEN", value_delimiter = ',', help_heading = "Names")]
     token: Vec<String>,
     /// Do not let visitors in by the client id: only by tokens [default: false].
-    #[arg(long, env = "ARPC_NO_ID_TOKEN", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Names", hide_short_help = true)]
+    #[arg(long, env = "ARPC_NO_ID_TOKEN", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Names", hide_short_help = true)]
     no_id_token: bool,
     /// Port of the local service. Required unless --command-mode is given.
     #[arg(long, value_name = "PORT", env = "ARPC_LOCAL_PORT", help_heading = "A local service")]
@@ -71,7 +71,7 @@ arp_common::settings! {
     #[arg(long, value_name = "KEY", env = "ARPC_REQUIRE_KEY", hide_env_values = true, help_heading = "A local service", hide_short_help = true)]
     require_key: Vec<String>,
     /// Serve the AI agents of this machine instead of a local service [default: false].
-    #[arg(long, env = "ARPC_COMMAND_MODE", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
+    #[arg(long, env = "ARPC_COMMAND_MODE", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
     command_mode: bool,
     /// Path of the claude program, if it is not found by itself.
     #[arg(long, value_name = "FILE", env = "ARPC_COMMAND_PATH", help_heading = "The AI agents of this machine")]
@@ -88,7 +88,7 @@ arp_common::settings! {
     /// Let sessions run that ask nothing before they act [default: false].
     ///
     /// (bypassPermissions, yolo, danger-full-access)
-    #[arg(long, env = "ARPC_ALLOW_BYPASS", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine", hide_short_help = true)]
+    #[arg(long, env = "ARPC_ALLOW_BYPASS", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine", hide_short_help = true)]
     allow_bypass: bool,
     /// Agents that may run at a time [default: 20].
     #[arg(long, value_name = "N", env = "ARPC_MAX_SESSIONS", help_heading = "The AI agents of this machine", hide_short_help = true)]
@@ -101,13 +101,20 @@ arp_common::settings! {
     /// The next message resumes it.
     #[arg(long, value_name = "SECS", env = "ARPC_PARK_AFTER", help_heading = "The AI agents of this machine", hide_short_help = true)]
     park_after: u64,
+    /// Days after which the record of a session that rests is forgotten (the agent's own history stays); 0 for
+    /// never [default: 90].
+    #[arg(long, value_name = "DAYS", env = "ARPC_KEEP_DAYS")]
+    keep_days: u64,
+    /// Gigabytes that the records of resting sessions may take; the oldest go first [default: 10].
+    #[arg(long, value_name = "GB", env = "ARPC_KEEP_GB")]
+    keep_gb: u64,
     /// A second secret that every request to the API needs [default: none].
     ///
     /// Better given in the environment or the file: other users see the flags of a process.
     #[arg(long, value_name = "SECRET", env = "ARPC_EDGE_KEY", hide_env_values = true, help_heading = "The AI agents of this machine", hide_short_help = true)]
     edge_key: String,
     /// Offer the MCP server [default: false].
-    #[arg(long, env = "ARPC_ENABLE_MCP", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
+    #[arg(long, env = "ARPC_ENABLE_MCP", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
     enable_mcp: bool,
     /// Port of the MCP server, on loopback [default: 9021].
     #[arg(long, value_name = "PORT", env = "ARPC_MCP_PORT", help_heading = "The AI agents of this machine")]
@@ -115,7 +122,7 @@ arp_common::settings! {
     /// Let visitors read files [default: false].
     ///
     /// Below --fs-root, else below the directories in which you used agents at this machine.
-    #[arg(long, env = "ARPC_ENABLE_FS", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
+    #[arg(long, env = "ARPC_ENABLE_FS", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
     enable_fs: bool,
     /// Directory that visitors may read with --enable-fs, in place of those of the agents' projects.
     ///
@@ -138,7 +145,7 @@ arp_common::settings! {
     #[arg(long, value_name = "DIR", env = "ARPC_DATA_DIR", global = true, help_heading = "Running")]
     data_dir: PathBuf,
     /// Do not draw the QR code of the public URL [default: false].
-    #[arg(long, env = "ARPC_NO_QR", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Running")]
+    #[arg(long, env = "ARPC_NO_QR", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Running")]
     no_qr: bool,
     /// Also open a tunnel, which needs no server of your own: auto, cloudflare, tailscale, ngrok, bore, custom. A
     /// relay is only used then if one is named.

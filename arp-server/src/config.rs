@@ -29,15 +29,15 @@ use std::time::Duration;
     after_long_help = AFTER_HELP
 )]
 pub struct Cli {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Settings,
     /// Read settings from this TOML file.
     #[arg(long, value_name = "FILE", env = "ARPS_CONFIG", help_heading = "Running")]
     pub config: Option<PathBuf>,
     /// Check all settings and the files they name, say what is wrong, and exit.
     #[arg(long, help_heading = "Running")]
     pub check_config: bool,
-    /// The settings.
-    #[command(flatten)]
-    pub settings: Settings,
     /// What to do instead of serving.
     #[command(subcommand)]
     pub action: Option<Action>,
@@ -110,7 +110,7 @@ arp_common::settings! {
     /// Take edge agents without TLS [default: false].
     ///
     /// What they carry can be read and changed on the way, and their names are bound to no key.
-    #[arg(long, env = "ARPS_ALLOW_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Edge agents")]
+    #[arg(long, env = "ARPS_ALLOW_PLAINTEXT", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Edge agents")]
     allow_plaintext: bool,
     /// Seconds between signs of life on a control channel; three missed ones are a lost edge [default: 15].
     #[arg(long, value_name = "SECS", env = "ARPS_HEARTBEAT", help_heading = "Edge agents", hide_short_help = true)]

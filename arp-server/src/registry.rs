@@ -641,6 +641,7 @@ mod tests {
         };
         client.pool.link_up(link(2, Mode::Command));
         client.pool.link_up(link(1, Mode::Tcp));
+        assert_eq!(client.pool.mode(), Some(Mode::Command), "the newer one stays");
         client.pool.link_down(1, true);
         assert!(client.pool.is_online(), "the end of the older one means nothing");
         client.pool.link_down(2, true);

@@ -55,6 +55,8 @@ pub enum Action {
     TurnBegan,
     /// A turn ended (the matching [`Event::TurnEnd`] is emitted besides); the next prompt may be sent.
     TurnEnded,
+    /// The agent cannot go on with this session in another process, ever; the text says why.
+    NeverResumes(String),
     /// The session cannot go on (unknown id to resume, protocol broken). The owner ends the process.
     Fatal(String),
 }
@@ -158,6 +160,12 @@ pub trait Driver: Send {
     /// While replaying a log: a line that an earlier driver sent to the process. Gives the actions that the
     /// command gave when it was live, without the `Send`.
     fn replay_sent(&mut self, line: &str) -> Vec<Action>;
+
+    /// Did the line before only carry a fragment of what a later line tells as a whole? Such lines need not be kept
+    /// once their turn is over.
+    fn was_fragment(&self) -> bool {
+        false
+    }
 
     /// How tools are permitted now, by the agent's own word; `None` where it has not said so, or has a mode that
     /// is none of ours.

@@ -101,11 +101,13 @@ impl From<SessionError> for ApiError {
             }
             SessionError::CannotResume(_)
             | SessionError::WrongState(_)
+            | SessionError::InUse(_)
             | SessionError::ApprovalResolved(_)
             | SessionError::AlreadySent(_)
             | SessionError::ClientIdReused(_) => StatusCode::CONFLICT,
             SessionError::TooManySessions(_) | SessionError::QueueFull(_) => StatusCode::TOO_MANY_REQUESTS,
             SessionError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            SessionError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             SessionError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         if status == StatusCode::INTERNAL_SERVER_ERROR {

@@ -5,7 +5,7 @@ use super::feed::{FeedRequest, Until};
 use super::request::{Call, snake_object};
 use arp_agents::driver::{Decision, PermissionMode};
 use arp_sessions::model::{Origin, SessionView};
-use arp_sessions::read::Sequence;
+use arp_sessions::read::{Sequence, Start};
 use arp_sessions::{Change, NewSession};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -163,6 +163,20 @@ impl ChangeBody {
     }
 }
 
+/// The body of `POST …/retry`, and a `retry` frame.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RetryBody {
+    client_id: Option<String>,
+}
+
+impl RetryBody {
+    /// The idempotency id.
+    pub(crate) fn id(self) -> Result<Option<String>, ApiError> {
+        client_id(self.client_id)
+    }
+}
+
 /// The body of `POST …/interrupt`, and an `interrupt` frame.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -231,14 +245,9 @@ pub(crate) fn stream(
     call: &Call,
     sequence: Sequence,
     view: &SessionView,
-    from: u64,
+    from: Start,
     until: Until,
 ) -> Result<FeedRequest, ApiError> {
-    let newest = if sequence == Sequence::Lines {
-        view.total_lines
-    } else {
-        view.last_seq
-    };
     let query = &call.query;
     let mut request = FeedRequest {
         sequence,
@@ -249,24 +258,27 @@ pub(crate) fn stream(
         .parsed::<u64>("from_line")?
         .filter(|_| sequence == Sequence::Lines)
     {
-        request.from = first;
+        request.from = Start::At(first);
     }
     if sequence == Sequence::Events {
         match query.get("since") {
             None | Some("") => {}
-            Some("latest") => request.from = newest + 1,
-            Some(_) => request.from = query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1),
+            // What the session object, which comes first, does not tell yet.
+            Some("latest") => request.from = Start::At(view.last_seq + 1),
+            Some(_) => {
+                request.from = Start::At(query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1));
+            }
         }
     }
     if let Some(tail) = query.parsed::<u64>("tail")? {
-        request.from = (newest + 1).saturating_sub(tail);
+        request.from = Start::Last(tail);
     }
     // The last one seen; a browser sends it when it comes back.
     if let Some(last) = call
         .header("last-event-id")
         .and_then(|id| id.trim().parse::<u64>().ok())
     {
-        request.from = last.saturating_add(1);
+        request.from = Start::At(last.saturating_add(1));
     }
     match query.get("until") {
         None | Some("") => {}
@@ -282,8 +294,6 @@ pub(crate) fn stream(
             )));
         }
     }
-    // Nobody has seen what is not there yet: a number from another session, or a mistake.
-    request.from = request.from.clamp(1, newest + 1);
     Ok(request)
 }
 

@@ -23,6 +23,7 @@ mod request;
 mod router;
 mod sessions;
 mod sse;
+mod stop;
 mod ws;
 
 pub(crate) use body::{Body, full};
@@ -93,7 +94,7 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
         query,
         body,
     };
-    dispatch(state, op, call).await
+    dispatch(state, peer, op, call).await
 }
 
 /// Is this a path of the API (and not of the console)?
@@ -104,7 +105,7 @@ fn is_api(path: &str) -> bool {
     })
 }
 
-async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
+async fn dispatch(state: &Arc<State>, peer: PeerInfo, op: Op, call: Call) -> Answer {
     match op {
         Op::Health => info::health(state),
         Op::Info => info::info(state, &call).await,
@@ -125,6 +126,8 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::Interrupt => sessions::interrupt(state, call).await,
         Op::Cancel => sessions::cancel(state, call).await,
         Op::Fork => sessions::fork(state, call).await,
+        Op::Retry => sessions::retry(state, call).await,
+        Op::Stop => stop::stop(state, peer, call).await,
         Op::ApprovalList => approvals::list(state, &call),
         Op::ApprovalGet => approvals::get(state, &call).await,
         Op::ApprovalDecide => approvals::decide(state, call).await,

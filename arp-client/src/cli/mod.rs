@@ -5,6 +5,7 @@ mod client;
 mod mcp;
 mod render;
 mod sessions;
+mod stop;
 mod tunnel;
 
 use crate::identity;
@@ -23,6 +24,12 @@ pub enum Command {
         /// What to do; lists them by default.
         #[command(subcommand)]
         action: Option<sessions::Action>,
+    },
+    /// Stop the running arpc. Its sessions run on, and the next arpc finds them.
+    Stop {
+        /// Also end the agents: running turns are cut, and the next message resumes the sessions.
+        #[arg(long)]
+        park: bool,
     },
     /// Serve MCP on standard input and output for an agent (needs a running arpc with --enable-mcp).
     Mcp(mcp::Options),
@@ -89,6 +96,9 @@ impl Command {
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(sessions::run(action.unwrap_or_default(), data_dir))),
+            Self::Stop { park } => runtime()
+                .map_err(Failure::from)
+                .and_then(|runtime| runtime.block_on(stop::run(park, data_dir))),
             Self::ForgetServer { address } => forget_server(&address, data_dir),
             Self::Tokens { action } => runtime().map_err(Failure::from).and_then(|runtime| {
                 let action = action.unwrap_or(tokens::local::Action::List);

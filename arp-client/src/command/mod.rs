@@ -22,7 +22,7 @@ use arp_common::ids::ClientId;
 use arp_history::History;
 use arp_sessions::error::SessionError;
 use arp_sessions::store::Filter;
-use arp_sessions::{Created, NewSession, PastSessions, Sessions};
+use arp_sessions::{Created, Leaving, NewSession, PastSessions, Sessions};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) started: Instant,
     /// Cancelled when everything stops: streams end then.
     pub(crate) stop: CancellationToken,
+    /// Somebody on this machine asked `arpc` to stop, and what is to become of its sessions.
+    pub(crate) leaving: tokio::sync::watch::Sender<Option<Leaving>>,
     /// The tunnel of this very process, if there is one.
     pub(crate) tunnel: OnceLock<watch::Receiver<arp_tunnels::Snapshot>>,
 }
@@ -88,6 +90,7 @@ impl State {
             guesses: Guesses::default(),
             started: Instant::now(),
             stop,
+            leaving: tokio::sync::watch::Sender::new(None),
             tunnel: OnceLock::new(),
         })
     }

@@ -3,7 +3,6 @@
 use super::caller::Caller;
 use super::prompt;
 use crate::command::{Starter, State};
-use arp_agents::driver::PermissionMode;
 use arp_sessions::NewSession;
 use arp_sessions::error::SessionError;
 use arp_sessions::model::{Origin, Status};
@@ -94,7 +93,12 @@ impl Tools {
         caller
     }
 
-    async fn call(&self, name: &str, arguments: Map<String, Value>) -> Result<Value, SessionError> {
+    async fn call(
+        &self,
+        caller: &Caller,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<Value, SessionError> {
         let sessions = &self.state.sessions;
         match name {
             "start_session" => {
@@ -105,7 +109,7 @@ impl Tools {
                     project_path: start.project_path,
                     default_path: self.state.config.default_path.clone(),
                     model: start.model,
-                    permission_mode: Some(PermissionMode::Default),
+                    permission_mode: Some(sessions.mode_for(caller.session.as_deref())?),
                     origin: Origin::Mcp,
                     ..NewSession::default()
                 };
@@ -149,6 +153,7 @@ impl Tools {
             }
             "send_message" => {
                 let say: Say = arguments_as(arguments)?;
+                sessions.check_steering(caller.session.as_deref(), &say.session_id)?;
                 let accepted = sessions.message(&say.session_id, say.text, None, false).await?;
                 Ok(json!({"message": accepted.message}))
             }
@@ -223,7 +228,7 @@ impl ServerHandler for Tools {
                 Err(error) => Err(error),
             }
         } else {
-            self.call(&request.name, arguments).await
+            self.call(&self.caller(&context), &request.name, arguments).await
         };
         let result = match called {
             Ok(value) => CallToolResult::success(vec![ContentBlock::text(value.to_string())]),

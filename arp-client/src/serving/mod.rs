@@ -119,6 +119,14 @@ impl CommandMode {
         self.state.agents.all().await.into_iter().map(in_words).collect()
     }
 
+    /// Waits until somebody on this machine asks `arpc` to stop, and says what is to become of its sessions.
+    pub async fn asked_to_stop(&self) -> Leaving {
+        let mut leaving = self.state.leaving.subscribe();
+        let asked = leaving.wait_for(Option::is_some).await;
+        // The sender lives as long as we do.
+        asked.ok().and_then(|leaving| *leaving).unwrap_or(Leaving::RunOn)
+    }
+
     /// Stops: sessions are parked, or run on without us; then all connections end.
     pub async fn shutdown(&self, leaving: Leaving) {
         self.state.sessions.shutdown(leaving).await;

@@ -114,7 +114,12 @@ pub(super) fn about(op: Op) -> About {
         Op::SessionDelete => About {
             query: &[
                 ("force", "boolean", "Cancel and delete in one"),
-                ("keep_history", "boolean", "Keep the agent's own files"),
+                (
+                    "history",
+                    "string",
+                    "delete or keep: the agent's own files; without a word they go if the session was begun here",
+                ),
+                ("keep_history", "boolean", "The same as history=keep"),
             ],
             errors: &["400", "404", "409", "503"],
             ..plain(
@@ -192,6 +197,24 @@ pub(super) fn about(op: Op) -> About {
                 "forkSession",
                 "A copy of a session",
                 &[("201", "SessionStarted"), ("200", "SessionStarted")],
+            )
+        },
+        Op::Retry => About {
+            body: Some(("Retry", false)),
+            errors: &["400", "404", "409", "429", "503"],
+            ..plain(
+                "retrySession",
+                "Try again what went wrong",
+                &[("202", "MessageAccepted")],
+            )
+        },
+        Op::Stop => About {
+            body: Some(("Stop", false)),
+            errors: &["400", "403"],
+            ..plain(
+                "stop",
+                "Stop arpc (only over its local socket)",
+                &[("202", "Typed")],
             )
         },
         Op::ApprovalList => About {

@@ -105,6 +105,8 @@ fn requests() -> Map<String, Value> {
             ),
         ),
         ("Interrupt", object(&[("clear_queue", flag())], &[])),
+        ("Retry", object(&[("client_id", text())], &[])),
+        ("Stop", object(&[("park", flag())], &[])),
         (
             "Decision",
             object(
@@ -309,6 +311,10 @@ fn session_schema() -> Value {
                 list(object(&[("id", text()), ("name", text())], &["id", "name"])),
             ),
             ("permission_mode", json!({"enum": MODES})),
+            ("agent_mode", maybe_text()),
+            ("problem", json!({"type": ["object", "null"]})),
+            ("can_resume", flag()),
+            ("left_running", list(json!({"type": "object"}))),
             ("status", json!({"enum": STATUSES})),
             ("parked", flag()),
             ("turn", json!({"type": ["object", "null"]})),

@@ -32,6 +32,8 @@ pub(super) struct ClaudeDriver {
     interrupting: bool,
     approvals: Approvals,
     lines: Lines,
+    /// Was the last line a fragment?
+    fragment: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,7 @@ impl ClaudeDriver {
             interrupting: false,
             approvals: Approvals::default(),
             lines: Lines::default(),
+            fragment: false,
         }
     }
 
@@ -254,9 +257,11 @@ impl ClaudeDriver {
 
 impl Driver for ClaudeDriver {
     fn on_line(&mut self, line: &str) -> Vec<Action> {
+        self.fragment = false;
         let Ok(line) = serde_json::from_str::<Value>(line) else {
             return crate::rpc::not_json(line);
         };
+        self.fragment = str_at(&line, "type") == Some("stream_event");
         match str_at(&line, "type") {
             Some("stream_event") => emit(self.lines.stream_event(&line)),
             Some("assistant") => emit(self.lines.assistant(&line)),
@@ -356,6 +361,10 @@ impl Driver for ClaudeDriver {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn was_fragment(&self) -> bool {
+        self.fragment
     }
 
     fn mode(&self) -> Option<PermissionMode> {

@@ -49,6 +49,8 @@ pub(super) struct CodexDriver {
     approvals: Approvals,
     approval_ids: ApprovalIds,
     thread: Thread,
+    /// Was the last line a fragment?
+    fragment: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +111,7 @@ impl CodexDriver {
             approvals: Approvals::default(),
             approval_ids: ApprovalIds::default(),
             thread: Thread::default(),
+            fragment: false,
         }
     }
 
@@ -212,12 +215,16 @@ impl CodexDriver {
 
 impl Driver for CodexDriver {
     fn on_line(&mut self, line: &str) -> Vec<Action> {
+        self.fragment = false;
         let Ok(message) = serde_json::from_str::<Value>(line) else {
             return not_json(line);
         };
         match Message::read(message) {
             Some(Message::Request { id, method, params }) => self.asked(id, &method, params),
-            Some(Message::Notification { method, params }) => self.notification(&method, &params),
+            Some(Message::Notification { method, params }) => {
+                self.fragment = method.ends_with("/delta") || method.ends_with("Delta");
+                self.notification(&method, &params)
+            }
             Some(Message::Answer { id, outcome }) => match self.calls.answered(id) {
                 Some(call) => self.answer(call, outcome),
                 None => Vec::new(),
@@ -309,6 +316,10 @@ impl Driver for CodexDriver {
         };
         self.calls.sent(id, call);
         actions
+    }
+
+    fn was_fragment(&self) -> bool {
+        self.fragment
     }
 
     fn mode(&self) -> Option<PermissionMode> {
