@@ -307,8 +307,8 @@ impl Drop for Edge {
             .arg("--data-dir")
             .arg(self.root.path().join("data"))
             .args(["stop", "--park"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
             .status();
         let _ = Command::new("kill").arg(self.pid().to_string()).status();
         let until = Instant::now() + Duration::from_secs(10);
