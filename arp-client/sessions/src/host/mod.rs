@@ -178,6 +178,9 @@ pub struct RunEnd {
     /// Approvals that readers know of and that the log lost, because the machine stopped: they are void.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub void: Vec<String>,
+    /// Approvals that the log shows waiting and that readers know the end of: the log lost that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<String>,
     /// Did the log lose the turn that ran?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut_turn: bool,
@@ -192,6 +195,7 @@ impl RunEnd {
             reason: Some(reason),
             left: Vec::new(),
             void: Vec::new(),
+            resolved: Vec::new(),
             cut_turn: false,
         }
     }

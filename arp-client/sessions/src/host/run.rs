@@ -408,6 +408,7 @@ impl Host {
             reason: self.reason.take(),
             left: if keep { agent.left_running() } else { Vec::new() },
             void: Vec::new(),
+            resolved: Vec::new(),
             cut_turn: false,
         };
         self.write(Kind::RunEnd, &serde_json::to_vec(&end)?)?;

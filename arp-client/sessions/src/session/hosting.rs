@@ -114,6 +114,12 @@ impl Actor {
         if raw.seq < self.state.seen() {
             // The power failed: readers know more than the log does.
             let known = Known::read(&self.dir)?;
+            let waiting = self.state.view().approvals;
+            end.resolved = waiting
+                .into_iter()
+                .map(|view| view.approval.id)
+                .filter(|id| known.resolved.contains(id))
+                .collect();
             end.void = known.approvals.into_iter().collect();
             end.cut_turn = known.in_turn;
         }
@@ -191,6 +197,8 @@ impl Actor {
 struct Known {
     /// Approvals that wait.
     approvals: BTreeSet<String>,
+    /// Approvals that ended.
+    resolved: BTreeSet<String>,
     in_turn: bool,
 }
 
@@ -215,6 +223,7 @@ impl Known {
                 }
                 ("approval_resolved", Some(id)) => {
                     known.approvals.remove(&id);
+                    known.resolved.insert(id);
                 }
                 ("user_message", _) => known.in_turn = true,
                 ("turn_end", _) => known.in_turn = false,

@@ -376,6 +376,9 @@ impl Projection {
         let had_turn = cut || self.meta.turn.is_some() || end.cut_turn;
         let problem_before = self.meta.problem.take();
         if let Some(run) = &mut self.run {
+            // Readers know how these ended.
+            run.approvals
+                .retain(|waiting| !end.resolved.contains(&waiting.view.approval.id));
             let stderr = run.stderr().to_owned();
             let actions = run.driver.on_exit(end.exit, &stderr);
             let never_ready = !run.ready;

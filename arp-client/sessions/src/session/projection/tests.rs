@@ -187,6 +187,7 @@ impl Stage {
             reason: reason.map(str::to_owned),
             left: Vec::new(),
             void: Vec::new(),
+            resolved: Vec::new(),
             cut_turn: false,
         };
         self.feed(Kind::RunEnd, &json!(end));
@@ -203,6 +204,7 @@ fn allow(input: Option<Value>) -> Decision {
         for_session: false,
         updated_input: input,
         answers: [].into(),
+        permission_mode: None,
     }
 }
 
