@@ -153,7 +153,7 @@ async fn guessing_the_edge_key_is_slow_whichever_way_it_is_tried() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_sites_change_nothing_and_are_told_nothing() {
-    let edge = Edge::start_with(&["--allowed-origins=https://good.example"]).await;
+    let edge = Edge::start_with(&["--allowed-origin=https://good.example"]).await;
     let body = json!({"prompt": "say x", "project_path": edge.project()});
     let post = |origin: &str| {
         edge.request(Method::POST, "/api/sessions")
