@@ -412,8 +412,11 @@ fn memchr_line(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    /// How many are open, and what was told: request, bytes there and back.
+    type Told = (u32, Vec<(String, u64, u64)>);
+
     /// Feeds both directions in pieces of every size, and gives what is open and told at the end.
-    fn through(requests: &str, answers: &str) -> Vec<(u32, Vec<(String, u64, u64)>)> {
+    fn through(requests: &str, answers: &str) -> Vec<Told> {
         [1, 2, 3, 7, 1000]
             .map(|size| {
                 let mut trace = Trace::default();

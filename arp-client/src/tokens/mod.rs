@@ -484,7 +484,7 @@ mod tests {
             names.revoke("FIXED").await.unwrap();
             names.revoke("demo").await.unwrap();
             assert!(matches!(names.revoke("demo").await, Err(TokenError::Unknown)));
-            assert_eq!(names.current().1, false);
+            assert!(!names.current().1);
             assert_eq!(self::names(dir.path()).current().0.len(), 1, "it is kept");
             let later = added("fixed", Some(now() + 9));
             assert!(matches!(names.add(later).await, Err(TokenError::Configured)));
