@@ -118,7 +118,7 @@ def handshakes():
 
 def crowd():
     """Memory of a relay with many idle edges. Of rathole there is no such figure: it has one service a port."""
-    relay, ports = arps("--max-clients", str(CROWD + 10))
+    relay, ports = arps("--max-clients", str(CROWD + 10), "--max-edges-per-ip", str(CROWD + 10))
     before = rss_mb(relay)
     edges = start([f"{BIN}/arp-crowd", "127.0.0.1", ports[0], ports[1], str(CROWD)], piped=True)
     while "ready" not in (line := edges.stdout.readline()):

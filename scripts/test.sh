@@ -8,6 +8,9 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} CARGO_INCREMENTAL=${CARGO_INC
 # The versions of the agents' programs that the tests were written against.
 AGENTS=(@anthropic-ai/claude-code@2.1.329 @openai/codex@0.169.0 @google/gemini-cli@0.61.0)
 
+# Both ends of a tunnel that can be had without an account.
+BORE=0.6.0
+
 say() { printf '\n== %s\n' "$*"; }
 
 need() { # program debian-package
@@ -49,8 +52,19 @@ install_agents() {
     fi
 }
 
+# bore, pinned, built once without optimisation, in a folder of the project's own.
+install_bore() {
+    export ARP_TEST_BORE="${ARP_TEST_BORE:-$PWD/.cache/bore/bin/bore}"
+    if [ "$ARP_TEST_BORE" = "$PWD/.cache/bore/bin/bore" ] && [ "$("$ARP_TEST_BORE" --version 2>/dev/null)" != "bore-cli $BORE" ]; then
+        say "installing bore $BORE"
+        cargo install bore-cli --version "=$BORE" --locked --force --root .cache/bore --profile dev --target-dir .cache/bore/build
+        rm -rf .cache/bore/build
+    fi
+}
+
 install_tools
 install_agents
+install_bore
 for tests in tests/web tests/mcp; do
     say "installing $tests"
     npm ci --prefix $tests --no-audit --no-fund --loglevel=error

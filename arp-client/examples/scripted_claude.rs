@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 struct Claude {
     input: Receiver<Value>,
     session: String,
+    mode: String,
     asked: u64,
     /// Input that came while something else was waited for.
     waiting: Vec<Value>,
@@ -48,6 +49,7 @@ fn main() {
     let mut claude = Claude {
         input,
         session,
+        mode: after("--permission-mode").unwrap_or_else(|| "default".into()),
         asked: 0,
         waiting: Vec::new(),
     };
@@ -83,7 +85,10 @@ impl Claude {
         }
     }
 
-    fn control(&self, message: &Value) {
+    fn control(&mut self, message: &Value) {
+        if let Some(mode) = message["request"]["mode"].as_str() {
+            mode.clone_into(&mut self.mode);
+        }
         print(&json!({"type": "control_response", "response":
             {"subtype": "success", "request_id": message["request_id"], "response": {}}}));
     }
@@ -91,7 +96,7 @@ impl Claude {
     fn turn(&mut self, text: &str) {
         print(
             &json!({"type": "system", "subtype": "init", "session_id": self.session, "model": "scripted",
-            "cwd": std::env::current_dir().unwrap_or_default(), "permissionMode": "default", "tools": []}),
+            "cwd": std::env::current_dir().unwrap_or_default(), "permissionMode": self.mode, "tools": []}),
         );
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         let numbers: Vec<usize> = rest.split(' ').filter_map(|word| word.parse().ok()).collect();

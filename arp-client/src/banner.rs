@@ -13,31 +13,78 @@ pub fn hello(config: &Config) {
         Mode::Command(_) => "command, the AI agents of this machine".to_owned(),
     };
     say(&format!("arpc {}", env!("CARGO_PKG_VERSION")));
-    say(&format!("Client id:  {}", config.client_id.as_str()));
+    say(&format!("Client id:  {}", told(config.client_id.as_str())));
     say(&format!("Mode:       {mode}"));
-    say(&format!("Relay:      {} (connecting)", config.server.host));
+    if config.relay {
+        say(&format!("Relay:      {} (connecting)", config.server.host));
+    }
+    if let Some(tunnel) = &config.tunnel {
+        say(&format!("Tunnel:     {} (connecting)", tunnel.backend));
+    }
+}
+
+/// Prints which agents were found, in which versions, and what to do about the others.
+pub fn agents(found: &[Result<String, String>]) {
+    let mut text = String::from("Agents found on this machine:");
+    for agent in found.iter().flatten() {
+        text.push_str(&format!("\n  {agent}"));
+    }
+    if !found.iter().any(Result::is_ok) {
+        text.push_str(" none. Sessions can be started when there is one.");
+    }
+    for missing in found.iter().filter_map(|agent| agent.as_ref().err()) {
+        text.push_str(&format!("\n  {missing}"));
+    }
+    say(&text);
 }
 
 /// Prints where visitors go, with a QR code if that is wanted and a person is looking.
-pub fn registered(config: &Config, names: &Names, public: &Public, qr: bool) {
+pub fn registered(config: &Config, names: &Names, public: &Public) {
     say(&format!("Registered with the relay at {}.", config.server.host));
     let (tokens, id_token) = names.current();
     let id = id_token.then(|| config.client_id.as_str());
     let mut urls = id
         .into_iter()
         .chain(tokens.iter().map(Token::as_str))
-        .map(|t| config.public_url(public, t));
+        .map(|t| config.public_url(public, &told(t)));
     let Some(url) = urls.next() else {
-        say("No visitor can come in: there is no token (--no-id-token). `arpc tokens add` makes one.");
+        say("No visitor can come in: there is no token (--no-id-token). This makes one:\n  arpc tokens add");
         return;
     };
     say(&format!("Public URL: {url}"));
     for url in urls {
         say(&format!("            {url}"));
     }
-    if qr
-        && std::io::stdout().is_terminal()
-        && let Ok(code) = qrcode::QrCode::with_error_correction_level(&url, qrcode::EcLevel::L)
+    if masks() {
+        say("Tokens are cut short in the journal; in full they are told by: arpc tokens list");
+    }
+    if config.qr {
+        qr(&url);
+    }
+}
+
+/// Prints that the tunnel is up, or that its address changed. `token` is what visitors show there.
+pub fn tunnel(url: &str, token: Option<&str>, before: Option<&str>, qr: bool) {
+    if let Some(before) = before {
+        say(&format!("Your address changed; it was {before}"));
+    }
+    let with = |shown: &str| match token {
+        Some(_) => format!("{}/?token={shown}", url.trim_end_matches('/')),
+        None => url.to_owned(),
+    };
+    say(&format!(
+        "Public URL: {}",
+        with(&token.map(told).unwrap_or_default())
+    ));
+    if qr {
+        self::qr(&with(token.unwrap_or_default()));
+    }
+}
+
+/// Draws a QR code, if a person is looking.
+pub(crate) fn qr(text: &str) {
+    if std::io::stdout().is_terminal()
+        && let Ok(code) = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L)
     {
         say(&code
             .render::<Dense1x2>()
@@ -49,7 +96,33 @@ pub fn registered(config: &Config, names: &Names, public: &Public, qr: bool) {
     }
 }
 
+/// A name as it may be told here: whoever reads the journal must not come in by it.
+fn told(name: &str) -> String {
+    match name.parse::<Token>() {
+        Ok(token) if masks() => token.to_string(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Does what we print go to the system's journal, which others read, with nobody at a terminal?
+fn masks() -> bool {
+    !std::io::stdout().is_terminal() && std::env::var("JOURNAL_STREAM").is_ok_and(|of| is_stdout(&of))
+}
+
+/// systemd says which file the journal reads from: `DEVICE:INODE`.
+#[cfg(unix)]
+fn is_stdout(journal: &str) -> bool {
+    use std::os::fd::AsFd;
+    let stdout = std::io::stdout();
+    rustix::fs::fstat(stdout.as_fd()).is_ok_and(|stat| format!("{}:{}", stat.st_dev, stat.st_ino) == journal)
+}
+
+#[cfg(not(unix))]
+fn is_stdout(_: &str) -> bool {
+    false
+}
+
 /// A closed standard output (`arpc | head`) is no reason to stop.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

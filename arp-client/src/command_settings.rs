@@ -3,7 +3,7 @@
 use crate::command::{CommandConfig, McpConfig};
 use crate::defaults as d;
 use crate::settings::{self, Settings};
-use arp_common::ids::{ClientId, Token};
+use arp_common::ids::ClientId;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,17 +27,11 @@ pub(crate) fn given(s: &Settings) -> impl Iterator<Item = &'static str> {
 }
 
 /// Reads the settings of command mode. Faults are added to `faults`; `None` if there are any.
-pub(crate) fn read(
-    s: &Settings,
-    id: &ClientId,
-    tokens: &[Token],
-    faults: &mut Vec<String>,
-) -> Option<CommandConfig> {
+pub(crate) fn read(s: &Settings, id: &ClientId, faults: &mut Vec<String>) -> Option<CommandConfig> {
     let before = faults.len();
     let data_dir = settings::data_dir(s.data_dir.clone());
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let mut config = CommandConfig::new(data_dir, id.as_str().to_owned());
-    config.tokens = tokens.iter().map(|t| t.as_str().to_owned()).collect();
     config.edge_key = s.edge_key.clone();
     config.listen = s.listen;
     config.allowed_hosts = s.allowed_host.clone().unwrap_or_default();
@@ -94,6 +88,14 @@ pub(crate) fn read(
     };
     config.approval_timeout = seconds(s.approval_timeout, config.approval_timeout);
     config.park_after = seconds(s.park_after, config.park_after);
+    match s.keep_days {
+        Some(0) => config.keep_for = Duration::MAX,
+        Some(days) => config.keep_for = Duration::from_secs(days.saturating_mul(24 * 3600)),
+        None => {}
+    }
+    if let Some(gb) = s.keep_gb {
+        config.keep_bytes = gb.saturating_mul(1 << 30);
+    }
     if let Err(wrong) = config.check() {
         faults.extend(wrong.lines().map(str::to_owned));
     }

@@ -4,39 +4,66 @@ use crate::command::CommandConfig;
 use crate::command_settings;
 use crate::defaults as d;
 use crate::gate::Gate;
-use crate::identity;
 pub use crate::settings::{Settings, data_dir};
-use crate::trust::{self, Policy};
+use crate::tokens::Names;
+use crate::trust::{self, KnownRelays, Policy};
+use crate::tunnel_settings;
 use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
 use arp_common::private;
 use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
+use arp_common::tls::Identity;
+use arp_tunnels::TunnelConfig;
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// arpc, the edge agent of arp: makes a local service, or the AI agents of this machine, reachable
-/// through a relay.
+/// arpc, the edge agent of arp: makes a local service, or the AI agents of this machine, reachable through a relay.
+///
+/// It dials out to a relay (arps) and registers there. Whoever opens the public URL that it prints reaches the local
+/// service, or with --command-mode the console and API of the agents.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None, after_help = "Every flag can be set as ARPC_<FLAG> in the environment (ARPC_SERVER_ADDR=relay.example), or as <flag> in\nthe TOML file given with --config (server-addr = \"relay.example\"). Flags win over the environment, and it\nover the file.\n\nExamples:\n  arpc --server-addr relay.example --local-port 3000              a web service on port 3000\n  arpc --server-addr relay.example --command-mode                 the AI agents of this machine")]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  arpc --server-addr relay.example --local-port 3000      a web service on port 3000
+  arpc --server-addr relay.example --command-mode         the AI agents of this machine
+More flags: --help",
+    after_long_help = AFTER_HELP
+)]
 pub struct Cli {
-    /// Read settings from this TOML file.
-    #[arg(long, value_name = "FILE", env = "ARPC_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// Check all settings, say what is wrong with them, and exit.
-    #[arg(long)]
-    pub check_config: bool,
-    /// Do not draw the QR code of the public URL.
-    #[arg(long)]
-    pub no_qr: bool,
     /// The settings.
     #[command(flatten)]
     pub settings: Settings,
+    /// Read settings from this TOML file.
+    #[arg(long, value_name = "FILE", env = "ARPC_CONFIG", help_heading = "Running")]
+    pub config: Option<PathBuf>,
+    /// Check all settings and the files they name, say what is wrong, and exit.
+    #[arg(long, help_heading = "Running")]
+    pub check_config: bool,
     /// What to do besides running as a daemon.
     #[command(subcommand)]
     pub command: Option<crate::cli::Command>,
 }
+
+const AFTER_HELP: &str = "\
+Every flag can be set as ARPC_<FLAG> in the environment (ARPC_SERVER_ADDR=relay.example), or as <flag> in the
+TOML file given with --config (server-addr = \"relay.example\"). Flags win over the environment, and it over the
+file. RUST_LOG=debug shows each request. Logs are also kept in files, by day, in arpc/logs of the local data
+directory (~/.local/share on Linux).
+
+Exit codes: 0 it was told to stop, or the command is done; 1 it failed: the relay cannot be reached or refuses,
+or the command failed; 2 wrong flags or settings; 130 it was told to stop at once (a second Ctrl-C).
+
+Examples:
+  arpc --server-addr relay.example --local-port 3000      a web service on port 3000
+  arpc --server-addr relay.example --command-mode         the AI agents of this machine
+  arpc --command-mode --tunnel cloudflare                 the same without a relay of your own
+  arpc tunnel start --local-port 3000                     a web service, likewise
+  arpc tokens add --expires 7d                            a token that ends in a week
+  arpc sessions send ID \"and now the tests\"             a message to a session";
 
 /// A relay's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,16 +117,22 @@ pub struct Config {
     pub id_token: bool,
     /// What visitors must show besides a token.
     pub gate: Option<Gate>,
+    /// Draw the QR code of the public URL?
+    pub qr: bool,
+    /// The tunnel to open.
+    pub tunnel: Option<TunnelConfig>,
+    /// Is a relay used? Always, unless there is a tunnel and no relay was named.
+    pub relay: bool,
 }
 
 impl Config {
-    /// Validates settings and fills in defaults.
+    /// Validates settings and fills in defaults. The client id has to be among them.
     ///
     /// # Errors
     /// All faults at once.
     pub fn new(s: Settings) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
-        let client_id = s.client_id.clone().unwrap_or_else(identity::derived_client_id);
+        let client_id = s.client_id.clone().unwrap_or_default();
         let client_id = client_id
             .parse::<ClientId>()
             .map_err(|e| faults.push(format!("--client-id {e}")))
@@ -112,7 +145,7 @@ impl Config {
                 Err(e) => faults.push(format!("--token {e}")),
             }
         }
-        let mode = mode_of(&s, client_id.as_ref(), &tokens, &mut faults);
+        let mode = mode_of(&s, client_id.as_ref(), &mut faults);
         if s.reconnect_interval == Some(0) {
             faults.push("--reconnect-interval must be at least 1 second".into());
         }
@@ -137,6 +170,15 @@ impl Config {
         if gate.is_some() && s.command_mode == Some(true) {
             faults.push("--require-auth and --require-key are for a local service; with --command-mode use --edge-key".into());
         }
+        let local = match &mode {
+            Some(Mode::Tcp { host, port }) => Some((host.as_str(), *port)),
+            Some(Mode::Command(_)) | None => None,
+        };
+        let tunnel = mode
+            .is_some()
+            .then(|| tunnel_settings::of_daemon(&s, local, &mut faults))
+            .flatten();
+        let relay_named = s.server_addr.is_some() || s.control_port.is_some() || s.proxy_port.is_some();
         let (Some(client_id), Some(mode), true) = (client_id, mode, faults.is_empty()) else {
             return Err(ConfigError(faults));
         };
@@ -157,7 +199,49 @@ impl Config {
             join_key,
             id_token: !s.no_id_token.unwrap_or(false),
             gate,
+            qr: !s.no_qr.unwrap_or(false),
+            relay: tunnel.is_none() || relay_named,
+            tunnel,
         })
+    }
+
+    /// Opens what the settings name: keys, pins, tokens, directories. Changes nothing.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn try_files(&self) -> Result<(), ConfigError> {
+        let dir = &self.data_dir;
+        let mut faults = Vec::new();
+        let mut fault = |e: String| faults.push(format!("--data-dir: {e}"));
+        if let Err(e) = private::usable_dir(dir) {
+            fault(e.to_string());
+        }
+        let key = dir.join(EDGE_KEY);
+        if key.exists()
+            && let Err(e) = Identity::load_or_create(&key)
+        {
+            fault(e.to_string());
+        }
+        let known = KnownRelays::new(dir);
+        if let Err(e) = known.check() {
+            fault(format!("{}: {e}", known.path().display()));
+        }
+        if let Err(e) = Names::check(dir, &self.client_id) {
+            fault(e.to_string());
+        }
+        if let Mode::Command(command) = &self.mode {
+            for root in command.fs_roots.iter().filter(|root| !root.is_dir()) {
+                faults.push(format!(
+                    "--fs-root {}: there is no such directory",
+                    root.display()
+                ));
+            }
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError(faults))
+        }
     }
 
     /// Where visitors find us by `token`; `told` is what the relay said of itself.
@@ -190,6 +274,8 @@ pub struct Public {
     pub tls: bool,
 }
 
+/// Name of the file of this machine's key in the data directory.
+pub(crate) const EDGE_KEY: &str = "edge-key.pem";
 /// Largest file that holds a join key, in bytes.
 const MAX_SECRET_FILE: usize = 4096;
 
@@ -246,7 +332,7 @@ fn gate(s: &Settings, faults: &mut Vec<String>) -> Option<Gate> {
 }
 
 /// The rules of the two modes.
-fn mode_of(s: &Settings, id: Option<&ClientId>, tokens: &[Token], faults: &mut Vec<String>) -> Option<Mode> {
+fn mode_of(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>) -> Option<Mode> {
     let command = s.command_mode.unwrap_or(false);
     if command {
         if s.local_port.is_some() || s.local_addr.is_some() {
@@ -256,9 +342,7 @@ fn mode_of(s: &Settings, id: Option<&ClientId>, tokens: &[Token], faults: &mut V
             );
             return None;
         }
-        return Some(Mode::Command(Box::new(command_settings::read(
-            s, id?, tokens, faults,
-        )?)));
+        return Some(Mode::Command(Box::new(command_settings::read(s, id?, faults)?)));
     }
     for name in command_settings::given(s) {
         faults.push(format!("--{name} only goes with --command-mode"));
@@ -286,9 +370,11 @@ fn unbracketed(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     fn parse(args: &[&str]) -> Result<Config, ConfigError> {
-        let cli = Cli::parse_from([&["arpc"], args].concat());
+        let mut cli = Cli::parse_from([&["arpc"], args].concat());
+        cli.settings.client_id.get_or_insert_with(|| "demo".to_owned());
         Config::new(cli.settings)
     }
 
@@ -359,6 +445,66 @@ mod tests {
             (&["--local-port", "1", "--server-addr", "relay:17001"], 1),
         ] {
             assert_eq!(parse(args).unwrap_err().0.len(), faults, "{args:?}");
+        }
+    }
+
+    /// What a flag is, is also a key of the file and a variable of the environment, and belongs to a group.
+    #[test]
+    fn every_flag_is_a_key_and_a_variable() {
+        let mut command = Cli::command();
+        command.build();
+        // Only in the file: it has tables of its own. The flag --tunnel says the backend; its name is that of a table
+        // there.
+        let mut names = vec![String::from("acp"), String::from("tunnel-backend")];
+        for flag in command.get_arguments().filter(|a| a.get_long().is_some()) {
+            let name = flag.get_long().unwrap().to_owned();
+            if ["help", "version", "check-config"].contains(&name.as_str()) {
+                continue;
+            }
+            let variable = format!("ARPC_{}", name.to_uppercase().replace('-', "_"));
+            assert_eq!(
+                flag.get_env().and_then(|v| v.to_str()),
+                Some(&*variable),
+                "{name}"
+            );
+            assert!(flag.get_help_heading().is_some(), "{name}");
+            // The file that is read cannot say which one that is.
+            if name != "config" {
+                names.push(name);
+            }
+        }
+        let mut keys = Settings::keys();
+        keys.sort();
+        names.sort();
+        assert_eq!(names, keys);
+    }
+
+    #[test]
+    fn the_help_is_short_and_long_and_tells_the_defaults() {
+        use arp_sessions::defaults as sessions;
+        let long = Cli::command().render_long_help().to_string();
+        let short = Cli::command().render_help().to_string();
+        assert!(short.lines().count() * 2 < long.lines().count(), "-h is short");
+        assert!(long.contains("Exit codes:") && short.contains("More flags: --help"));
+        let help = long.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (flag, value) in [
+            ("control-port", u64::from(CONTROL_PORT)),
+            ("proxy-port", u64::from(PROXY_PORT)),
+            ("mcp-port", u64::from(d::MCP_PORT)),
+            ("reconnect-interval", d::RECONNECT_INTERVAL),
+            ("max-sessions", sessions::MAX_LIVE as u64),
+            ("approval-timeout", sessions::APPROVAL_TIMEOUT.as_secs()),
+            ("park-after", sessions::PARK_AFTER.as_secs()),
+        ] {
+            let rest = help.split_once(&format!("--{flag} <")).unwrap().1;
+            let told = rest
+                .split_once("[default: ")
+                .unwrap()
+                .1
+                .split_once(']')
+                .unwrap()
+                .0;
+            assert_eq!(told, value.to_string(), "{flag}");
         }
     }
 }

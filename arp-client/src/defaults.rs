@@ -29,6 +29,13 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// See [`LINGER`].
 pub const LINGER_BYTES: u64 = 1024 * 1024;
 
+/// How often we tell a relay of version 1 that we are here: there is no heartbeat in version 1, and relays are known
+/// that forget who is silent for 90 s.
+pub const RENEW: Duration = Duration::from_secs(30);
+/// A relay that closes within this time after it was told has not liked it.
+pub const RENEW_REFUSED: Duration = Duration::from_secs(5);
+/// Time in which tunnels end that have nothing to finish.
+pub const AT_ONCE: Duration = Duration::from_millis(500);
 /// Time that exchanges have to finish after SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// Port of the MCP server.

@@ -3,10 +3,11 @@
 use crate::defaults as d;
 use crate::gate::Gate;
 use crate::local::LocalService;
+use crate::trace::Traced;
+use arp_common::duplex::{self, Transferred};
 use arp_common::error_body::ErrorBody;
 use arp_common::net;
 use arp_common::protocol::TunnelKind;
-use arp_common::relay::{Transferred, copy_both};
 use arp_common::transport::Stream;
 use bytes::BytesMut;
 use std::io;
@@ -47,14 +48,14 @@ impl Forward {
                 gate.serve(tunnel, head, &self.service).await;
             };
         }
+        let is_http = kind.map_or_else(|| looks_like_http(&head), |k| k == TunnelKind::Http);
         let mut local = match self.service.dial().await {
-            Ok(local) => local,
+            Ok(local) => Traced::client(local, is_http),
             Err(e) => {
                 tracing::warn!(
                     "cannot reach the local service at {}: {e}; is it running?",
                     self.service
                 );
-                let is_http = kind.map_or_else(|| looks_like_http(&head), |k| k == TunnelKind::Http);
                 return if is_http {
                     self.refuse(tunnel, &e).await
                 } else {
@@ -63,11 +64,8 @@ impl Forward {
             }
         };
         let mut count = Transferred::default();
-        if let Err(e) = copy_both(&mut tunnel, &mut local, head, BytesMut::new(), &mut count).await {
+        if let Err(e) = duplex::copy(&mut tunnel, &mut local, head, BytesMut::new(), &mut count).await {
             tracing::debug!(up = count.a_to_b, down = count.b_to_a, "tunnel broke off: {e}");
-            // Neither side may take this for a proper end.
-            net::reset_on_drop(tunnel.tcp());
-            net::reset_on_drop(&local);
         }
     }
 

@@ -5,6 +5,7 @@
 //! own to the local service: bytes that were not understood never pass.
 
 use crate::local::LocalService;
+use crate::trace::Traced;
 use arp_common::error_body::ErrorBody;
 use arp_common::protocol::Secret;
 use arp_common::transport::{Prefixed, Stream};
@@ -119,7 +120,7 @@ impl Gate {
         });
         let served = hyper::server::conn::http1::Builder::new()
             .preserve_header_case(true)
-            .serve_connection(TokioIo::new(Prefixed::new(head, tunnel)), service)
+            .serve_connection(TokioIo::new(Traced::server(Prefixed::new(head, tunnel))), service)
             .with_upgrades();
         if let Err(e) = served.await {
             tracing::debug!("gated tunnel broke off: {e}");

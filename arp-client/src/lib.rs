@@ -2,7 +2,7 @@
 //!
 //! `main` wires; [`link`] keeps the registration, [`forward`] is TCP mode ([`gate`] and [`local`] under it),
 //! [`serving`] is command mode with its HTTP API on the state in [`command`], [`cli`] holds the subcommands that
-//! talk to a running daemon.
+//! talk to a running daemon. [`tunnel`] is a public URL through somebody else's service, in place of a relay or beside it.
 
 mod api;
 pub mod banner;
@@ -21,4 +21,7 @@ mod mcp;
 pub mod serving;
 pub mod settings;
 pub mod tokens;
+mod trace;
 pub mod trust;
+pub mod tunnel;
+pub mod tunnel_settings;

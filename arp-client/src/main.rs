@@ -2,13 +2,15 @@
 
 use anyhow::Context;
 use arp_common::logging;
-use arp_common::settings::{ConfigError, EXIT_USAGE};
+use arp_common::settings::{ConfigError, EXIT_USAGE, with_causes};
 use arp_sessions::Leaving;
-use arpc::config::{Cli, Config, Mode, Settings};
+use arpc::config::{Cli, Config, Mode, Public, Settings};
 use arpc::forward::Forward;
 use arpc::link::{Dialer, Handler, Link};
 use arpc::serving::CommandMode;
 use arpc::tokens::{self, Names};
+use arpc::tunnel::daemon as daemon_tunnel;
+use arpc::tunnel_settings::Source;
 use arpc::{banner, config, identity};
 use clap::Parser;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
     match start(Cli::parse()) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("arpc: {e:#}");
+            eprintln!("arpc: {}", with_causes(e.as_ref()));
             if e.is::<ConfigError>() {
                 ExitCode::from(EXIT_USAGE)
             } else {
@@ -38,22 +40,37 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(path) => Settings::from_file(path)?,
         None => Settings::default(),
     };
-    let settings = cli.settings.or(file);
+    let mut settings = cli.settings.or(file);
+    let data_dir = config::data_dir(settings.data_dir.clone());
     if let Some(command) = cli.command {
-        let id = settings.client_id.unwrap_or_else(identity::derived_client_id);
-        return Ok(command.run(&config::data_dir(settings.data_dir), &id));
+        let tunnels = Source::new(&settings);
+        return Ok(command.run(&data_dir, settings.client_id.as_deref(), &tunnels));
+    }
+    if settings.client_id.is_none() {
+        // A check makes nothing.
+        let unknown = cli.check_config && !identity::has_client_id(&data_dir);
+        settings.client_id = Some(if unknown {
+            "unknown".to_owned()
+        } else {
+            identity::client_id(&data_dir)?
+        });
     }
     let config = Arc::new(Config::new(settings)?);
     if cli.check_config {
+        config.try_files()?;
         println!("arpc: the configuration is good");
         return Ok(ExitCode::SUCCESS);
     }
+    // Made before anything else is in the data directory, also where this start does not need it: an older one
+    // without it keeps the id that it had.
+    let _ = identity::client_id(&config.data_dir);
     let _guard = start_logging()?;
     arp_common::net::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         banner::hello(&config);
+        write_card(&config);
         if config.plaintext {
             tracing::warn!("--plaintext: whoever is on the way to the relay can read and change everything");
         }
@@ -71,32 +88,75 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                 Handler::Tcp(Forward::new(host, *port).with_gate(config.gate.clone()))
             }
             Mode::Command(settings) => {
-                let mode = CommandMode::start((**settings).clone()).await?;
+                let mode = CommandMode::start((**settings).clone(), names.clone()).await?;
                 command = Some(mode.clone());
+                // They are asked for their versions, which takes seconds; the link does not wait for it.
+                let (asked, stop) = (mode.clone(), stop.clone());
+                tokio::spawn(async move {
+                    stop.run_until_cancelled(async { banner::agents(&asked.agents().await) })
+                        .await
+                });
                 Handler::Command(mode)
             }
         };
+        let leaving = Arc::new(std::sync::OnceLock::new());
+        if let Some(mode) = command.clone() {
+            let (leaving, stop) = (leaving.clone(), stop.clone());
+            tokio::spawn(async move {
+                let asked = mode.asked_to_stop().await;
+                tracing::info!("`arpc stop` was given");
+                let _ = leaving.set(asked);
+                stop.cancel();
+            });
+        }
         let mut first = true;
         let link = Link::new(config.clone(), dialer, names.clone(), Arc::new(handler));
         let side = stop.child_token();
         let local = tokio::spawn(local(config.clone(), names.clone(), side.clone()));
-        let served = link
-            .run(stop, |public| {
-                if std::mem::take(&mut first) {
-                    banner::registered(&config, &names, public, !cli.no_qr);
-                } else {
-                    tracing::info!("registered again with the relay");
+        let tunnel = daemon_tunnel::run(&config, &names, command.as_ref(), stop.clone());
+        let linked = async {
+            if !config.relay {
+                let stopped = stop.clone().cancelled_owned();
+                return tokio::select! {
+                    () = names.without_relay() => Ok(()),
+                    () = stopped => Ok(()),
+                };
+            }
+            let registered = |public: &Public| {
+                if let Some(mode) = &command {
+                    mode.told_public_url(public.url.as_deref());
                 }
-            })
-            .await;
+                if std::mem::take(&mut first) {
+                    banner::registered(&config, &names, public);
+                }
+            };
+            let linked = link.run(stop.clone(), registered).await;
+            stop.cancel();
+            linked
+        };
+        let (served, tunnelled) = tokio::join!(linked, tunnel);
         side.cancel();
         let _ = local.await;
         if let Some(mode) = command {
-            mode.shutdown(Leaving::Park).await;
+            // A signal ends arpc alone: its sessions run on, and the next one finds them.
+            let leaving = leaving.get().copied().unwrap_or(Leaving::RunOn);
+            mode.shutdown(leaving).await;
         }
         served?;
+        tunnelled?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// So that scripts find the client id.
+fn write_card(config: &Config) {
+    let written = match directories::BaseDirs::new() {
+        Some(dirs) => identity::write_card(dirs.home_dir(), &config.client_id),
+        None => Ok(()),
+    };
+    if let Err(e) = written {
+        tracing::warn!("scripts will not find the client id: {e}");
+    }
 }
 
 /// What runs beside the link: tokens expire, and can be changed by `arpc tokens`.

@@ -62,15 +62,24 @@ struct Line<'a> {
     key: Fingerprint,
 }
 
-fn parse(line: &str) -> Option<Line<'_>> {
+/// A line of the file: a pin, or nothing (empty, or a remark after `#`).
+fn parse(line: &str) -> Result<Option<Line<'_>>, Damaged> {
     let mut words = line.split_whitespace();
-    let (host, port, key) = (words.next()?, words.next()?, words.next()?);
-    Some(Line {
+    let Some(host) = words.next().filter(|word| !word.starts_with('#')) else {
+        return Ok(None);
+    };
+    let (Some(port), Some(key), None) = (words.next(), words.next(), words.next()) else {
+        return Err(Damaged);
+    };
+    Ok(Some(Line {
         host,
-        port: port.parse().ok()?,
-        key: key.parse().ok()?,
-    })
+        port: port.parse().map_err(|_| Damaged)?,
+        key: key.parse().map_err(|_| Damaged)?,
+    }))
 }
+
+/// A line that is no pin. Which relay it was for cannot be known: it may be any.
+struct Damaged;
 
 impl KnownRelays {
     /// In this data directory.
@@ -86,20 +95,51 @@ impl KnownRelays {
 
     fn text(&self) -> io::Result<String> {
         match private::read(&self.path, MAX_FILE) {
+            // What is no text becomes a damaged line.
             Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             Err(e) => Err(e),
         }
     }
 
+    /// All pins.
+    fn lines<'a>(&self, text: &'a str) -> io::Result<Vec<Line<'a>>> {
+        let mut all = Vec::new();
+        for (at, line) in text.lines().enumerate() {
+            match parse(line) {
+                Ok(line) => all.extend(line),
+                Err(Damaged) => {
+                    let text = format!(
+                        "line {} is damaged, and it may be the one that says which key this relay has; nothing is \
+                         sent to a relay that cannot be checked. Put the line right (HOST PORT SHA256:…, as `arps \
+                         fingerprint` prints it on the relay), or take it away to have the key pinned anew",
+                        at + 1
+                    );
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Can the file be used?
+    ///
+    /// # Errors
+    /// If it is there and cannot be read, or a line of it is damaged.
+    pub fn check(&self) -> io::Result<()> {
+        self.lines(&self.text()?).map(drop)
+    }
+
     /// The key that is pinned for a relay.
     ///
     /// # Errors
-    /// If the file is there and cannot be read: then nothing may be trusted.
+    /// If the file is there and cannot be read, or a line of it is damaged: then nothing may be trusted.
     pub fn find(&self, host: &str, port: u16) -> io::Result<Option<Fingerprint>> {
         let text = self.text()?;
-        let mut lines = text.lines().filter_map(parse);
-        let found = lines.find(|l| l.host.eq_ignore_ascii_case(host) && l.port == port);
+        let lines = self.lines(&text)?;
+        let found = lines
+            .iter()
+            .find(|l| l.host.eq_ignore_ascii_case(host) && l.port == port);
         Ok(found.map(|l| l.key))
     }
 
@@ -128,9 +168,16 @@ impl KnownRelays {
             Some((host, port)) => (host, Some(port)),
             None => (bare(address), None),
         };
-        let meant = |line: &str| {
-            parse(line)
-                .is_some_and(|l| l.host.eq_ignore_ascii_case(&host) && port.is_none_or(|p| p == l.port))
+        let meant = |line: &str| match parse(line) {
+            Ok(line) => {
+                line.is_some_and(|l| l.host.eq_ignore_ascii_case(&host) && port.is_none_or(|p| p == l.port))
+            }
+            // A damaged line that still says for whom it was.
+            Err(Damaged) => {
+                let mut words = line.split_whitespace();
+                words.next().is_some_and(|h| h.eq_ignore_ascii_case(&host))
+                    && port.is_none_or(|p| words.next() == Some(&p.to_string()))
+            }
         };
         let text = self.text()?;
         let kept: String = text
@@ -194,24 +241,48 @@ mod tests {
         assert!(authorities("/does/not/exist").is_err());
     }
 
+    #[test]
+    fn a_damaged_line_is_never_taken_for_a_first_contact() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = KnownRelays::new(dir.path());
+        let key = Fingerprint::from_bytes([7; 32]);
+        known.pin("relay.example", 7, key).unwrap();
+        let whole = std::fs::read_to_string(known.path()).unwrap();
+        // Cut anywhere, as a full disk or a power cut leaves it.
+        for end in 1..whole.trim_end().len() {
+            std::fs::write(known.path(), &whole[..end]).unwrap();
+            let error = known.find("relay.example", 7).unwrap_err().to_string();
+            assert!(error.contains("line 1 is damaged"), "{end}: {error}");
+        }
+        std::fs::write(known.path(), b"\xff\xfe\0\n").unwrap();
+        assert!(known.find("relay.example", 7).is_err() && known.check().is_err());
+        // The way out that the text names.
+        std::fs::write(known.path(), &whole[..20]).unwrap();
+        assert_eq!(known.forget("relay.example:7").unwrap(), 1);
+        assert_eq!(known.find("relay.example", 7).unwrap(), None);
+    }
+
     proptest::proptest! {
-        /// Whatever lines a file holds, a pin that is in it is found, and nothing else is taken for one.
+        /// Among good lines and remarks a pin is found; with any other line among them nothing is.
         #[test]
-        fn a_pin_is_found_among_lines_of_any_kind(
+        fn a_pin_is_found_or_the_file_refused(
             before in proptest::collection::vec("[ -~\\t]{0,60}", 0..4),
-            after in proptest::collection::vec("(relay 7 |relay |)[A-Za-z0-9+/=: ]{0,60}", 0..4),
+            after in proptest::collection::vec("(relay 7 |relay |# |)[A-Za-z0-9+/=: ]{0,60}", 0..4),
         ) {
             let dir = tempfile::tempdir().unwrap();
             let known = KnownRelays::new(dir.path());
             let lines = |l: &[String]| l.iter().map(|l| format!("{l}\n")).collect::<String>();
-            std::fs::write(known.path(), lines(&before)).unwrap();
-            proptest::prop_assert_eq!(known.find("relay.example", 7).unwrap(), None);
+            let good = before.iter().chain(&after).all(|l| parse(l).is_ok());
             let key = arp_common::tls::Identity::generate().unwrap().fingerprint();
-            known.pin("relay.example", 7, key).unwrap();
-            let text = std::fs::read_to_string(known.path()).unwrap();
-            std::fs::write(known.path(), text + &lines(&after)).unwrap();
-            proptest::prop_assert_eq!(known.find("Relay.Example", 7).unwrap(), Some(key));
-            proptest::prop_assert_eq!(known.find("relay.example", 8).unwrap(), None);
+            let pin = format!("relay.example 7 {key}\n");
+            std::fs::write(known.path(), lines(&before) + &pin + &lines(&after)).unwrap();
+            match known.find("Relay.Example", 7) {
+                Ok(found) => proptest::prop_assert!(good && found == Some(key)),
+                Err(_) => proptest::prop_assert!(!good),
+            }
+            if good {
+                proptest::prop_assert_eq!(known.find("relay.example", 8).unwrap(), None);
+            }
         }
     }
 }

@@ -136,6 +136,32 @@ async fn a_session_is_started_listed_shown_followed_answered_and_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_sent_and_its_answer_followed() {
+    let edge = Edge::start().await;
+    let id = edge.session("say one").await;
+    edge.until_status(&id, "idle").await;
+    let (good, out, told) = run(&edge, &["send", &id, "say two"]).await;
+    assert!(good, "{told}");
+    assert!(out.contains("> say two") && out.contains("-- completed"), "{out}");
+    assert!(
+        !out.contains("> say one"),
+        "what was before is not repeated: {out}"
+    );
+    let (good, out, _) = run(&edge, &["send", &id, "say three", "--detach"]).await;
+    assert!(good && out.is_empty(), "{out}");
+    edge.until_status(&id, "idle").await;
+    // Cancelled, it is resumed by a message.
+    assert!(run(&edge, &["cancel", &id]).await.0);
+    let (good, out, told) = run(&edge, &["send", &id, "say four"]).await;
+    assert!(good && out.contains("> say four"), "{out} {told}");
+    // Without a word more they are listed.
+    let (good, out, _) = run(&edge, &[]).await;
+    assert!(good && out.contains(&id), "{out}");
+    let (good, _, told) = run(&edge, &["send", "nobody", "hello"]).await;
+    assert!(!good && told.contains("nobody"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_attached_talks_answers_interrupts_and_resumes() {
     let edge = Edge::start().await;
     let id = edge.session("say one").await;

@@ -45,9 +45,30 @@ async fn every_form_of_the_token_is_taken_and_nothing_passes_without() {
     );
     let cookie = format!("other=1; arp_token={TOKEN}");
     assert_eq!(
-        answer(get("/api/health").header("cookie", cookie)).await.0,
+        answer(get("/api/health").header("cookie", &cookie)).await.0,
         StatusCode::OK
     );
+    assert_eq!(
+        answer(get(&format!("/api/sessions?arp_token={TOKEN}&limit=1")))
+            .await
+            .0,
+        StatusCode::OK
+    );
+    // A wrong name where only names of ours stand is not made good by another.
+    let with = |path: &str| get(path).header("cookie", &cookie);
+    for request in [
+        with("/api/health?arp_token=wrong"),
+        with("/api/health?arp_token="),
+        with(&format!("/api/health?token={TOKEN}&arp_token=wrong")),
+        with("/t/wrong/api/health"),
+        with("/api/health").header("x-arp-token", "wrong"),
+        with("/api/health")
+            .header("x-arp-token", TOKEN)
+            .header("x-arp-token", "wrong"),
+    ] {
+        assert_eq!(answer(request).await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(answer(with("/api/health?token=own")).await.0, StatusCode::OK);
     let page = get(&format!("/?token={TOKEN}"))
         .header("accept", "text/html")
         .send()
@@ -68,20 +89,71 @@ async fn every_form_of_the_token_is_taken_and_nothing_passes_without() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_host_name_is_refused() {
     let edge = Edge::start().await;
-    let (status, refused) = answer(
-        edge.request(Method::GET, "/api/info")
-            .header("host", "evil.example"),
-    )
-    .await;
-    assert_eq!(
-        (status, &refused["code"]),
-        (StatusCode::FORBIDDEN, &json!("host_not_allowed"))
-    );
+    for host in [
+        "evil.example",
+        "127.evil.example",
+        "127.0.0.1.evil.example:80",
+        "127.0.0.1@evil.example",
+        "localhost@evil.example:80",
+    ] {
+        let (status, refused) = answer(edge.request(Method::GET, "/api/info").header("host", host)).await;
+        assert_eq!(
+            (status, &refused["code"]),
+            (StatusCode::FORBIDDEN, &json!("host_not_allowed")),
+            "{host}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_the_edge_key_is_slow_whichever_way_it_is_tried() {
+    const KEY: &str = "a-key-of-some-length";
+    let edge = Edge::start_with(&["--edge-key", KEY]).await;
+    // The cookie of a login holds no key, and no guess at one.
+    for way in ["bearer", "login"] {
+        let guess = |key: String| {
+            let request = match way {
+                "bearer" => edge.request(Method::GET, "/api/sessions").bearer_auth(key),
+                _ => edge
+                    .request(Method::POST, "/api/login")
+                    .json(&json!({"edge_key": key})),
+            };
+            answer(request)
+        };
+        let begun = std::time::Instant::now();
+        let told =
+            futures_util::future::join_all((0..20).map(|n| guess(format!("wrong-key-number-{n}")))).await;
+        let took = begun.elapsed();
+        let compared = told
+            .iter()
+            .filter(|(status, _)| *status == StatusCode::UNAUTHORIZED)
+            .count();
+        // Five within five seconds, however long this machine took for all of them.
+        let most = 5 * (1 + usize::try_from(took.as_secs() / 5).unwrap());
+        assert!(
+            compared <= most && took >= std::time::Duration::from_millis(500),
+            "{way}: {compared} in {took:?}"
+        );
+        let (status, refused) = guess(KEY.to_owned()).await;
+        if begun.elapsed() < std::time::Duration::from_secs(5) {
+            assert_eq!(
+                (status, &refused["code"]),
+                (StatusCode::TOO_MANY_REQUESTS, &json!("too_many_guesses")),
+                "{way}"
+            );
+        }
+        // It is over soon.
+        let until = begun + support::PATIENCE;
+        while guess(KEY.to_owned()).await.0 != StatusCode::OK {
+            assert!(std::time::Instant::now() < until, "{way}");
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_sites_change_nothing_and_are_told_nothing() {
-    let edge = Edge::start_with(&["--allowed-origins=https://good.example"]).await;
+    let edge = Edge::start_with(&["--allowed-origin=https://good.example"]).await;
     let body = json!({"prompt": "say x", "project_path": edge.project()});
     let post = |origin: &str| {
         edge.request(Method::POST, "/api/sessions")
@@ -317,6 +389,75 @@ async fn the_relay_and_loopback_are_guarded_alike_and_no_answer_shows_a_secret()
             let said = ask(Method::GET, path).send().await.unwrap().text().await.unwrap();
             for (_, secret) in secrets {
                 assert!(!said.contains(secret), "{path}: {said}");
+            }
+        }
+    }
+}
+
+/// `arpc tokens …` of the user who runs `edge`.
+fn tokens(edge: &Edge, args: &[&str]) -> String {
+    let output = std::process::Command::new(support::ARPC)
+        .arg("--data-dir")
+        .arg(edge.root.path().join("data"))
+        .args(["--client-id", TOKEN, "tokens"])
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_come_and_go_count_on_the_loopback_listener_too() {
+    let edge = Edge::start_with(&["--no-id-token", "--token=configured"]).await;
+    let ask = |token: &str| {
+        let request = edge.client.get(edge.url("/api/info"));
+        answer(request.header("x-arp-token", token.to_owned()))
+    };
+    assert_eq!(ask(TOKEN).await.0, StatusCode::UNAUTHORIZED, "the id is no token");
+    assert_eq!(ask("configured").await.0, StatusCode::OK);
+    assert_eq!(ask("brief").await.0, StatusCode::UNAUTHORIZED);
+    tokens(&edge, &["add", "brief", "--expires", "3s"]);
+    tokens(&edge, &["add", "revoked"]);
+    assert_eq!(ask("brief").await.0, StatusCode::OK);
+    assert_eq!(ask("revoked").await.0, StatusCode::OK);
+    tokens(&edge, &["revoke", "revoked"]);
+    assert_eq!(ask("revoked").await.0, StatusCode::UNAUTHORIZED);
+    let until = std::time::Instant::now() + support::PATIENCE;
+    while ask("brief").await.0 != StatusCode::UNAUTHORIZED {
+        assert!(std::time::Instant::now() < until, "it does not expire");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visitor_whose_token_ends_is_told_none_that_lasts() {
+    let edge = Edge::start_with(&["--token=configured", "--enable-fs", "--fs-root=/"]).await;
+    let brief = tokens(&edge, &["add", "brief", "--expires", "1h"]);
+    let body = json!({"executor": "claude", "prompt": "say x", "project_path": edge.project()});
+    let (_, started) = edge.post("/api/sessions", body).await;
+    let session = format!("/api/sessions/{}", started["session_id"].as_str().unwrap());
+    let data = edge.root.path().join("data").display().to_string();
+    for base in [edge.url(""), edge.relay_url("")] {
+        for path in [
+            "/",
+            "/api/info",
+            "/api/health",
+            "/api/openapi.json",
+            "/api/sessions",
+            &session,
+            &format!("{session}/events"),
+            "/api/approvals",
+            "/api/nothing",
+            &format!("/api/fs{data}"),
+            &format!("/api/fs{data}/client-id.secret"),
+        ] {
+            let request = edge.client.get(format!("{base}{path}"));
+            let answered = request.header("x-arp-token", &brief).send().await.unwrap();
+            let head = format!("{:?}", answered.headers());
+            let said = head + &answered.text().await.unwrap();
+            for lasting in [TOKEN, "configured"] {
+                assert!(!said.contains(lasting), "{base}{path}: {said}");
             }
         }
     }

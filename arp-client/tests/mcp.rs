@@ -164,6 +164,52 @@ async fn the_typescript_sdk_uses_every_tool_over_standard_input_and_output() {
     goes_through_everything(&edge, &arguments, Some("the-asking-one")).await;
 }
 
+/// The answer of somebody quick must not overtake the first sign of life: a client drops what comes after its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_of_life_goes_out_before_anybody_can_decide() {
+    let edge = Edge::start_with(&MCP).await;
+    let socket = edge.root.path().join("data/mcp");
+    let (read, mut write) = tokio::io::split(arp_sessions::ipc::connect(&socket).await.unwrap());
+    let mut lines = BufReader::new(read).lines();
+    let client = json!({"name": "raw", "version": "1"});
+    let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
+    for message in [
+        json!({}),
+        json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+    ] {
+        write.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+    }
+    assert!(lines.next_line().await.unwrap().unwrap().contains("serverInfo"));
+    for n in 1..=40 {
+        let arguments = json!({"tool_name": "Bash", "input": {"command": "touch a"}});
+        let params =
+            json!({"name": "approval_prompt", "arguments": arguments, "_meta": {"progressToken": n}});
+        let call = json!({"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": params});
+        write.write_all(format!("{call}\n").as_bytes()).await.unwrap();
+        let decided = async {
+            let asked = edge.until_any_asked().await;
+            decide(&edge, &asked, json!({"decision": "allow"})).await;
+        };
+        let told = async {
+            let mut alive = false;
+            loop {
+                let line = lines.next_line().await.unwrap().expect("the server goes on");
+                let message: Value = serde_json::from_str(&line).unwrap();
+                if message["id"] == n {
+                    return alive;
+                }
+                alive |= message["params"]["progressToken"] == n;
+            }
+        };
+        let both = tokio::time::timeout(PATIENCE, async { tokio::join!(decided, told) });
+        assert!(
+            both.await.expect("it is answered").1,
+            "call {n} got no sign of life"
+        );
+    }
+}
+
 /// An edge with an MCP server, and a home whose agents ask a loopback model.
 async fn with_home() -> (Edge, Home, ModelApi) {
     let api = ModelApi::bind(0).await.unwrap();

@@ -188,6 +188,219 @@ fn kill_host_of(edge: &Edge, id: &str) {
         .unwrap();
 }
 
+/// The host's own process.
+fn host_of(edge: &Edge, id: &str) -> String {
+    let info = edge.root.path().join("data/sessions").join(id).join("host.json");
+    let info: serde_json::Value = serde_json::from_slice(&std::fs::read(info).unwrap()).unwrap();
+    info["host_pid"].to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_socket_vanished_is_found_ended_and_reported() {
+    let mut edge = Edge::start().await;
+    let id = edge.session("ticks 3000 10").await;
+    edge.until(&id, "some ticks", |view| view["total_lines"].as_u64() > Some(10))
+        .await;
+    let host = host_of(&edge, &id);
+    let dir = edge.root.path().join("data/sessions").join(&id);
+    std::fs::write(dir.join("host.where"), "garbage").unwrap();
+    edge.kill_and_restart();
+    // Meanwhile whoever asks gets answers.
+    let asked = Instant::now();
+    edge.say(&id, "say after").await;
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "a message got no answer"
+    );
+    let view = edge
+        .until(&id, "the report", |view| view["problem"]["kind"] == "turn_cut")
+        .await;
+    assert!(!alive(&host), "the host lives on");
+    assert!(
+        view["problem"]["message"].as_str().unwrap().contains("ended"),
+        "{view}"
+    );
+    let seqs: Vec<u64> = edge
+        .events(&id)
+        .await
+        .iter()
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect();
+    assert!(seqs.windows(2).all(|two| two[0] < two[1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_host_is_ended_by_a_cancel_within_five_seconds() {
+    let edge = Edge::start().await;
+    let id = edge.session("hold").await;
+    edge.until(&id, "the turn", |view| view["status"] == "running")
+        .await;
+    let host = host_of(&edge, &id);
+    std::process::Command::new("kill")
+        .args(["-STOP", &host])
+        .status()
+        .unwrap();
+    let asked = Instant::now();
+    let (status, cancelled) = edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    println!("cancelled in {:?}", asked.elapsed());
+    assert!(status.is_success(), "{cancelled}");
+    assert_eq!(cancelled["session"]["status"], "cancelled", "{cancelled}");
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "it took {:?}",
+        asked.elapsed()
+    );
+    assert!(!alive(&host));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flooding_agent_is_held_back_and_cancelled_within_five_seconds() {
+    let edge = Edge::start().await;
+    let id = edge.session("burst 100000000 100").await;
+    edge.until(&id, "a flood", |view| {
+        view["total_lines"].as_u64() > Some(100_000)
+    })
+    .await;
+    let log = edge.root.path().join("data/sessions").join(&id).join("raw.log");
+    let seen = edge.view(&id).await["total_lines"].as_u64().unwrap();
+    let written = std::fs::metadata(&log).unwrap().len();
+    // A line takes about 300 bytes in the log.
+    println!("{written} bytes written when {seen} lines were read");
+    let asked = Instant::now();
+    let (status, cancelled) = edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    println!("cancelled in {:?}", asked.elapsed());
+    assert!(status.is_success(), "{cancelled}");
+    assert_eq!(cancelled["session"]["status"], "cancelled");
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "it took {:?}",
+        asked.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_lines_are_exact_for_a_reader_that_comes_back_during_a_replay() {
+    let mut edge = Edge::start().await;
+    let id = edge.session("ticks 4000 1").await;
+    let path = format!("/api/sessions/{id}?until=turn");
+    let mut last = None;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        let mut reader = SseReader::open(&edge, &path, last).await;
+        let from = ids.len();
+        while ids.len() < from + 200 {
+            let event = reader.next().await.expect("the stream goes on");
+            if let Some(number) = event.id {
+                ids.push(number);
+            }
+        }
+        last = ids.last().copied();
+        edge.kill_and_restart();
+    }
+    assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>());
+}
+
+/// Kills, stops and starts `arpc` again and again; `ARP_LOOPS` says how often.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_and_stops_in_a_loop_change_nothing_that_was_seen() {
+    let loops: usize = std::env::var("ARP_LOOPS").map_or(6, |loops| loops.parse().unwrap());
+    let mut edge = Edge::start().await;
+    let running = edge.session(&format!("ticks {} 20", loops * 30)).await;
+    let asking = edge.session("ask touch x").await;
+    let asked = edge.until_asked(&asking).await;
+    let mut seen: [Vec<serde_json::Value>; 2] = [Vec::new(), Vec::new()];
+    let mut lines = 0;
+    for number in 0..loops {
+        if number % 2 == 0 {
+            edge.kill_and_restart();
+        } else {
+            edge.terminate();
+            edge.restart();
+        }
+        assert_eq!(edge.until_asked(&asking).await, asked, "the same approval waits");
+        for (before, id) in seen.iter_mut().zip([&running, &asking]) {
+            let now = edge.events(id).await;
+            assert!(
+                now.len() >= before.len() && now[..before.len()] == before[..],
+                "loop {number}"
+            );
+            *before = now;
+        }
+        let total = edge.view(&running).await["total_lines"].as_u64().unwrap();
+        assert!(total >= lines, "loop {number}: lines were lost");
+        lines = total;
+    }
+    edge.post(
+        &format!("/api/approvals/{}", asked["id"].as_str().unwrap()),
+        json!({"decision": "allow"}),
+    )
+    .await;
+    edge.until_status(&asking, "idle").await;
+    edge.until_within(
+        Duration::from_secs(120),
+        &running,
+        "the end of the turn",
+        |view| view["status"] == "idle",
+    )
+    .await;
+    for id in [&running, &asking] {
+        let events = edge.events(id).await;
+        let seqs: Vec<u64> = events
+            .iter()
+            .map(|event| event["seq"].as_u64().unwrap())
+            .collect();
+        assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    }
+    let texts = edge.events(&running).await;
+    let texts = texts.iter().filter(|event| event["type"] == "text").count();
+    assert_eq!(texts, loops * 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_do_not_read_cost_a_bounded_buffer() {
+    let edge = Edge::start().await;
+    let id = edge.session("burst 2000 10000").await;
+    edge.until_within(Duration::from_secs(60), &id, "the turn", |view| {
+        view["status"] == "idle"
+    })
+    .await;
+    let big = edge.session("burst 2 20000000").await;
+    edge.until_within(Duration::from_secs(60), &big, "the turn", |view| {
+        view["status"] == "idle"
+    })
+    .await;
+    let mut readers = Vec::new();
+    for (id, count, most) in [(&id, 100, 40), (&big, 30, 60)] {
+        let before = edge.memory();
+        for number in 0..count {
+            let format = if number % 2 == 0 { "raw" } else { "events" };
+            let path = format!("/api/sessions/{id}?format={format}");
+            let mut reader = SseReader::open(&edge, &path, None).await;
+            reader.next().await.unwrap();
+            readers.push(reader);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let grown = edge.memory().saturating_sub(before) >> 20;
+        println!(
+            "{count} readers that do not read: {} MiB before, {grown} MiB more",
+            before >> 20
+        );
+        assert!(grown < most, "{count} readers that do not read cost {grown} MiB");
+    }
+    // One that reads gets a large line whole.
+    let request = edge.request(reqwest::Method::GET, &format!("/api/sessions/{big}?until=turn"));
+    let response = request
+        .header("accept", "text/event-stream")
+        .send()
+        .await
+        .unwrap();
+    let stream = response.text().await.unwrap();
+    let line = stream.lines().max_by_key(|line| line.len()).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line.strip_prefix("data: ").unwrap()).unwrap();
+    let text = line["message"]["content"][0]["text"].as_str().unwrap().len();
+    assert_eq!(text, 20_000_002);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_megabytes_and_a_reader_that_stops_leave_the_memory_flat() {
     const LINES: u64 = 20_000;

@@ -11,6 +11,7 @@ mod support;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::time::Duration;
 use support::{Edge, SseReader, answer};
 
 async fn decide(edge: &Edge, approval: &Value, decision: Value) -> (StatusCode, Value) {
@@ -243,21 +244,290 @@ async fn cancelling_ends_every_process_and_a_message_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_arpc_leaves_no_process_and_its_sessions_can_go_on() {
+async fn a_stopped_arpc_leaves_turns_running_and_approvals_waiting() {
+    let mut edge = Edge::start().await;
+    let running = edge.session("ticks 300 10").await;
+    let asking = edge.session("ask touch x").await;
+    let asked = edge.until_asked(&asking).await;
+    edge.terminate();
+    edge.restart();
+    assert_eq!(edge.until_asked(&asking).await, asked, "the same approval waits");
+    let (status, _) = decide(&edge, &asked, json!({"decision": "allow"})).await;
+    assert_eq!(status, StatusCode::OK);
+    for id in [&running, &asking] {
+        let view = edge.until_status(id, "idle").await;
+        assert_eq!(
+            (&view["turns"], &view["last_turn"]),
+            (&json!(1), &json!("completed")),
+            "{view}"
+        );
+        assert_eq!(view["problem"], Value::Null);
+    }
+    let ticks = edge.events(&running).await;
+    assert_eq!(ticks.iter().filter(|event| event["type"] == "text").count(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_and_park_says_so_spares_what_runs_on_purpose_and_sends_what_waits_after_the_restart() {
     let mut edge = Edge::start().await;
     let file = edge.root.path().join("orphan");
     let id = edge.session(&format!("orphan {}", file.display())).await;
     edge.until_status(&id, "idle").await;
-    let orphan = edge.until_file(&file).await;
+    let server = edge.until_file(&file).await;
     edge.say(&id, "hold").await;
     edge.until(&id, "the turn", |view| view["status"] == "running")
         .await;
-    edge.terminate();
-    assert!(!support::alive(&orphan), "a tool lives on");
+    edge.say(&id, "say later").await;
+    let quiet = edge.session("hold").await;
+    edge.until(&quiet, "the turn", |view| view["status"] == "running")
+        .await;
+
+    // Whoever holds a token may use the sessions, not end the daemon.
+    let (status, refused) = edge.post("/api/stop", json!({"park": true})).await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::FORBIDDEN, &json!("local_only"))
+    );
+    let data = edge.root.path().join("data");
+    let stop = tokio::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
+        .arg("--data-dir")
+        .arg(&data)
+        .args(["stop", "--park"])
+        .output()
+        .await
+        .unwrap();
+    assert!(stop.status.success(), "{stop:?}");
+    assert!(
+        String::from_utf8_lossy(&stop.stdout).contains("parked"),
+        "{stop:?}"
+    );
+    assert!(
+        support::alive(&server),
+        "a server that the agent left running was killed"
+    );
+    let host = std::fs::read_to_string(data.join("sessions").join(&id).join("host.json")).unwrap();
+    let host: Value = serde_json::from_str(&host).unwrap();
+    assert!(
+        !support::alive(&host["agent_pid"].to_string()),
+        "the agent lives on"
+    );
+
     edge.restart();
-    assert_eq!(edge.view(&id).await["status"], "parked");
-    edge.say(&id, "say back").await;
-    assert_eq!(edge.until_status(&id, "idle").await["activity"], "back");
+    let view = edge.until_status(&id, "idle").await;
+    assert_eq!((&view["activity"], &view["turns"]), (&json!("later"), &json!(3)));
+    let view = edge.view(&quiet).await;
+    assert_eq!(
+        (
+            &view["status"],
+            &view["problem"]["kind"],
+            &view["problem"]["can_retry"]
+        ),
+        (&json!("parked"), &json!("turn_cut"), &json!(true))
+    );
+    let parked = edge.events(&quiet).await.pop().unwrap();
+    assert!(
+        parked["message"].as_str().unwrap().contains("arpc was stopped"),
+        "{parked}"
+    );
+
+    // Gone on with by one touch.
+    let (status, accepted) = edge
+        .post(&format!("/api/sessions/{quiet}/retry"), json!({}))
+        .await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{accepted}");
+    let view = edge.until_status(&quiet, "idle").await;
+    assert_eq!((&view["problem"], &view["turns"]), (&Value::Null, &json!(2)));
+    let (status, refused) = edge
+        .post(&format!("/api/sessions/{quiet}/retry"), json!({}))
+        .await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::CONFLICT, &json!("wrong_state"))
+    );
+    // Who ends the session ends its server.
+    edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    assert!(!support::alive(&server), "a tool lives on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_while_a_session_is_being_ended_starts_it_again() {
+    let edge = Edge::start().await;
+    let id = edge.session("hold").await;
+    edge.until(&id, "the turn", |view| view["status"] == "running")
+        .await;
+    // An agent that is stopped takes its time to end.
+    let dir = edge.root.path().join("data/sessions").join(&id);
+    let host: Value = serde_json::from_slice(&std::fs::read(dir.join("host.json")).unwrap()).unwrap();
+    let agent = host["agent_pid"].to_string();
+    std::process::Command::new("kill")
+        .args(["-STOP", &agent])
+        .status()
+        .unwrap();
+    let path = format!("/api/sessions/{id}/cancel");
+    let cancel = edge.post(&path, json!({}));
+    let say = async {
+        let log = dir.join("raw.log");
+        while !String::from_utf8_lossy(&std::fs::read(&log).unwrap()).contains(r#""mark":"stop""#) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        edge.say(&id, "say on").await
+    };
+    let ((status, _), _) = tokio::join!(cancel, say);
+    assert_eq!(status, StatusCode::OK);
+    let view = edge.until_status(&id, "idle").await;
+    assert_eq!(view["activity"], "on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_session_says_what_still_runs_and_cancelling_ends_it() {
+    let edge = Edge::start_with(&["--park-after=1"]).await;
+    let file = edge.root.path().join("orphan");
+    let id = edge.session(&format!("orphan {}", file.display())).await;
+    let server = edge.until_file(&file).await;
+    let view = edge.until_status(&id, "parked").await;
+    let left = &view["left_running"][0];
+    assert_eq!(left["pid"].to_string(), server, "{view}");
+    assert!(left["command"].as_str().unwrap().contains("sleep 1000"), "{view}");
+    let (status, cancelled) = edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    assert_eq!(
+        (status, &cancelled["session"]["status"]),
+        (StatusCode::OK, &json!("cancelled"))
+    );
+    assert_eq!(cancelled["session"]["left_running"], json!([]));
+    assert!(!support::alive(&server));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_at_the_same_moment_with_one_client_id_give_one_session() {
+    let edge = Edge::start().await;
+    let body = json!({"prompt": "say one", "project_path": edge.project(), "client_id": "a"});
+    let starts = (0..8).map(|_| edge.post("/api/sessions", body.clone()));
+    let mut ids = Vec::new();
+    for (status, started) in futures_util::future::join_all(starts).await {
+        assert!(status.is_success(), "{started}");
+        ids.push(started["session_id"].as_str().unwrap().to_owned());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    let view = edge.until_status(&ids[0], "idle").await;
+    assert_eq!(view["turns"], 1);
+    // And resumes of one session from elsewhere open it once.
+    let body = json!({"prompt": "say two", "resume": "11111111-2222-3333-4444-555555555555",
+        "project_path": edge.project()});
+    let resumes = (0..4).map(|_| edge.post("/api/sessions", body.clone()));
+    let mut ids = Vec::new();
+    for (status, started) in futures_util::future::join_all(resumes).await {
+        assert!(status.is_success(), "{started}");
+        ids.push(started["session_id"].as_str().unwrap().to_owned());
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_a_terminal_holds_is_neither_opened_twice_nor_deleted_by_halves() {
+    let edge = Edge::start_with(&["--park-after=1"]).await;
+    let id = edge.session("say one").await;
+    edge.until_status(&id, "parked").await;
+    // Claude's own note of a running process; this test's stands in for the terminal's.
+    let notes = edge.root.path().join("home/.claude/sessions");
+    std::fs::create_dir_all(&notes).unwrap();
+    let pid = std::process::id();
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let started = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .nth(19)
+        .unwrap()
+        .to_owned();
+    let note =
+        json!({"pid": pid, "sessionId": id, "cwd": edge.project(), "status": "idle", "procStart": started});
+    std::fs::write(notes.join(format!("{pid}.json")), note.to_string()).unwrap();
+
+    let path = format!("/api/sessions/{id}");
+    let (status, refused) = edge
+        .post(&format!("{path}/messages"), json!({"text": "say two"}))
+        .await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::CONFLICT, &json!("session_in_use"))
+    );
+    assert!(refused["message"].as_str().unwrap().contains("fork"), "{refused}");
+    let (status, refused) = edge.delete(&path).await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::CONFLICT, &json!("session_in_use"))
+    );
+    assert_eq!(edge.view(&id).await["turns"], 1, "the record is still there");
+    assert!(!edge.events(&id).await.is_empty());
+    // Our record alone may go.
+    let (status, removed) = edge.delete(&format!("{path}?history=keep")).await;
+    assert_eq!(
+        (status, &removed["type"], &removed["history"]),
+        (StatusCode::OK, &json!("session_removed"), &json!("kept"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_session_shows_what_came_before_and_keeps_it_when_our_record_goes() {
+    let edge = Edge::start().await;
+    let id = "11111111-2222-3333-4444-555555555555";
+    let slug: String = edge
+        .project()
+        .to_string_lossy()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let folder = edge.root.path().join("home/.claude/projects").join(slug);
+    std::fs::create_dir_all(&folder).unwrap();
+    let at = "2026-01-02T03:04:05.000Z";
+    let lines = [
+        json!({"type": "user", "uuid": "u", "sessionId": id, "cwd": edge.project(), "timestamp": at,
+            "message": {"role": "user", "content": "what was before"}}),
+        json!({"type": "assistant", "uuid": "v", "sessionId": id, "cwd": edge.project(), "timestamp": at,
+            "message": {"id": "m", "role": "assistant", "content": [{"type": "text", "text": "an answer"}]}}),
+    ];
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let file = folder.join(format!("{id}.jsonl"));
+    std::fs::write(&file, text).unwrap();
+
+    let (status, started) = edge
+        .post(
+            "/api/sessions",
+            json!({"resume": id, "prompt": "say more", "executor": "claude"}),
+        )
+        .await;
+    assert_eq!(status, StatusCode::CREATED, "{started}");
+    let ours = started["session_id"].as_str().unwrap();
+    edge.until_status(ours, "idle").await;
+    let events = edge.events(ours).await;
+    assert_eq!(
+        (&events[0]["type"], &events[0]["text"], &events[0]["at"]),
+        (&json!("user_message"), &json!("what was before"), &json!(at)),
+    );
+    assert_eq!(events[1]["text"], "an answer");
+    assert!(events.iter().any(|event| event["text"] == "more"));
+    // A copy of ours shows it too.
+    let (status, forked) = edge
+        .post(
+            &format!("/api/sessions/{ours}/fork"),
+            json!({"prompt": "say other"}),
+        )
+        .await;
+    assert_eq!(status, StatusCode::CREATED, "{forked}");
+    let fork = edge.events(forked["session_id"].as_str().unwrap()).await;
+    assert_eq!(fork[0]["text"], "what was before");
+
+    // The transcript was made elsewhere: it does not go without a word.
+    let (_, removed) = edge.delete(&format!("/api/sessions/{ours}")).await;
+    assert_eq!(
+        (&removed["type"], &removed["history"]),
+        (&json!("session_removed"), &json!("kept"))
+    );
+    assert!(file.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

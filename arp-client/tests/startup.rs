@@ -5,6 +5,14 @@ use arp_testkit::daemon::{Daemon, Edge, Relay};
 use arp_testkit::origin::Origin;
 use tokio::net::TcpListener;
 
+/// An address where nobody listens, and nobody else will as long as the socket is kept.
+fn nobody() -> (tokio::net::TcpSocket, std::net::SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 /// Runs arpc to its end: exit code and everything it said.
 async fn run(args: &[&str]) -> (Option<i32>, String) {
     let mut edge = Edge::builder().args(args.iter().copied()).spawn();
@@ -80,6 +88,55 @@ async fn the_derived_client_id_is_the_same_each_time() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_goes_to_the_journal() {
+    use std::os::unix::fs::MetadataExt;
+    let relay = Relay::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let journal = std::fs::File::create(dir.path().join("journal")).unwrap();
+    let about = journal.metadata().unwrap();
+    let mut arpc = tokio::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
+        .args([
+            "--local-port",
+            "1",
+            "--client-id",
+            "laptop-of-ann",
+            "--token",
+            "a-lasting-token",
+        ])
+        .args(["--control-port", &relay.control.port().to_string()])
+        .args(["--proxy-port", &relay.proxy.port().to_string()])
+        .arg("--data-dir")
+        .arg(dir.path().join("data"))
+        .env("HOME", dir.path())
+        .env("XDG_DATA_HOME", dir.path())
+        .env("JOURNAL_STREAM", format!("{}:{}", about.dev(), about.ino()))
+        .stderr(journal.try_clone().unwrap())
+        .stdout(journal)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let until = std::time::Instant::now() + arp_testkit::daemon::PATIENCE;
+    let said = loop {
+        let said = std::fs::read_to_string(dir.path().join("journal")).unwrap();
+        if said.contains("arpc tokens list") {
+            break said;
+        }
+        assert!(std::time::Instant::now() < until, "{said}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert!(
+        said.contains("Client id:  lapt…") && said.contains("/?token=lapt…"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("laptop-of-ann") && !said.contains("a-lasting-token"),
+        "{said}"
+    );
+    arpc.kill().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_flags_are_told_in_one_line_each_with_exit_code_2() {
     for (args, part) in [
@@ -108,13 +165,8 @@ async fn wrong_flags_are_told_in_one_line_each_with_exit_code_2() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_relay_is_told_with_what_to_check() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-        .to_string();
+    let (_kept, nobody) = nobody();
+    let nobody = nobody.port().to_string();
     let base = [
         "--local-port",
         "1",
@@ -152,7 +204,12 @@ async fn an_unreachable_relay_is_told_with_what_to_check() {
     ])
     .await;
     assert_eq!(code, Some(1));
-    assert!(said.contains("connecting again in"), "{said}");
+    assert_eq!(
+        said.matches("connecting again until it is back").count(),
+        1,
+        "{said}"
+    );
+    assert_eq!(said.matches("cannot reach the relay").count(), 2, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,13 +237,282 @@ async fn a_configuration_file_is_read_and_checked() {
     std::fs::write(&path, "local-port = 3000\nclient-id = \"from-file\"\n").unwrap();
     let (code, said) = run(&["--config", file, "--check-config"]).await;
     assert_eq!((code, said.contains("is good")), (Some(0), true), "{said}");
-    std::fs::write(&path, "local-prot = 3000\n").unwrap();
+    std::fs::write(&path, "local-prot = 3000\ncontrol-port = \"x\"\n").unwrap();
     let (code, said) = run(&["--config", file, "--check-config"]).await;
-    assert!(code == Some(2) && said.contains("local-prot"), "{said}");
+    assert_eq!(code, Some(2));
+    for part in [
+        "line 1: there is no setting called local-prot; did you mean local-port?",
+        "line 2: control-port has to be a whole number from 0 to 65535, and is a text",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
     let mut relay = Daemon::start(
         "arps",
         &["--check-config", "--head-timeout", "0"].map(str::to_owned),
         &[],
     );
     assert_eq!(relay.ended().await.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_config_opens_what_the_settings_name() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data/arpc");
+    std::fs::create_dir_all(&data).unwrap();
+    for file in ["edge-key.pem", "known_relays"] {
+        std::fs::write(data.join(file), "nonsense").unwrap();
+    }
+    let args = [
+        "--check-config",
+        "--command-mode",
+        "--enable-fs",
+        "--fs-root",
+        "/no/such/directory",
+    ];
+    let mut edge = Edge::builder().args(args).home(home).spawn();
+    assert_eq!(edge.daemon.ended().await.code(), Some(2));
+    let said = edge.daemon.output();
+    for part in [
+        "edge-key.pem",
+        "line 1 is damaged",
+        "--fs-root /no/such/directory",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_relay_is_told_once_in_words_and_then_quietly() {
+    let (mut relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .args(["--reconnect-interval", "1"])
+        .start()
+        .await;
+    relay.daemon.kill().await;
+    edge.daemon
+        .line("that it is lost", |l| {
+            (l.contains("lost the relay: ") && l.contains("until it is back")).then_some(())
+        })
+        .await;
+    // Some tries later; they are told at debug only.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let said = edge.daemon.output();
+    assert!(
+        !said.contains("cannot reach") && !said.contains("os error"),
+        "{said}"
+    );
+    let relay = Relay::builder().at(&relay).start().await;
+    edge.daemon
+        .line("that it is back", |l| {
+            l.contains("registered again with the relay").then_some(())
+        })
+        .await;
+    assert_eq!(
+        edge.daemon.output().matches("WARN").count(),
+        1,
+        "{}",
+        edge.daemon.output()
+    );
+    drop(relay);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_proxy_port_is_one_warning_that_names_its_flag() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let (_kept, nobody) = nobody();
+    let mut edge = Edge::builder()
+        .relay_at(relay.control, nobody)
+        .args([
+            "--client-id",
+            "demo",
+            "--local-port",
+            &origin.addr.port().to_string(),
+        ])
+        .start()
+        .await;
+    edge.daemon
+        .line("the warning", |l| {
+            (l.contains("--proxy-port") && l.contains("nothing listens there")).then_some(())
+        })
+        .await;
+    let answer = arp_testkit::http::get(relay.public, "/?token=demo", "").await;
+    assert_eq!(answer.status, 504);
+    let said = edge.daemon.output();
+    assert_eq!(said.matches("cannot open tunnels").count(), 1, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_id_is_read_from_a_small_file_by_the_command_that_was_promised() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let edge = Edge::tcp(&relay, "my-id", origin.addr).await;
+    let host = relay.public.to_string();
+    let line = format!(r#"echo "http://{host}/?token=$(grep client-id ~/.arp-client/config)""#);
+    let told = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .env("HOME", edge.home.path())
+        .output()
+        .unwrap();
+    let url = String::from_utf8(told.stdout).unwrap();
+    let target = url.trim().strip_prefix(&format!("http://{host}")).unwrap();
+    assert_eq!(target, "/?token=client-id=my-id");
+    for target in [target, "/?token=client-id=my-id/hello"] {
+        let answer = arp_testkit::http::get(relay.public, target, "").await;
+        assert_eq!(answer.text(), "hello from o", "{target}");
+    }
+    assert!(!origin.seen().pop().unwrap().target.contains("my-id"));
+    use std::os::unix::fs::PermissionsExt;
+    let file = edge.home.path().join(".arp-client/config");
+    assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o077, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_name_that_nobody_has_is_told_what_its_owner_must_type() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let answer = arp_testkit::http::get(relay.public, "/x?token=alice", "").await;
+    let told = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        answer.status == 404 && told.contains("arpc tokens add NAME"),
+        "{told}"
+    );
+    let arpc = |args: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
+            .args(["--client-id", "demo", "tokens"])
+            .args(args)
+            .env("HOME", edge.home.path())
+            .env("XDG_DATA_HOME", edge.home.path().join("data"))
+            .status()
+            .unwrap()
+            .success()
+    };
+    assert!(arpc(&["add", "alice"]));
+    let answer = arp_testkit::http::get(relay.public, "/x?token=alice", "").await;
+    assert_eq!(answer.status, 200);
+    // Taken back, it was no typing error.
+    assert!(arpc(&["revoke", "alice"]));
+    let answer = arp_testkit::http::get(relay.public, "/x?token=alice", "").await;
+    let told = answer.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        told.contains("revoked or has expired") && !told.contains("typing"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_mode_lists_the_agents_and_what_to_do_about_the_missing_ones() {
+    let relay = Relay::start().await;
+    let mut edge = Edge::builder()
+        .relay_at(relay.control, relay.proxy)
+        .args(["--command-mode"])
+        .var("PATH", "/nonexistent")
+        .start()
+        .await;
+    edge.daemon
+        .line("what was looked for", |l| {
+            l.starts_with("Agents found on this machine:").then_some(())
+        })
+        .await;
+    for agent in ["Claude", "Codex", "Gemini"] {
+        edge.daemon
+            .line("what to do", |l| {
+                (l.contains(agent) && l.contains("was not found") && l.contains("nstall")).then_some(())
+            })
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn debug_shows_each_request_on_both_sides_and_never_a_token() {
+    let relay = Relay::builder().var("RUST_LOG", "debug").start().await;
+    let mut relay = relay;
+    let origin = Origin::start("o").await;
+    let mut edge = Edge::tcp_builder(&relay, "very-secret-name", origin.addr)
+        .var("RUST_LOG", "debug")
+        .start()
+        .await;
+    for target in [
+        "/t/very-secret-name/one?secret=7",
+        "/two?token=very-secret-name",
+        "/two?token=very-secret-name",
+    ] {
+        assert_eq!(arp_testkit::http::get(relay.public, target, "").await.status, 200);
+    }
+    assert_eq!(
+        arp_testkit::http::get(relay.public, "/t/very-secret-typo/x", "")
+            .await
+            .status,
+        404
+    );
+    for daemon in [&mut relay.daemon, &mut edge.daemon] {
+        for (path, tunnel) in [("/one", "fresh"), ("/two", "reused")] {
+            daemon
+                .line("the request", |l| {
+                    let parts = [
+                        "method=\"GET\"",
+                        &format!("path=\"{path}\""),
+                        "status=200",
+                        "ms=",
+                        &format!("tunnel=\"{tunnel}\""),
+                    ];
+                    parts.iter().all(|p| l.contains(p)).then_some(())
+                })
+                .await;
+        }
+    }
+    relay
+        .daemon
+        .line("the refusal", |l| {
+            (l.contains("unknown_token") && l.contains("404")).then_some(())
+        })
+        .await;
+    assert!(
+        !relay.daemon.output().contains("secret-"),
+        "{}",
+        relay.daemon.output()
+    );
+    let logged = edge.daemon.output();
+    let logged = logged
+        .lines()
+        .filter(|l| l.contains("DEBUG") || l.contains("INFO"));
+    for line in logged {
+        assert!(!line.contains("secret-") && !line.contains("secret=7"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exchanges_under_way_are_counted_when_it_stops_and_idle_tunnels_are_not() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let answer = arp_testkit::http::get(relay.public, "/?token=demo", "").await;
+    assert_eq!(answer.status, 200);
+    edge.daemon.terminate();
+    assert!(edge.daemon.ended().await.success());
+    assert!(
+        !edge.daemon.output().contains("waiting up to"),
+        "{}",
+        edge.daemon.output()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_says_which_flag_chooses_a_port_that_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for flag in ["--control-port", "--proxy-port", "--public-port"] {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().to_str().unwrap();
+        let mut args = vec!["--bind", "127.0.0.1", "--data-dir", data];
+        for other in ["--control-port", "--proxy-port", "--public-port"] {
+            args.extend([other, if other == flag { &port } else { "0" }]);
+        }
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        let mut relay = Daemon::start("arps", &args, &[]);
+        assert_eq!(relay.ended().await.code(), Some(1));
+        let said = relay.output();
+        assert!(
+            said.contains(&format!("({flag})")) && said.contains(&format!("with {flag}")),
+            "{said}"
+        );
+        assert_eq!(said.matches("cannot listen").count(), 1, "told once: {said}");
+    }
 }

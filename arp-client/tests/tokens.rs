@@ -82,6 +82,42 @@ async fn tokens_are_added_revoked_and_expire_while_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_token_that_is_listed_can_be_revoked_and_let_in_again() {
+    let (mut relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .args(["--token", "Alice"])
+        .start()
+        .await;
+    // Without a word more they are listed.
+    let (ok, list) = tokens(&edge, &[]);
+    assert!(
+        ok && list == "demo  (client id)\nAlice  (configuration)\n",
+        "{list}"
+    );
+    for line in list.lines() {
+        let token = line.split_whitespace().next().unwrap();
+        assert_eq!(status(&relay, token).await, 200);
+        assert_eq!(tokens(&edge, &["revoke", token]), (true, "revoked\n".into()));
+        assert_eq!(status(&relay, token).await, 404);
+    }
+    assert!(tokens(&edge, &[]).1.contains("Alice  (configuration, revoked)"));
+    // They stay away when the relay comes back.
+    relay.daemon.kill().await;
+    let relay = Relay::builder().at(&relay).start().await;
+    assert!(
+        tokens(&edge, &["add", "bob"]).0 || {
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            tokens(&edge, &["add", "bob"]).0
+        }
+    );
+    assert_eq!(status(&relay, "bob").await, 200);
+    assert_eq!(status(&relay, "Alice").await, 404);
+    assert_eq!(tokens(&edge, &["add", "alice"]), (true, "alice\n".into()));
+    assert_eq!(status(&relay, "Alice").await, 200);
+    assert_eq!(status(&relay, "demo").await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_running_arpc_it_is_said_what_to_do() {
     let (relay, origin) = (Relay::start().await, Origin::start("o").await);
     let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;

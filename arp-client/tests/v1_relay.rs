@@ -141,3 +141,64 @@ async fn nothing_is_said_that_version_1_does_not_know() {
     assert_eq!(rest, b"", "no heartbeat, no goodbye");
     assert!(edge.daemon.ended().await.success());
 }
+
+/// Well within the 90 s.
+const PERIOD: std::time::Duration = std::time::Duration::from_secs(60);
+
+async fn receive_within(time: std::time::Duration, stream: &mut TcpStream) -> Option<serde_json::Value> {
+    let len = tokio::time::timeout(time, stream.read_u32()).await.ok()?.ok()?;
+    let mut json = vec![0; len as usize];
+    stream.read_exact(&mut json).await.ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+/// Real time: the relays that this is about forget who is silent for 90 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_forgets_silent_clients_hears_of_us_in_time() {
+    let control = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut edge = Edge::builder()
+        .relay_at(control.local_addr().unwrap(), proxy.local_addr().unwrap())
+        .args(["--client-id", "demo", "--local-port", "1", "--plaintext"])
+        .spawn();
+    let welcome = r#"{"RegisterResult":{"success":true,"error":null}}"#;
+    let registered = |frame: serde_json::Value| assert_eq!(frame["Register"]["client_id"], "demo");
+    let (mut link, _) = within("the edge", control.accept()).await.unwrap();
+    registered(receive(&mut link).await);
+    send(&mut link, welcome).await;
+    // It is told again on the same connection; an answer to it does no harm, and tunnels are opened all the same.
+    let frame = receive_within(PERIOD, &mut link)
+        .await
+        .expect("a second registration");
+    registered(frame);
+    send(&mut link, welcome).await;
+    let _tunnel = tunnel(&mut link, &proxy, "1").await;
+    // Another relay takes that for a fault and closes: then there is a new connection each time, at once …
+    let frame = receive_within(PERIOD, &mut link)
+        .await
+        .expect("a third registration");
+    registered(frame);
+    drop(link);
+    let (mut second, _) = within("a new connection", control.accept()).await.unwrap();
+    registered(receive(&mut second).await);
+    send(&mut second, welcome).await;
+    // … and later before the old one is closed.
+    let (mut third, _) = tokio::time::timeout(PERIOD, control.accept())
+        .await
+        .expect("a further connection")
+        .unwrap();
+    registered(receive(&mut third).await);
+    let mut byte = [0];
+    let open = tokio::time::timeout(std::time::Duration::from_millis(200), second.read(&mut byte)).await;
+    assert!(open.is_err(), "nothing is said on the old one, and it is open");
+    send(&mut third, welcome).await;
+    assert_eq!(within("its end", second.read(&mut byte)).await.unwrap(), 0);
+    let _tunnel = tunnel(&mut third, &proxy, "2").await;
+    assert!(
+        !edge.daemon.output().contains("WARN lost"),
+        "{}",
+        edge.daemon.output()
+    );
+    edge.daemon.terminate();
+    assert!(edge.daemon.ended().await.success());
+}

@@ -29,6 +29,9 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_PROBES: u32 = 3;
 /// Time that sent bytes may stay unacknowledged before the kernel gives the connection up.
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(45);
+/// The same where a peer may stop taking bytes, which the kernel does not tell from one that is gone. A reader may
+/// pause for minutes: the relay's own limit for that is ten, and this lies above it.
+pub const TCP_PAUSE_TIMEOUT: Duration = Duration::from_secs(11 * 60);
 
 /// Accept backlog: a burst of visitors, or of tunnels that were all asked for at once, waits in the kernel
 /// and is not refused.

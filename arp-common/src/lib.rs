@@ -3,14 +3,15 @@
 //!
 //! Nothing in here knows what a relay or an edge agent does with it.
 
+pub mod cookies;
 pub mod defaults;
+pub mod duplex;
 pub mod error_body;
 pub mod ids;
 pub mod logging;
 pub mod net;
 pub mod private;
 pub mod protocol;
-pub mod relay;
 pub mod settings;
 pub mod shutdown;
 pub mod splice;

@@ -3,17 +3,18 @@
 use crate::defaults as d;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Opens a listener. With no `host` it takes IPv6 and IPv4 on one socket, or IPv4 alone where the machine
-/// has no IPv6. Port 0 asks the system for a free one.
+/// has no IPv6. Port 0 asks the system for a free one. `flag` is where the user says which port.
 ///
 /// # Errors
 /// As the operating system says, with address and a hint for the usual two reasons.
-pub fn listen(host: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+pub fn listen(host: Option<IpAddr>, port: u16, flag: &str) -> io::Result<TcpListener> {
     let result = match host {
         Some(ip) => bind(SocketAddr::new(ip, port), false),
         None => bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), true).or_else(|e| match e.kind() {
@@ -23,14 +24,19 @@ pub fn listen(host: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
     };
     result.map_err(|e| {
         let hint = match e.kind() {
-            io::ErrorKind::AddrInUse => "; is another copy running? Stop it or choose another port",
-            io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher one",
-            _ => "",
+            io::ErrorKind::AddrInUse => {
+                format!("; is another copy running? Stop it, or choose another port with {flag}")
+            }
+            io::ErrorKind::PermissionDenied if port < 1024 => {
+                format!("; ports below 1024 need privileges: choose a higher one with {flag}")
+            }
+            io::ErrorKind::AddrNotAvailable => "; this machine has no such address: check --bind".to_owned(),
+            _ => String::new(),
         };
-        let host = host.map_or_else(|| "*".to_owned(), |h| h.to_string());
+        let host = host.map_or_else(|| "every address,".to_owned(), |h| h.to_string());
         io::Error::new(
             e.kind(),
-            format!("cannot listen on {host} port {port}: {e}{hint}"),
+            format!("cannot listen on {host} port {port} ({flag}): {e}{hint}"),
         )
     })
 }
@@ -64,9 +70,61 @@ pub fn tune(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(d::TCP_USER_TIMEOUT));
 }
 
+/// Tells the kernel whether the peer may have its reasons to take nothing for a while: then the daemons' own limits
+/// decide how long. Linux gives a peer that pauses up as soon as one that is gone.
+pub fn let_pause(stream: &TcpStream, pauses: bool) {
+    #[cfg(target_os = "linux")]
+    {
+        let timeout = if pauses {
+            d::TCP_PAUSE_TIMEOUT
+        } else {
+            d::TCP_USER_TIMEOUT
+        };
+        let _ = SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, pauses);
+}
+
 /// Makes dropping the connection a reset, so that the peer cannot take an end by failure for a proper one.
 pub fn reset_on_drop(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Takes [`reset_on_drop`] back.
+pub fn close_on_drop(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(None);
+}
+
+/// Is there nothing to be read at this moment, neither a byte nor an end nor a failure? Asks the kernel, which
+/// may know what the runtime has not been told yet.
+pub fn is_quiet(stream: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    let peeked = SockRef::from(stream).peek(&mut byte);
+    peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Has the peer closed its side, or gone? On Linux this shows even while bytes that came before are unread;
+/// elsewhere only after them.
+pub fn has_ended(stream: &TcpStream) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut polled = [PollFd::new(stream, PollFlags::RDHUP)];
+        poll(&mut polled, Some(&now)).is_ok_and(|n| n > 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let mut byte = [MaybeUninit::uninit()];
+        match SockRef::from(stream).peek(&mut byte) {
+            Ok(n) => n == 0,
+            Err(e) => e.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
 }
 
 /// Unmaps `::ffff:a.b.c.d`, as it comes from dual-stack listeners, to the IPv4 address it is.

@@ -23,6 +23,10 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As the operating system says, with the path.
 pub fn create(path: &Path, content: &[u8]) -> io::Result<bool> {
+    // On a full disk what is there is good enough.
+    if path.symlink_metadata().is_ok() {
+        return Ok(false);
+    }
     let beside = write_beside(path, content)?;
     // A link never replaces anything, so of two processes that start at once exactly one creates the file.
     let linked = std::fs::hard_link(&beside, path);
@@ -68,8 +72,13 @@ pub fn append_line(path: &Path, line: &str) -> io::Result<()> {
     options.append(true).create(true);
     let write = || {
         let mut file = options.open(path)?;
-        file.write_all(format!("{line}\n").as_bytes())?;
-        file.sync_all()
+        let before = file.metadata()?.len();
+        file.write_all(format!("{line}\n").as_bytes())
+            .and_then(|()| file.sync_all())
+            .inspect_err(|_| {
+                // Half a line (a full disk) would spoil the next one.
+                let _ = file.set_len(before);
+            })
     };
     write().map_err(|e| named(e, path))
 }
@@ -91,6 +100,23 @@ pub fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
         Ok(content)
     };
     read().map_err(|e| named(e, path))
+}
+
+/// Can files be made in this directory, or can it be made? Leaves nothing behind.
+///
+/// # Errors
+/// Why not, with the path.
+pub fn usable_dir(path: &Path) -> io::Result<()> {
+    let there = path.ancestors().find(|p| p.exists() || p.as_os_str().is_empty());
+    let there = match there {
+        Some(there) if !there.as_os_str().is_empty() => there,
+        _ => Path::new("."),
+    };
+    if !there.is_dir() {
+        return Err(named(io::ErrorKind::NotADirectory.into(), there));
+    }
+    let beside = write_beside(&there.join("check"), b"")?;
+    std::fs::remove_file(&beside).map_err(|e| named(e, &beside))
 }
 
 /// Takes the rights of everybody but the owner away from a file, if there are any. True if there were.

@@ -3,10 +3,12 @@
 //! The pool, the router and the copy loops see only [`Stream`] and its halves, so a new carrier (TLS)
 //! changes this file and the places that dial and accept, nothing else.
 
+use crate::net;
 use bytes::BytesMut;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -33,16 +35,18 @@ impl Stream {
 
     /// Splits into halves that can be used at the same time by one task.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        match self {
+        let (rd, wr) = match self {
             Self::Plain(tcp) => {
                 let (r, w) = tcp.into_split();
-                (ReadHalf::Plain(r), WriteHalf::Plain(w))
+                (ReadHalf::Plain(r), WriteIo::Plain(w))
             }
             Self::Tls(tls) => {
-                let (r, w) = tokio::io::split(tls);
-                (ReadHalf::Tls(r), WriteHalf::Tls(w))
+                let half = TlsHalf(Arc::new(Mutex::new(*tls)));
+                (ReadHalf::Tls(half.clone()), WriteIo::Tls(half))
             }
-        }
+        };
+        let message = Message::None;
+        (rd, WriteHalf { io: wr, message })
     }
 
     /// Address of the peer.
@@ -50,7 +54,7 @@ impl Stream {
     /// # Errors
     /// If the connection is gone already.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().peer_addr().map(crate::net::canonical)
+        self.tcp().peer_addr().map(net::canonical)
     }
 }
 
@@ -60,16 +64,46 @@ pub enum ReadHalf {
     /// Of plain TCP.
     Plain(OwnedReadHalf),
     /// Of TLS.
-    Tls(tokio::io::ReadHalf<Box<TlsStream<TcpStream>>>),
+    Tls(TlsHalf),
 }
 
 /// The writing side of a [`Stream`].
+///
+/// Dropping it is an orderly end of the connection, except in the middle of a message: then it is a reset, so
+/// that nobody can take what came for the whole.
 #[derive(Debug)]
-pub enum WriteHalf {
-    /// Of plain TCP.
+pub struct WriteHalf {
+    io: WriteIo,
+    message: Message,
+}
+
+/// What is being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    /// Nothing, or all of it has been.
+    None,
+    /// Something that tells its length.
+    Framed,
+    /// Something that ends with the connection.
+    Unframed,
+}
+
+#[derive(Debug)]
+enum WriteIo {
     Plain(OwnedWriteHalf),
-    /// Of TLS.
-    Tls(tokio::io::WriteHalf<Box<TlsStream<TcpStream>>>),
+    Tls(TlsHalf),
+    /// Only while it is dropped.
+    Gone,
+}
+
+/// One side of a TLS stream, which both sides share.
+#[derive(Debug, Clone)]
+pub struct TlsHalf(Arc<Mutex<TlsStream<TcpStream>>>);
+
+impl TlsHalf {
+    fn with<T>(&self, use_it: impl FnOnce(&mut TlsStream<TcpStream>) -> T) -> T {
+        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl ReadHalf {
@@ -80,22 +114,78 @@ impl ReadHalf {
             Self::Tls(_) => None,
         }
     }
+
+    /// Is there nothing to be read at this moment, neither a byte nor an end?
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(half) => net::is_quiet(half.as_ref()),
+            Self::Tls(half) => half.with(|tls| {
+                let (tcp, state) = tls.get_ref();
+                state.wants_read() && net::is_quiet(tcp)
+            }),
+        }
+    }
+
+    /// Has the peer closed its side, or gone? Bytes that it sent before may still be unread.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Plain(half) => net::has_ended(half.as_ref()),
+            Self::Tls(half) => half.with(|tls| net::has_ended(tls.get_ref().0)),
+        }
+    }
 }
 
 impl WriteHalf {
     /// The TCP connection, if the bytes on it are the stream's own.
     pub fn plain(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Plain(half) => Some(half.as_ref()),
-            Self::Tls(_) => None,
+        match &self.io {
+            WriteIo::Plain(half) => Some(half.as_ref()),
+            WriteIo::Tls(_) | WriteIo::Gone => None,
         }
     }
 
-    /// Makes dropping the connection look like the failure it is: a reset for plain TCP. (TLS needs
-    /// nothing: without its closing alert the end is known to be untimely.)
-    pub fn reset_on_drop(&self) {
-        if let Some(tcp) = self.plain() {
-            crate::net::reset_on_drop(tcp);
+    /// A message begins that tells its length: dropping the connection is a failure until [`WriteHalf::finish`].
+    pub fn begin(&mut self) {
+        self.message = Message::Framed;
+    }
+
+    /// What begins ends with the connection. Even the death of this process must then look like a failure.
+    pub fn begin_unframed(&mut self) {
+        self.message = Message::Unframed;
+        self.with_tcp(net::reset_on_drop);
+    }
+
+    /// The message is complete.
+    pub fn finish(&mut self) {
+        if self.message == Message::Unframed {
+            self.with_tcp(net::close_on_drop);
+        }
+        self.message = Message::None;
+    }
+
+    /// See [`net::let_pause`].
+    pub fn let_pause(&self, pauses: bool) {
+        self.with_tcp(|tcp| net::let_pause(tcp, pauses));
+    }
+
+    fn with_tcp(&self, use_it: impl FnOnce(&TcpStream)) {
+        match &self.io {
+            WriteIo::Plain(half) => use_it(half.as_ref()),
+            WriteIo::Tls(half) => half.with(|tls| use_it(tls.get_ref().0)),
+            WriteIo::Gone => {}
+        }
+    }
+}
+
+impl Drop for WriteHalf {
+    fn drop(&mut self) {
+        if self.message == Message::None {
+            return;
+        }
+        self.with_tcp(net::reset_on_drop);
+        // The half would send an orderly end before the connection is dropped, which is the reset.
+        if let WriteIo::Plain(half) = std::mem::replace(&mut self.io, WriteIo::Gone) {
+            half.forget();
         }
     }
 }
@@ -109,9 +199,16 @@ pub struct Joined {
     pub wr: WriteHalf,
 }
 
-impl MaybePlain for Joined {
+impl Carrier for Joined {
     fn plain(&self) -> Option<&TcpStream> {
         self.rd.plain()
+    }
+    fn begin(&mut self) {
+        self.wr.begin_unframed();
+        self.wr.let_pause(true);
+    }
+    fn finish(&mut self) {
+        self.wr.finish();
     }
 }
 
@@ -194,24 +291,91 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
     }
 }
 
-/// A stream that may let its TCP connection be used directly.
-pub trait MaybePlain {
+/// What bytes of unknown length can be copied from and to.
+pub trait Carrier {
     /// The TCP connection, if the bytes on it are the stream's own.
     fn plain(&self) -> Option<&TcpStream>;
+    /// From now on dropping it, or the death of this process, is a failure for the peer and not an end; and the peer
+    /// may pause.
+    fn begin(&mut self);
+    /// Everything has been said.
+    fn finish(&mut self);
 }
 
-impl MaybePlain for Stream {
+impl Carrier for Stream {
     fn plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(tcp) => Some(tcp),
             Self::Tls(_) => None,
         }
     }
+    fn begin(&mut self) {
+        net::reset_on_drop(self.tcp());
+        net::let_pause(self.tcp(), true);
+    }
+    fn finish(&mut self) {
+        net::close_on_drop(self.tcp());
+    }
 }
 
-impl MaybePlain for TcpStream {
+impl Carrier for TcpStream {
     fn plain(&self) -> Option<&TcpStream> {
         Some(self)
+    }
+    fn begin(&mut self) {
+        net::reset_on_drop(self);
+        net::let_pause(self, true);
+    }
+    fn finish(&mut self) {
+        net::close_on_drop(self);
+    }
+}
+
+impl AsyncRead for TlsHalf {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.with(|tls| Pin::new(tls).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for WriteHalf {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            WriteIo::Plain(half) => Pin::new(half).poll_write(cx, buf),
+            WriteIo::Tls(half) => half.with(|tls| Pin::new(tls).poll_write(cx, buf)),
+            WriteIo::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            WriteIo::Plain(half) => Pin::new(half).poll_write_vectored(cx, bufs),
+            WriteIo::Tls(half) => half.with(|tls| Pin::new(tls).poll_write_vectored(cx, bufs)),
+            WriteIo::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            WriteIo::Plain(half) => half.is_write_vectored(),
+            WriteIo::Tls(half) => half.with(|tls| tls.is_write_vectored()),
+            WriteIo::Gone => false,
+        }
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            WriteIo::Plain(half) => Pin::new(half).poll_flush(cx),
+            WriteIo::Tls(half) => half.with(|tls| Pin::new(tls).poll_flush(cx)),
+            WriteIo::Gone => Poll::Ready(Ok(())),
+        }
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            WriteIo::Plain(half) => Pin::new(half).poll_shutdown(cx),
+            WriteIo::Tls(half) => half.with(|tls| Pin::new(tls).poll_shutdown(cx)),
+            WriteIo::Gone => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -250,4 +414,4 @@ macro_rules! delegate_write {
 }
 
 delegate_read!(Stream: Plain, Tls; ReadHalf: Plain, Tls);
-delegate_write!(Stream: Plain, Tls; WriteHalf: Plain, Tls);
+delegate_write!(Stream: Plain, Tls);

@@ -1,9 +1,11 @@
 //! Who may register under which names: join key, key bindings, and the patience with those who try.
 
 use crate::defaults as d;
-use crate::registry::{Client, Entry, RegisterError, Registry};
+use crate::quota::Quota;
+use crate::registry::{About, Client, Entry, RegisterError, Registry};
 use crate::routing::guesses::{Guesses, Standing};
-use crate::store::{Claim, Store, Verdict};
+use crate::store::{Claim, Limit, Limits, Store, Verdict};
+use crate::visitor::census::{Census, ConnPermit};
 use arp_common::ids::{ClientId, Token};
 use arp_common::protocol::{Command, Register, Secret};
 use arp_common::tls::Fingerprint;
@@ -12,12 +14,38 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 
+/// What the operator set for edges.
+#[derive(Debug, Clone, Copy)]
+pub struct EdgeLimits {
+    /// Edges of one address that may be registered at a time.
+    pub per_ip: usize,
+    /// New names that one address may bind in an hour; any number if not set.
+    pub new_names_per_ip: Option<usize>,
+    /// Names in the store.
+    pub names: Limits,
+}
+
+/// An edge that was let in. Dropping it gives its place back, not its registration.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Who it is.
+    pub client: Arc<Client>,
+    /// Which registration of it.
+    pub generation: u64,
+    _permit: ConnPermit,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Admission {
     registry: Arc<Registry>,
     store: Store,
     join_key: Option<Secret>,
+    limits: EdgeLimits,
+    /// Registered control channels, by address.
+    edges: Arc<Census>,
+    /// New names, by address.
+    quota: Quota,
     /// Registrations that were refused. Visitors are counted elsewhere: a home with a mistyping visitor must
     /// not lock out the edge agent that lives in it.
     refused: Guesses,
@@ -25,11 +53,16 @@ pub struct Admission {
 
 impl Admission {
     /// With a shared secret that every edge must know, if there is one.
-    pub fn new(registry: Arc<Registry>, store: Store, join_key: Option<Secret>) -> Self {
+    pub fn new(registry: Arc<Registry>, store: Store, join_key: Option<Secret>, limits: EdgeLimits) -> Self {
+        // Those who know the join key are no strangers.
+        let new_names = limits.new_names_per_ip.filter(|_| join_key.is_none());
         Self {
             registry,
             store,
             join_key,
+            limits,
+            edges: Census::new(limits.per_ip, usize::MAX),
+            quota: Quota::new(new_names),
             refused: Guesses::default(),
         }
     }
@@ -39,26 +72,25 @@ impl Admission {
         &self.registry
     }
 
-    /// Registers an edge that shows `key` (none in plain) from `ip`.
+    /// Registers an edge that shows `key` (none in plain).
     ///
     /// # Errors
     /// See [`RegisterError`].
     pub async fn register(
         &self,
         register: Register,
-        version: u32,
+        about: About,
         key: Option<Fingerprint>,
-        ip: IpAddr,
         tx: mpsc::Sender<Command>,
-    ) -> Result<(Arc<Client>, u64), RegisterError> {
+    ) -> Result<Admitted, RegisterError> {
         let Register {
             client_id,
             tokens,
             id_token,
-            mode,
             join_key,
             ..
         } = register;
+        let ip = about.peer.ip();
         if self.refused.standing(ip) == Standing::Guessing && self.join_key.is_some() {
             return Err(RegisterError::TooManyTries);
         }
@@ -67,17 +99,30 @@ impl Admission {
             tokio::time::sleep(d::WRONG_JOIN_KEY).await;
             return Err(RegisterError::JoinKey);
         }
+        let permit = self.edges.admit(ip, false);
+        let permit = permit.ok_or(RegisterError::AddressFull(self.limits.per_ip))?;
         let id_token = id_token.unwrap_or(true);
         let names = self.claim(&client_id, tokens, id_token, key, ip).await?;
         // From here on nothing waits: whoever is registered is told so.
-        self.registry.register(Entry {
+        let (client, generation) = self.registry.register(Entry {
             id: client_id,
             names,
             key,
-            version,
-            mode,
+            about,
             tx,
+        })?;
+        Ok(Admitted {
+            client,
+            generation,
+            _permit: permit,
         })
+    }
+
+    /// Notes in the store that a client is here now, and whether a visitor has ever asked for it.
+    pub fn seen(&self, client: &Client) {
+        if let Some(key) = client.key() {
+            self.store.seen(client.id.clone(), key, client.is_used());
+        }
     }
 
     /// Changes the names of a registered client.
@@ -113,25 +158,41 @@ impl Admission {
         if id_token {
             names.insert(0, id.clone().into());
         }
+        let may_ask = self.refused.standing(ip) == Standing::Good;
+        // Asked first, so that a name that is in use is not bound to somebody who cannot have it yet.
+        if let Err(e) = self.registry.check(id, &names, key) {
+            return Err(self.refuse(e, may_ask, ip));
+        }
+        // Taken in advance: of two that ask at once the second one sees what the first one has.
+        let may_bind = self.quota.take(ip, tokens.len() + 1);
         let claim = Claim {
             client: id.clone(),
             tokens,
             id_token,
             key,
-            may_ask: self.refused.standing(ip) == Standing::Good,
+            may_ask,
+            may_bind,
         };
-        // Asked first, so that a name that is in use is not bound to somebody who cannot have it yet.
-        let free = self.registry.check(id, &names, key);
-        if let Err(e) = free {
-            return Err(self.refuse(e, claim.may_ask, ip));
-        }
-        let may_ask = claim.may_ask;
-        match self.store.claim(claim).await {
-            Ok(Verdict::Granted) => Ok(names),
+        let verdict = self.store.claim(claim).await;
+        let bound = match &verdict {
+            Ok(Verdict::Granted(fresh)) => *fresh,
+            _ => 0,
+        };
+        self.quota.give_back(ip, may_bind.saturating_sub(bound));
+        match verdict {
+            Ok(Verdict::Granted(_)) => Ok(names),
             Ok(Verdict::Bound(name)) => Err(self.refuse(RegisterError::Bound(name), may_ask, ip)),
             Ok(Verdict::TooManyTries) => Err(RegisterError::TooManyTries),
-            Ok(Verdict::Full) => Err(RegisterError::Full),
+            Ok(Verdict::Full(limit)) => Err(self.full(limit)),
             Err(_) => Err(RegisterError::Store),
+        }
+    }
+
+    fn full(&self, limit: Limit) -> RegisterError {
+        match limit {
+            Limit::Address => RegisterError::TooManyNames(self.quota.limit()),
+            Limit::Key => RegisterError::KeyFull(self.limits.names.per_key),
+            Limit::Relay => RegisterError::NamesFull(self.limits.names.names),
         }
     }
 

@@ -1,6 +1,10 @@
 //! The relay's own answers: errors as JSON for programs and a small page for people.
 
+mod flood;
+
 use crate::exchange::rewrite::hsts;
+use crate::routing::redirect::Location;
+use crate::routing::route::Unknown;
 use crate::tunnels::pool::CheckoutError;
 use arp_common::error_body::ErrorBody;
 use bytes::Bytes;
@@ -32,7 +36,11 @@ pub struct Refusal {
     /// Seconds after which another try may make sense.
     pub retry_after: Option<u32>,
     /// Where to go instead.
-    pub location: Option<String>,
+    pub(crate) location: Option<Location>,
+    /// Where a person may go on all the same.
+    go_on: Option<(Location, &'static str)>,
+    /// Cookies that are taken away: values of `Set-Cookie`.
+    farewells: Vec<String>,
     /// A script that is the answer, in place of an error.
     script: Option<&'static str>,
 }
@@ -47,6 +55,8 @@ impl Refusal {
             who,
             retry_after: None,
             location: None,
+            go_on: None,
+            farewells: Vec::new(),
             script: None,
         }
     }
@@ -65,15 +75,35 @@ impl Refusal {
         (path == SCANNER_PATH).then_some(answer)
     }
 
-    /// The request names a client that the relay has not seen.
-    pub fn unknown_token() -> Self {
+    /// The request names a client that is not there.
+    pub(crate) fn unknown_token(unknown: &Unknown) -> Self {
+        let message = if unknown.given_up {
+            "this token is no longer anybody's: it was revoked or has expired; ask its owner for another"
+        } else {
+            "no edge agent has registered this token: check it for typing errors. The owner of the machine adds a \
+             name with `arpc tokens add NAME` (or arpc --token NAME)"
+        };
+        let mut answer = Self::new(Who::Visitor, 404, "unknown_token", message);
+        let go_on = unknown.go_on.clone();
+        answer.go_on = go_on.map(|there| (there, "Go on to the machine this browser opened last"));
+        answer
+    }
+
+    /// The request names two clients.
+    pub(crate) fn token_conflict() -> Self {
+        let message = "the request names two different clients; name one, in one place";
+        Self::new(Who::Visitor, 400, "token_conflict", message)
+    }
+
+    /// The host name is one client's, and the request names another.
+    pub(crate) fn other_host() -> Self {
         let message =
-            "no edge agent has registered this token: check it for typing errors, and that arpc is running";
-        Self::new(Who::Visitor, 404, "unknown_token", message)
+            "this host name is another client's: on it only that one answers; use the token's own host name";
+        Self::new(Who::Visitor, 404, "other_host", message)
     }
 
     /// To another place.
-    pub fn redirect(status: u16, location: String) -> Self {
+    pub(crate) fn redirect(status: u16, location: Location) -> Self {
         let mut answer = Self::new(Who::Relay, status, "redirect", "go on at the given location");
         answer.location = Some(location);
         answer
@@ -83,7 +113,7 @@ impl Refusal {
     pub fn no_tunnel(why: CheckoutError) -> Self {
         let (status, code, retry) = match why {
             CheckoutError::Offline => (503, "offline", 5),
-            CheckoutError::Busy => (503, "busy", 1),
+            CheckoutError::Busy | CheckoutError::Share => (503, "busy", 1),
             CheckoutError::Timeout => (504, "tunnel_timeout", 1),
         };
         let mut answer = Self::new(Who::Edge, status, code, format!("{why}; try again in {retry} s"));
@@ -113,6 +143,7 @@ impl Refusal {
             }),
             retry_after: self.retry_after,
             location: self.location.clone(),
+            farewells: self.farewells.clone(),
             hsts: None,
             body,
         }
@@ -124,7 +155,20 @@ impl Refusal {
 
     fn page(&self) -> String {
         let template = if self.status == 401 { LANDING } else { ERROR_PAGE };
+        let go_on = self.go_on.as_ref().map(|(there, text)| {
+            let there = escape(there.as_str());
+            format!("<p><a href=\"{there}\">{text}</a></p>")
+        });
+        // Without scripts a page that may go on is asked for anew as a whole.
+        let refresh = self
+            .retry_after
+            .map(|secs| format!("<noscript><meta http-equiv=\"refresh\" content=\"{secs}\"></noscript>\n"));
+        let retry = self.retry_after.map(|secs| secs.to_string());
         template
+            .replace("{{refresh}}", &refresh.unwrap_or_default())
+            .replace("{{retry}}", &retry.unwrap_or_default())
+            .replace("{{code}}", self.code)
+            .replace("{{go_on}}", &go_on.unwrap_or_default())
             .replace("{{status}}", &self.status.to_string())
             .replace("{{reason}}", reason(self.status))
             .replace("{{message}}", &escape(&self.message))
@@ -147,7 +191,9 @@ pub struct Rendered {
     /// Seconds.
     pub retry_after: Option<u32>,
     /// For redirects.
-    pub location: Option<String>,
+    pub(crate) location: Option<Location>,
+    /// Cookies that are taken away: values of `Set-Cookie`.
+    farewells: Vec<String>,
     /// Seconds for which a browser is to come by HTTPS only.
     pub hsts: Option<u64>,
     /// The body.
@@ -165,13 +211,19 @@ impl Rendered {
         fields.extend(self.csp.map(|csp| ("content-security-policy", csp.to_owned())));
         fields.extend(self.csp.map(|_| ("referrer-policy", "no-referrer".to_owned())));
         fields.extend(self.retry_after.map(|s| ("retry-after", s.to_string())));
-        fields.extend(self.location.clone().map(|l| ("location", l)));
+        fields.extend(self.location.iter().map(|l| ("location", l.as_str().to_owned())));
+        if !self.farewells.is_empty() {
+            // Takes all of them, where the browser trusts the connection.
+            fields.push(("clear-site-data", "\"cookies\"".to_owned()));
+        }
+        fields.extend(self.farewells.iter().map(|f| ("set-cookie", f.clone())));
         fields.extend(self.hsts.map(|s| ("strict-transport-security", hsts(s))));
         fields
     }
 }
 
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// As for the landing page; made by the same.
+const PAGE_POLICY: &str = include_str!("pages/error.csp").trim_ascii();
 const LANDING: &str = include_str!("pages/landing.html");
 /// Its one script and one style by their hashes; made by arp-client/console/scripts/landing.mjs.
 const LANDING_POLICY: &str = include_str!("pages/landing.csp").trim_ascii();

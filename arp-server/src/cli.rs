@@ -1,9 +1,11 @@
 //! What `arps` does besides serving: tell its fingerprint, list and forget clients.
 
 use crate::data;
-use crate::store::{Binding, Db, StoreError};
+use crate::status::{self, Online};
+use crate::store::{Binding, Db, Forget, StoreError};
+use arp_common::settings::duration;
 use arp_common::tls::IdentityError;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub enum Action {
     /// Print the fingerprint of the relay's key, for `arpc --server-fingerprint`.
     Fingerprint,
-    /// List the clients whose names are bound to a key, or free one.
+    /// List the clients that this relay knows and who is online, or free the names of some.
     Clients {
         /// What to do; lists them by default.
         #[command(subcommand)]
@@ -26,26 +28,55 @@ pub enum Action {
 pub enum Clients {
     /// List them, those seen last first.
     List,
-    /// Free a client's names, so that an edge agent with another key can have them.
-    Forget {
-        /// The client's id (or one of its further tokens).
-        id: String,
-    },
+    /// Free clients' names, so that edge agents with other keys can have them.
+    ///
+    /// A running relay need not be stopped. Clients that are online stay so until they leave.
+    #[command(
+        after_help = "Examples:\n  arps clients forget demo\n  arps clients forget 'ci-*' --older-than 30d\n  arps clients forget --never-used --older-than 7d --dry-run"
+    )]
+    Forget(ForgetArgs),
+}
+
+/// Which clients to forget.
+#[derive(Debug, Clone, Args)]
+pub struct ForgetArgs {
+    /// A client's id, one of its further tokens, or a pattern (`ci-*`, `demo-?`; put it in quotes). Everybody that
+    /// the options describe if there is none.
+    #[arg(value_name = "NAME", required_unless_present_any = ["older_than", "never_used"])]
+    names: Vec<String>,
+    /// Only clients that have not been here for so long (12h, 30d, 8w).
+    #[arg(long, value_name = "AGE")]
+    older_than: Option<String>,
+    /// Only clients that no visitor ever came for.
+    #[arg(long)]
+    never_used: bool,
+    /// Only say whose names would be freed.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Why it could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum ActionError {
+    /// The data directory.
+    #[error(transparent)]
+    File(#[from] std::io::Error),
     /// The key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nobody has this name.
-    #[error("no client is bound to this name; `arps clients` lists them")]
-    Unknown,
+    /// Nobody fits.
+    #[error("no client fits; `arps clients` lists those that there are")]
+    Nobody,
+    /// An age that is none.
+    #[error("--older-than {0}")]
+    Age(String),
 }
+
+/// Last seen is kept to the hour; a shorter age would forget clients that are here.
+const SHORTEST_AGE: u64 = 2 * 3600;
 
 /// Does it, on the data directory of a relay that may be running, and gives what is to be printed.
 ///
@@ -56,51 +87,157 @@ pub fn run(action: &Action, dir: &Path) -> Result<String, ActionError> {
         Action::Fingerprint => Ok(format!("{}\n", data::identity(dir)?.fingerprint())),
         Action::Clients { action } => match action {
             None | Some(Clients::List) => {
-                arp_common::private::create_dir(dir).map_err(StoreError::File)?;
-                Ok(list(&Db::open(&data::store_file(dir))?.bindings(usize::MAX)?))
+                let known = open(dir)?.map_or_else(|| Ok(Vec::new()), |db| db.bindings(usize::MAX))?;
+                Ok(list(&known, status::ask(dir)))
             }
-            Some(Clients::Forget { id }) => {
-                arp_common::private::create_dir(dir).map_err(StoreError::File)?;
-                match Db::open(&data::store_file(dir))?.forget(id)? {
-                    0 => Err(ActionError::Unknown),
-                    n => Ok(format!(
-                        "forgot {n} name(s); the next edge agent that registers them has them\n"
-                    )),
-                }
-            }
+            Some(Clients::Forget(what)) => forget(what, dir),
         },
     }
 }
 
-fn list(clients: &[Binding]) -> String {
-    if clients.is_empty() {
-        return "no client is bound to a key yet\n".to_owned();
+/// The store, if there is one; it is not made here, or the relay would take it for its own.
+fn open(dir: &Path) -> Result<Option<Db>, StoreError> {
+    let path = data::store_file(dir);
+    if !data::used_before(dir) && !path.exists() {
+        return Ok(None);
     }
+    Db::open(&path, true).map(Some)
+}
+
+fn forget(what: &ForgetArgs, dir: &Path) -> Result<String, ActionError> {
+    let age = what.older_than.as_deref().map(duration).transpose();
+    let older_than = match age.map_err(ActionError::Age)? {
+        Some(age) if age < SHORTEST_AGE => {
+            return Err(ActionError::Age("must be at least 2h".to_owned()));
+        }
+        age => age.map(|age| i64::try_from(age).unwrap_or(i64::MAX)),
+    };
+    let criteria = Forget {
+        patterns: what.names.clone(),
+        older_than,
+        never_used: what.never_used,
+    };
+    let mut db = open(dir)?.ok_or(ActionError::Nobody)?;
+    let names = if what.dry_run {
+        db.would_forget(&criteria)?
+    } else {
+        db.forget(&criteria)?
+    };
+    if names.is_empty() {
+        return Err(ActionError::Nobody);
+    }
+    let mut text = names.iter().fold(String::new(), |text, name| text + name + "\n");
+    let _ = if what.dry_run {
+        writeln!(text, "{} name(s) would be forgotten", names.len())
+    } else {
+        writeln!(
+            text,
+            "forgot {} name(s); the next edge agent that registers them has them",
+            names.len()
+        )
+    };
+    Ok(text)
+}
+
+/// `online` is `None` where no relay runs that could be asked.
+fn list(clients: &[Binding], online: Option<Vec<Online>>) -> String {
+    let running = online.is_some();
+    let mut online = online.unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let mut rows = Vec::new();
+    for c in clients {
+        let key = c.key.to_string();
+        let here = online
+            .iter()
+            .position(|o| o.id == c.client.as_str() && o.key.as_ref() == Some(&key))
+            .map(|at| online.swap_remove(at));
+        let (state, last) = match &here {
+            Some(here) => (format!("online {}", ago(here.since)), "now".to_owned()),
+            None if running => ("offline".to_owned(), ago_since(now, c.last_seen)),
+            None => ("?".to_owned(), ago_since(now, c.last_seen)),
+        };
+        rows.push(Row {
+            client: c.client.as_str().to_owned(),
+            state,
+            names: c.names,
+            first: ago_since(now, c.first_seen),
+            last,
+            used: c.used,
+            about: about(here.as_ref()),
+            key,
+        });
+    }
+    // Those without a key are bound to none: they are known only while they are here.
+    for o in online {
+        rows.push(Row {
+            client: o.id.clone(),
+            state: format!("online {}", ago(o.since)),
+            names: o.names,
+            first: "-".to_owned(),
+            last: "now".to_owned(),
+            used: true,
+            key: o.key.clone().unwrap_or_else(|| "none (plaintext)".to_owned()),
+            about: about(Some(&o)),
+        });
+    }
+    let mut text = if rows.is_empty() {
+        "no client is known yet\n".to_owned()
+    } else {
+        table(&rows)
+    };
+    if !running && cfg!(unix) {
+        text.push_str("(no relay runs with this data directory now: nobody is online)\n");
+    }
+    text
+}
+
+struct Row {
+    client: String,
+    state: String,
+    names: usize,
+    first: String,
+    last: String,
+    used: bool,
+    about: String,
+    key: String,
+}
+
+fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{:<34} {:<52} {:>5} {:>8} {:>8}",
-        "CLIENT", "KEY", "NAMES", "FIRST", "LAST"
+        "{:<34} {:<14} {:>5} {:>8} {:>8} {:>4}  {:<44} KEY",
+        "CLIENT", "STATE", "NAMES", "FIRST", "LAST", "USED", "FROM"
     );
-    for c in clients {
+    for r in rows {
+        let used = if r.used { "yes" } else { "no" };
         let _ = writeln!(
             text,
-            "{:<34} {:<52} {:>5} {:>8} {:>8}",
-            c.client.as_str(),
-            c.key.to_string(),
-            c.names,
-            ago(now - c.first_seen),
-            ago(now - c.last_seen)
+            "{:<34} {:<14} {:>5} {:>8} {:>8} {used:>4}  {:<44} {}",
+            r.client, r.state, r.names, r.first, r.last, r.about, r.key
         );
     }
     text
 }
 
+fn about(online: Option<&Online>) -> String {
+    let Some(online) = online else {
+        return "-".to_owned();
+    };
+    // What an edge calls itself is its own choice.
+    let agent = online.agent.as_deref().unwrap_or("version 1");
+    let agent: String = agent.escape_debug().take(24).collect();
+    format!("{} ({agent})", online.peer)
+}
+
+fn ago_since(now: i64, then: i64) -> String {
+    ago(u64::try_from(now.saturating_sub(then)).unwrap_or(0))
+}
+
 /// A time that has passed, to the unit that matters.
-fn ago(secs: i64) -> String {
-    match secs.max(0) {
+fn ago(secs: u64) -> String {
+    match secs {
         s @ 0..60 => format!("{s} s"),
         s @ 60..3600 => format!("{} min", s / 60),
         s @ 3600..86_400 => format!("{} h", s / 3600),

@@ -1,8 +1,8 @@
 //! The control port: an edge registers here, is asked for tunnels, and shows that it lives.
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Admitted};
 use crate::defaults as d;
-use crate::registry::{Client, RegisterError};
+use crate::registry::{About, Client, RegisterError};
 use arp_common::defaults::{HANDSHAKE, HEARTBEATS_MISSED};
 use arp_common::ids::Token;
 use arp_common::protocol::{
@@ -89,8 +89,7 @@ pub struct Greeted {
 }
 
 struct Registered {
-    client: Arc<Client>,
-    generation: u64,
+    edge: Admitted,
     rx: mpsc::Receiver<Command>,
 }
 
@@ -126,13 +125,15 @@ pub async fn greet(
     };
     let version = register.version.unwrap_or(1).min(VERSION);
     let agent = register.agent.take();
+    let about = About {
+        peer,
+        agent: agent.clone(),
+        version,
+        mode: register.mode,
+    };
     let (tx, rx) = mpsc::channel(d::CONTROL_QUEUE);
-    let registered = admission.register(register, version, key, peer.ip(), tx).await;
-    let registered = registered.map(|(client, generation)| Registered {
-        client,
-        generation,
-        rx,
-    });
+    let registered = admission.register(register, about, key, tx).await;
+    let registered = registered.map(|edge| Registered { edge, rx });
     Ok(Greeted {
         frames,
         wr,
@@ -191,7 +192,7 @@ impl Greeted {
         let answer = match &registered {
             Ok(_) => welcome_of(version, welcome),
             Err(e) => RegisterResult {
-                error: Some(e.to_string()),
+                error: Some(e.told()),
                 fatal: (version >= 2).then_some(e.is_final()),
                 ..RegisterResult::default()
             },
@@ -201,11 +202,7 @@ impl Greeted {
             write_frame(&mut wr, &Command::RegisterResult(answer)),
         )
         .await;
-        let Registered {
-            client,
-            generation,
-            rx,
-        } = match registered {
+        let Registered { edge, rx } = match registered {
             Ok(registered) => registered,
             Err(e) => {
                 tracing::warn!(%peer, key, "refused an edge agent: {e}");
@@ -215,6 +212,7 @@ impl Greeted {
                 return Err(ControlError::Refused(e.to_string()));
             }
         };
+        let (client, generation) = (edge.client.clone(), edge.generation);
         let agent = agent.unwrap_or_else(|| "version 1".into());
         tracing::info!(client = %client.id, %peer, key, agent = agent.escape_debug().to_string(), "registered");
         let result = match sent {
@@ -239,6 +237,8 @@ impl Greeted {
         admission
             .registry()
             .unregister(&client, generation, result.is_ok());
+        drop(edge);
+        admission.seen(&client);
         match &result {
             Ok(()) => tracing::info!(client = %client.id, "left"),
             Err(e) => tracing::info!(client = %client.id, "offline: {e}"),
@@ -282,6 +282,8 @@ impl Channel<'_> {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut repair = interval_at(Instant::now() + d::POOL_REPAIR, d::POOL_REPAIR);
         repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = interval_at(Instant::now() + d::SEEN, d::SEEN);
+        let mut noted_use = self.client.is_used();
         let mut heard = Instant::now();
         let mut batch = Vec::new();
         loop {
@@ -305,7 +307,14 @@ impl Channel<'_> {
                     }
                 }
                 () = self.client.pool.stirred() => self.client.pool.tend(false),
-                _ = repair.tick() => self.client.pool.tend(true),
+                _ = repair.tick() => {
+                    self.client.pool.tend(true);
+                    if !noted_use && self.client.is_used() {
+                        noted_use = true;
+                        self.admission.seen(&self.client);
+                    }
+                }
+                _ = seen.tick() => self.admission.seen(&self.client),
                 _ = heartbeat.tick(), if v2 => batch.push(Command::Ping {}),
                 () = sleep_until(heard + self.heartbeat * HEARTBEATS_MISSED), if v2 => {
                     return Err(ControlError::Dead(heard.elapsed().as_secs()));
@@ -332,7 +341,7 @@ impl Channel<'_> {
             tracing::warn!(client = %self.client.id, "refused tokens: {e}");
         }
         Command::TokensSet {
-            error: set.err().map(|e| e.to_string()),
+            error: set.err().map(|e| e.told()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The relay's data directory: its key, its store, and the lock that keeps a second relay out.
 
 use crate::defaults as d;
-use crate::store::{Binding, Store, StoreError};
+use crate::store::{self, Binding, Db, StoreError};
 use arp_common::private;
 use arp_common::tls::{Identity, IdentityError};
 use std::fs::{File, TryLockError};
@@ -34,7 +34,7 @@ pub struct Data {
     /// cookie holds across restarts.
     pub names_key: (u64, u64),
     /// Key bindings.
-    pub store: Store,
+    pub db: Db,
     /// Clients known from earlier.
     pub known: Vec<Binding>,
     _lock: File,
@@ -45,23 +45,54 @@ pub fn store_file(dir: &Path) -> PathBuf {
     dir.join("store.db")
 }
 
+/// What is wrong with a data directory, found without changing anything in it. A relay may be running there.
+pub fn faults(dir: &Path) -> Vec<String> {
+    let mut faults = Vec::new();
+    faults.extend(private::usable_dir(dir).err().map(|e| e.to_string()));
+    let key = key_file(dir);
+    if key.exists() {
+        faults.extend(Identity::load_or_create(&key).err().map(|e| e.to_string()));
+    }
+    if used_before(dir) {
+        faults.extend(Db::open(&store_file(dir), true).err().map(|e| e.to_string()));
+    }
+    faults
+}
+
+fn key_file(dir: &Path) -> PathBuf {
+    dir.join("relay-key.pem")
+}
+
 /// The key, which is made if there is none.
 ///
 /// # Errors
 /// See [`IdentityError`].
 pub fn identity(dir: &Path) -> Result<Identity, IdentityError> {
-    Identity::load_or_create(&dir.join("relay-key.pem"))
+    Identity::load_or_create(&key_file(dir))
+}
+
+fn names_key_file(dir: &Path) -> PathBuf {
+    dir.join("names-key")
+}
+
+/// Has a relay served with this data directory before? Then its store must be there.
+pub fn used_before(dir: &Path) -> bool {
+    names_key_file(dir).exists()
 }
 
 /// Reads the key of the hashes, which is made if there is none or it is broken.
 fn names_key(dir: &Path) -> io::Result<(u64, u64)> {
-    let path = dir.join("names-key");
+    let path = names_key_file(dir);
     let fresh: [u8; 16] = rand::random();
     private::create(&path, &fresh)?;
     let key = match <[u8; 16]>::try_from(private::read(&path, 64)?) {
         Ok(key) => key,
         Err(_) => {
-            private::replace(&path, &fresh)?;
+            // Browsers have to open their pages anew, no more.
+            tracing::warn!("{} is damaged; a new one is made", path.display());
+            if let Err(e) = private::replace(&path, &fresh) {
+                tracing::warn!("it cannot be written: {e}");
+            }
             fresh
         }
     };
@@ -69,12 +100,27 @@ fn names_key(dir: &Path) -> io::Result<(u64, u64)> {
     Ok(((key >> 64) as u64, key as u64))
 }
 
+/// Opens the store, or a copy of it in memory where nothing can be written.
+fn open_store(dir: &Path) -> Result<Db, StoreError> {
+    let (path, before) = (store_file(dir), used_before(dir));
+    match Db::open(&path, before) {
+        Err(e @ (StoreError::Sql(_) | StoreError::File(_))) if before => match Db::copy(&path) {
+            Ok(copy) => {
+                tracing::error!("{}", store::cannot_write(&path, &e));
+                Ok(copy)
+            }
+            Err(_) => Err(e),
+        },
+        opened => opened,
+    }
+}
+
 impl Data {
     /// Opens a data directory for this process alone.
     ///
     /// # Errors
     /// See [`DataError`].
-    pub fn open(dir: &Path, max_clients: usize) -> Result<Self, DataError> {
+    pub fn open(dir: &Path) -> Result<Self, DataError> {
         private::create_dir(dir)?;
         let path = dir.join("lock");
         private::create(&path, b"")?;
@@ -85,12 +131,13 @@ impl Data {
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
         let identity = identity(dir)?;
-        let max_names = d::MAX_BOUND_NAMES.max(max_clients.saturating_mul(4));
-        let (store, known) = Store::open(&store_file(dir), max_names, d::MAX_OFFLINE)?;
+        let db = open_store(dir)?;
+        let known = db.bindings(d::MAX_OFFLINE)?;
         Ok(Self {
             identity,
+            // Last, because it says that there is a store.
             names_key: names_key(dir)?,
-            store,
+            db,
             known,
             _lock: lock,
         })

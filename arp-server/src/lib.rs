@@ -2,7 +2,7 @@
 //! into one of them.
 //!
 //! `main` wires; [`server`] runs; [`control`] and [`tunnels`] speak with edges, [`visitor`] with visitors,
-//! [`routing`] tells which client a request is for, [`exchange`] carries it there, and they meet in
+//! `routing` tells which client a request is for, [`exchange`] carries it there, and they meet in
 //! [`registry`] and the pools.
 
 pub mod admission;
@@ -14,11 +14,14 @@ pub mod control;
 pub mod data;
 pub mod defaults;
 pub mod exchange;
+pub mod handshakes;
 pub mod http;
+pub mod quota;
 pub mod registry;
-pub mod routing;
+mod routing;
 pub mod server;
 pub mod shared;
+pub mod status;
 pub mod store;
 pub mod tunnels;
 pub mod visitor;

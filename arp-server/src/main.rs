@@ -1,7 +1,7 @@
 //! arps: parses, wires and runs.
 
 use anyhow::Context;
-use arp_common::settings::{ConfigError, EXIT_USAGE};
+use arp_common::settings::{ConfigError, EXIT_USAGE, with_causes};
 use arps::config::{Cli, Config, Settings};
 use arps::server::Relay;
 use arps::{cli, config};
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     match start(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("arps: {e:#}");
+            eprintln!("arps: {}", with_causes(e.as_ref()));
             if e.is::<ConfigError>() {
                 ExitCode::from(EXIT_USAGE)
             } else {
@@ -38,6 +38,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
     }
     let config = Config::new(settings)?;
     if cli.check_config {
+        config.try_files()?;
         println!("arps: the configuration is good");
         return Ok(());
     }
@@ -64,7 +65,10 @@ fn start(cli: Cli) -> anyhow::Result<()> {
 /// What an operator should know of the choices made.
 fn notices(config: &Config) {
     if config.join_key.is_none() {
-        tracing::info!("any edge agent may register here; give --join-key to take only those that know it");
+        tracing::warn!(
+            "any edge agent may register here, and carry its traffic through this relay. To take only your own, \
+             start it with --join-key-file FILE, and give arpc the same key"
+        );
     }
     if config.allow_plaintext {
         tracing::warn!(

@@ -4,15 +4,18 @@ use crate::admission::Admission;
 use crate::certificate::{Certificate, CertificateError};
 use crate::config::Config;
 use crate::control::{self, Welcome};
-use crate::data::{Data, DataError};
+use crate::data::{self, Data, DataError};
 use crate::defaults as d;
+use crate::handshakes::Handshakes;
 use crate::registry::Registry;
 use crate::routing::guesses::Guesses;
 use crate::shared::Public;
+use crate::status;
+use crate::store::Store;
 use crate::tunnels::accept;
-use crate::tunnels::waiting::WaitingRoom;
+use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
-use arp_common::net::{accept_loop, listen};
+use arp_common::net::{accept_loop, let_pause, listen};
 use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
@@ -67,7 +70,7 @@ impl Relay {
     /// # Errors
     /// If one cannot be had; the text says which and what to do. Call inside a tokio runtime.
     pub fn bind(config: Config) -> Result<Self, StartError> {
-        let data = Data::open(&config.data_dir, config.max_clients)?;
+        let data = Data::open(&config.data_dir)?;
         let certificate = match &config.tls {
             Some(files) => Some(Arc::new(Certificate::load(files.clone())?)),
             None => None,
@@ -76,9 +79,9 @@ impl Relay {
             .clone()
             .map(|c| c as Arc<dyn rustls::server::ResolvesServerCert>);
         let acceptor = Acceptor::new(&data.identity, resolver, config.allow_plaintext)?;
-        let control = listen(config.bind, config.control_port)?;
-        let proxy = listen(config.bind, config.proxy_port)?;
-        let public = listen(config.bind, config.public_port)?;
+        let control = listen(config.bind, config.control_port, "--control-port")?;
+        let proxy = listen(config.bind, config.proxy_port, "--proxy-port")?;
+        let public = listen(config.bind, config.public_port, "--public-port")?;
         Ok(Self {
             config,
             control,
@@ -128,10 +131,17 @@ impl Relay {
             data.names_key,
         ));
         registry.restore(data.known);
+        let online = {
+            let registry = registry.clone();
+            Box::new(move |id: &str| registry.is_present(id))
+        };
+        let path = data::store_file(&config.data_dir);
+        let store = Store::start(data.db, path, config.edges.names, online).map_err(DataError::from)?;
         let admission = Arc::new(Admission::new(
             registry.clone(),
-            data.store,
+            store,
             config.join_key.clone(),
+            config.edges,
         ));
         let welcome = Arc::new(Welcome {
             public_url: config.public_url.clone(),
@@ -152,15 +162,20 @@ impl Relay {
             kill: CancellationToken::new(),
             acceptor,
         };
-        let expire = tokio::spawn(accept::expire(registry.clone()));
+        let expire = tokio::spawn(accept::expire(registry.pending().clone()));
+        let status = {
+            let (dir, registry, stop) = (config.data_dir.clone(), registry.clone(), tasks.stop.clone());
+            tokio::spawn(async move { status::serve(&dir, registry, stop).await })
+        };
         let reload = certificate.map(|c| tokio::spawn(c.watch()));
         tokio::join!(
             tasks.accept_control(control, admission, welcome),
-            tasks.accept_tunnels(proxy, registry),
+            tasks.accept_tunnels(proxy, registry.pending().clone()),
             tasks.accept_visitors(public, shared),
         );
         tasks.finish(config.grace).await;
         expire.abort();
+        let _ = status.await;
         if let Some(reload) = reload {
             reload.abort();
         }
@@ -178,15 +193,15 @@ struct Tasks {
 
 impl Tasks {
     async fn accept_control(&self, listener: TcpListener, admission: Arc<Admission>, welcome: Arc<Welcome>) {
-        let room = WaitingRoom::new(d::MAX_HANDSHAKES);
+        let handshakes = Handshakes::new(d::MAX_HANDSHAKES);
         accept_loop(listener, "control", self.stop.clone(), |stream, peer| {
-            let (seat, acceptor, stop) = (room.enter(), self.acceptor.clone(), self.stop.clone());
+            let (permit, acceptor, stop) = (handshakes.enter(), self.acceptor.clone(), self.stop.clone());
             let (admission, welcome) = (admission.clone(), welcome.clone());
             self.spawn(async move {
-                let greeted = seat
+                let greeted = permit
                     .hold(control::greet(stream, peer, &acceptor, &admission))
                     .await;
-                drop(seat);
+                drop(permit);
                 let served = match greeted {
                     Some(Ok(greeted)) => greeted.serve(&admission, &welcome, &stop).await,
                     Some(Err(e)) => Err(e),
@@ -200,13 +215,13 @@ impl Tasks {
         .await;
     }
 
-    async fn accept_tunnels(&self, listener: TcpListener, registry: Arc<Registry>) {
-        let room = WaitingRoom::new(d::MAX_HANDSHAKES);
+    async fn accept_tunnels(&self, listener: TcpListener, pending: Arc<Pending>) {
+        let handshakes = Handshakes::new(d::MAX_HANDSHAKES);
         accept_loop(listener, "proxy", self.stop.clone(), |stream, peer| {
-            let (seat, acceptor) = (room.enter(), self.acceptor.clone());
-            let registry = registry.clone();
+            let (permit, acceptor) = (handshakes.enter(), self.acceptor.clone());
+            let pending = pending.clone();
             self.spawn(async move {
-                if let Some(Err(e)) = seat.hold(accept::take(stream, &acceptor, &registry)).await {
+                if let Some(Err(e)) = permit.hold(accept::take(stream, &acceptor, &pending)).await {
                     tracing::debug!(%peer, "tunnel refused: {e}");
                 }
             });
@@ -216,11 +231,12 @@ impl Tasks {
 
     async fn accept_visitors(&self, listener: TcpListener, public: Arc<Public>) {
         accept_loop(listener, "public", self.stop.clone(), |stream, peer| {
-            let Some(place) = public.admit(peer.ip()) else {
+            let Some(permit) = public.admit(peer.ip()) else {
                 return turn_away(&stream);
             };
+            let_pause(&stream, true);
             let stop = self.stop.clone();
-            self.spawn(public.clone().welcome(stream, peer, place, stop));
+            self.spawn(public.clone().welcome(stream, peer, permit, stop));
         })
         .await;
     }
@@ -238,9 +254,11 @@ impl Tasks {
     /// Waits for what is under way, for as long as the grace period lasts.
     async fn finish(self, grace: std::time::Duration) {
         self.tracker.close();
-        if !self.tracker.is_empty() {
+        // Whoever only waited goes at once: what is left then is under way.
+        let at_once = tokio::time::timeout(d::AT_ONCE.min(grace), self.tracker.wait()).await;
+        if at_once.is_err() {
             tracing::info!(
-                "waiting up to {} s for {} connections",
+                "waiting up to {} s for {} exchanges that are under way",
                 grace.as_secs(),
                 self.tracker.len()
             );

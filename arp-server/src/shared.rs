@@ -1,10 +1,10 @@
 //! What the rooms of the public port share: what the operator set, who is registered, who is connected, who
 //! guesses; and what is known of the visitor of a request. A leaf: it serves nobody.
 
-use crate::http::head::{Name, RequestHead};
+use crate::http::{Name, RequestHead, valid_host};
 use crate::registry::Registry;
 use crate::routing::guesses::Guesses;
-use crate::visitor::census::{Census, Place};
+use crate::visitor::census::{Census, ConnPermit};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct PublicLimits {
     pub domain: Option<String>,
     /// Networks of proxies whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Host and port of the URL that the operator has given, by which visitors come.
+    pub public_host: Option<String>,
     /// Seconds for which browsers are to come by HTTPS only.
     pub hsts: Option<u64>,
 }
@@ -37,7 +39,7 @@ pub struct Public {
     /// Who is connected.
     pub census: Arc<Census>,
     /// Who asks for names that do not exist.
-    pub guesses: Guesses,
+    pub(crate) guesses: Guesses,
     /// TLS, if the relay has a certificate; then plain HTTP is only good for being sent to HTTPS.
     pub tls: Option<TlsAcceptor>,
 }
@@ -54,8 +56,8 @@ impl Public {
         self.limits.trusted_proxies.iter().any(|net| net.contains(&ip))
     }
 
-    /// A place for a new connection, or `None` when there are too many.
-    pub fn admit(&self, ip: IpAddr) -> Option<Place> {
+    /// A permit for a new connection, or `None` when there are too many.
+    pub fn admit(&self, ip: IpAddr) -> Option<ConnPermit> {
         self.census.admit(ip, self.trusts(ip))
     }
 }
@@ -72,6 +74,16 @@ pub struct Visitor {
 }
 
 impl Visitor {
+    /// Host and port, as the person at the other end sees them.
+    pub fn host<'a>(&self, head: &'a RequestHead) -> Option<&'a str> {
+        let mut told = head.fields.all(Name::XForwardedHost).filter(|_| self.trusted);
+        match (told.next(), told.next()) {
+            // Of several, nobody can tell which is true.
+            (Some(host), None) if valid_host(host) => std::str::from_utf8(host).ok(),
+            _ => head.host(),
+        }
+    }
+
     /// `https` or `http`, as the person at the other end sees it.
     pub fn scheme(&self, head: &RequestHead) -> &'static str {
         let told = head.fields.first(Name::XForwardedProto).filter(|_| self.trusted);

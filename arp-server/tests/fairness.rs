@@ -1,9 +1,14 @@
 //! One client's flood, slow reader, huge body or dead edge costs the others nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::{RawClient, get, within};
 use arp_testkit::origin::{Origin, checksum, pattern};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use support::http2;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Runs `get`s for the neighbour while something bad goes on, and expects all of them to be served.
@@ -24,9 +29,9 @@ async fn a_flood_for_one_client_leaves_its_neighbour_alone() {
             "--pool-size",
             "2",
             "--max-tunnels",
-            "4",
+            "8",
             "--max-waiting",
-            "16",
+            "32",
             "--tunnel-wait",
             "30",
         ])
@@ -53,7 +58,7 @@ async fn a_flood_for_one_client_leaves_its_neighbour_alone() {
     assert_eq!(
         statuses.iter().filter(|s| **s == 200).count(),
         20,
-        "4 tunnels and 16 waiting: {statuses:?}"
+        "half of the tunnels, 4, and half of the queue, 16: {statuses:?}"
     );
     assert!(statuses.iter().all(|s| matches!(s, 200 | 503)));
 }
@@ -272,4 +277,145 @@ async fn garbage_on_the_edge_ports_ends_that_connection_alone() {
         }
     }
     neighbour_is_served(&relay).await;
+}
+
+/// The status that a visitor at this address gets, and how long that takes.
+async fn asks(from: [u8; 4], to: SocketAddr, fields: &str) -> (String, Duration) {
+    let mut visitor = RawClient::connect_from(from, to).await.stream;
+    let start = Instant::now();
+    let request = format!("GET /?token=demo HTTP/1.1\r\nHost: r\r\nConnection: close\r\n{fields}\r\n");
+    visitor.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within("an answer", visitor.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
+    (status, start.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_leaves_tunnels_for_the_others_whatever_it_holds() {
+    let relay = Relay::builder().args(["--max-tunnels", "32"]).start().await;
+    let origin = Origin::start("o").await;
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let mut held = Vec::new();
+    // Streams that wait for their answer for ever, on five connections, and as many slow uploads.
+    for _ in 0..5 {
+        let client = http2::connect_from([127, 0, 0, 1], relay.public, 1 << 20).await;
+        for _ in 0..20 {
+            let mut client = client.clone().ready().await.unwrap();
+            held.push(
+                client
+                    .send_request(http2::request("GET", "/hold?token=demo"), true)
+                    .unwrap(),
+            );
+        }
+    }
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        let mut visitor = RawClient::connect(relay.public).await;
+        visitor
+            .send("POST /sink?token=demo HTTP/1.1\r\nHost: r\r\nContent-Length: 99999\r\n\r\nx")
+            .await;
+        slow.push(visitor);
+    }
+    within("its share", origin.arrived(16)).await;
+    for n in 2..30 {
+        let (status, time) = asks([127, 0, 0, n], relay.public, "").await;
+        assert_eq!(status, "200", "a visitor from elsewhere");
+        assert!(time < Duration::from_secs(3), "{time:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_a_share_is_of_the_visitor_it_saw() {
+    let relay = Relay::builder()
+        .args([
+            "--max-tunnels",
+            "4",
+            "--pool-size",
+            "1",
+            "--trusted-proxy",
+            "127.0.0.1",
+            "--tunnel-wait",
+            "2",
+        ])
+        .start()
+        .await;
+    let origin = Origin::start("o").await;
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut client = RawClient::connect(relay.public).await;
+        client
+            .send("GET /hold?token=demo HTTP/1.1\r\nHost: r\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
+            .await;
+        held.push(client);
+    }
+    within("its share", origin.arrived(2)).await;
+    let (status, _) = asks([127, 0, 0, 1], relay.public, "X-Forwarded-For: 192.0.2.2\r\n").await;
+    assert_eq!(status, "200");
+    // What a visitor says of itself in front of what the proxy saw changes nothing.
+    let made_up = "X-Forwarded-For: 192.0.2.9, 192.0.2.1\r\n";
+    let (status, _) = asks([127, 0, 0, 1], relay.public, made_up).await;
+    assert_eq!(status, "503", "its share is used up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_answers_and_slow_bodies_make_room_for_others() {
+    for http2 in [false, true] {
+        let relay = Relay::builder().args(["--max-tunnels", "8"]).start().await;
+        let origin = Origin::start("o").await;
+        let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+        // Addresses that have every tunnel between them.
+        let (mut held, mut streams, mut taken) = (Vec::new(), Vec::new(), 0);
+        for (n, share) in [(1, 4), (2, 2), (3, 1), (4, 1)] {
+            let from = [127, 0, 1, n];
+            for kind in 0..share {
+                if http2 {
+                    let mut client = http2::connect_from(from, relay.public, 65_535).await;
+                    let (answer, stream) = client
+                        .send_request(http2::request("POST", "/sink?token=demo"), false)
+                        .unwrap();
+                    streams.push((client, answer, stream));
+                    continue;
+                }
+                let mut visitor = RawClient::connect_from(from, relay.public).await.stream;
+                let request = if kind % 2 == 0 {
+                    "GET /bytes/100000000?token=demo HTTP/1.1\r\nHost: r\r\n\r\n"
+                } else {
+                    "POST /sink?token=demo HTTP/1.1\r\nHost: r\r\nContent-Length: 99999\r\n\r\nx"
+                };
+                visitor.write_all(request.as_bytes()).await.unwrap();
+                held.push(visitor);
+            }
+            taken += share;
+            within("its share", origin.arrived(taken)).await;
+        }
+        let (status, time) = asks([127, 0, 2, 1], relay.public, "").await;
+        assert_eq!(status, "200", "HTTP/2 {http2}: after {time:?}");
+        drop((held, streams));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_takes_its_time_does_not_make_room() {
+    let relay = Relay::builder()
+        .args(["--max-tunnels", "1", "--pool-size", "1", "--tunnel-wait", "8"])
+        .start()
+        .await;
+    let origin = Origin::start("o").await;
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let mut client = RawClient::connect(relay.public).await;
+    client
+        .send("GET /hold?token=demo HTTP/1.1\r\nHost: r\r\n\r\n")
+        .await;
+    within("the request", origin.arrived(1)).await;
+    let (status, _) = asks([127, 0, 0, 2], relay.public, "").await;
+    assert_eq!(
+        status, "504",
+        "the service thinks, and nobody takes that from its visitor"
+    );
+    origin.release(1);
+    assert_eq!(client.answer().await.status, 200);
 }

@@ -46,7 +46,9 @@ impl Street {
         static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let turn = TURN.lock().await;
         arp_common::net::raise_file_limit();
-        let relay = Relay::start().await;
+        // One test registers names as fast as it can.
+        let args = ["--max-new-names-per-ip", "0"];
+        let relay = Relay::builder().args(args).start().await;
         let origin = Origin::start("neighbour").await;
         let edge = Edge::tcp(&relay, "neighbour", origin.addr).await;
         let mut street = Self {

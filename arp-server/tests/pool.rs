@@ -7,6 +7,7 @@ use arp_testkit::origin::Origin;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_500_succeeds_with_a_pool_of_5() {
@@ -229,4 +230,92 @@ async fn no_edge_that_never_opens_a_tunnel_holds_a_request_for_long() {
         (answer.status, answer.json()["code"].as_str()),
         (503, Some("busy"))
     );
+}
+
+/// Tunnels whose service may be closing them by now are in nobody's way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_cannot_be_replayed_finds_a_tunnel_though_all_are_cold() {
+    for (max, gets) in [("1", 1), ("2", 2), ("40", 40)] {
+        let relay = Relay::builder()
+            .args(["--max-tunnels", max, "--pool-size", "1"])
+            .start()
+            .await;
+        let origin = Origin::start("o").await;
+        let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+        let mut all = Vec::new();
+        for n in 0..gets {
+            let mut client = RawClient::connect_from([127, 0, 0, n + 1], relay.public).await;
+            client
+                .send("GET /hold?token=demo HTTP/1.1\r\nHost: r\r\n\r\n")
+                .await;
+            all.push(client);
+        }
+        within("all requests", origin.arrived(gets as usize)).await;
+        origin.release(gets as usize);
+        for client in &mut all {
+            assert_eq!(client.answer().await.status, 200);
+        }
+        // Longer than a used tunnel counts as warm.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        for _ in 0..3 {
+            let start = Instant::now();
+            let mut client = RawClient::connect(relay.public).await;
+            client
+                .send("POST /echo?token=demo HTTP/1.1\r\nHost: r\r\nContent-Length: 2\r\n\r\nhi")
+                .await;
+            assert_eq!(client.answer().await.status, 200, "--max-tunnels {max}");
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+        }
+    }
+}
+
+/// A local service that says more than it was asked, a moment after its answer.
+async fn talkative() -> (std::net::SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let (said, hears) = mpsc::unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let local = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let said = said.clone();
+            tokio::spawn(async move {
+                let mut buf = [0; 4096];
+                while let Ok(n) = stream.read(&mut buf).await {
+                    if n == 0 {
+                        return;
+                    }
+                    let line = String::from_utf8_lossy(&buf[..n]);
+                    let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+                    let answer = |text: &str| {
+                        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+                    };
+                    if stream.write_all(answer(&target).as_bytes()).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    let _ = stream.write_all(answer("not asked for").as_bytes()).await;
+                    let _ = said.send(());
+                }
+            });
+        }
+    });
+    (local, hears)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_asked_for_reaches_nobody() {
+    let relay = Relay::start_plain().await;
+    for (token, args) in [("secure", &[][..]), ("plain", &["--plaintext"])] {
+        let (local, mut said) = talkative().await;
+        let builder = Edge::tcp_builder(&relay, token, local);
+        let _edge = builder.args(args.iter().copied()).start().await;
+        for n in 0..10 {
+            let answer = get(relay.public, &format!("/{n}?token={token}"), "").await;
+            assert_eq!((answer.status, answer.text()), (200, format!("/{n}")), "{token}");
+            within("the second answer", said.recv()).await.unwrap();
+            // Its way to the relay, of which nothing tells. Were it longer than the next request's way to the
+            // service, nobody could tell the two answers apart.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
 }

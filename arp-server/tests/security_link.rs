@@ -156,6 +156,31 @@ async fn a_changed_key_is_refused_until_it_is_forgotten_on_purpose() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_pin_is_no_first_contact() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    edge.daemon.terminate();
+    edge.daemon.ended().await;
+    let pins = edge.home.path().join("data/arpc/known_relays");
+    let whole = std::fs::read_to_string(&pins).unwrap();
+    std::fs::write(&pins, &whole[..whole.len() - 5]).unwrap();
+    let mut edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .home(edge.home)
+        .spawn();
+    assert_eq!(edge.daemon.ended().await.code(), Some(1));
+    let said = edge.daemon.output();
+    assert!(
+        said.contains("line 1 is damaged") && !said.contains("first contact with"),
+        "{said}"
+    );
+    std::fs::write(&pins, whole).unwrap();
+    let _edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .home(edge.home)
+        .start()
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_named_up_front_is_the_only_one_accepted() {
     let (relay, origin) = (Relay::start().await, Origin::start("o").await);
     let home = tempfile::tempdir().unwrap();

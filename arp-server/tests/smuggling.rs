@@ -135,6 +135,11 @@ async fn connect_trace_and_oversized_heads_are_refused() {
             "CONNECT example.org:443 HTTP/1.1\r\nHost: r\r\n\r\n".to_owned(),
             405,
         ),
+        ("CONNECT /?token=demo HTTP/1.1\r\nHost: r\r\n\r\n".to_owned(), 405),
+        (
+            "CONNECT http://r/?token=demo HTTP/1.1\r\nHost: r\r\n\r\n".to_owned(),
+            405,
+        ),
         ("TRACE / HTTP/1.1\r\nHost: r\r\n\r\n".to_owned(), 405),
         (
             format!("GET / HTTP/1.1\r\nHost: r\r\n{}\r\n", field.repeat(70)),
@@ -150,5 +155,27 @@ async fn connect_trace_and_oversized_heads_are_refused() {
         client.send(&request).await;
         assert_eq!(client.answer().await.status, status, "{}", &request[..40]);
         client.rest().await;
+    }
+}
+
+/// Requests behind such a change would be seen by nobody on the way, and could say anything of their sender.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_to_http_in_another_form_is_not_passed_on() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    for upgrade in ["h2c", "H2c", "HTTP/2.0", "TLS/1.0", "h2c, websocket"] {
+        let answer = get(
+            relay.public,
+            "/upgrade?token=demo",
+            &format!("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"),
+        )
+        .await;
+        let seen = origin.seen().pop().unwrap();
+        if upgrade.contains("websocket") {
+            assert_eq!((answer.status, seen.header("upgrade")), (101, Some("websocket")));
+        } else {
+            assert_eq!((answer.status, seen.header("upgrade")), (426, None), "{upgrade}");
+        }
+        assert_eq!(seen.header("http2-settings"), None);
     }
 }

@@ -4,7 +4,7 @@ use crate::daemon::PATIENCE;
 use std::future::Future;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// One connection.
 #[derive(Debug)]
@@ -67,7 +67,17 @@ pub async fn get(addr: SocketAddr, target: &str, fields: &str) -> Answer {
 impl RawClient {
     /// Connects.
     pub async fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).await.expect("it listens");
+        Self::over(TcpStream::connect(addr).await.expect("it listens"))
+    }
+
+    /// Connects from an address of 127.0.0.0/8.
+    pub async fn connect_from(from: [u8; 4], addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("a local address");
+        Self::over(socket.connect(addr).await.expect("it listens"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("an option");
         Self {
             stream,

@@ -4,7 +4,7 @@
 //! pattern · `/chunked/N` the same without a length · `/sink` counts and hashes the body · `/status/N` ·
 //! `/hold` answers when [`Origin::release`] is called · `/sse` one event per [`Origin::release`] ·
 //! `/close` answers and closes the connection · `/upgrade` changes to the protocol that is asked for, greets
-//! and echoes · anything else: `hello from NAME`.
+//! and echoes · anything else: `hello from NAME`, with the fields that the request asks for by `X-Say: name: value`.
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -268,7 +268,17 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
                 .insert("connection", "close".parse().expect("a value"));
             response
         }
-        _ => text(format!("hello from {}", shared.name)),
+        _ => {
+            let mut response = text(format!("hello from {}", shared.name));
+            for (_, said) in seen.headers.iter().filter(|(name, _)| name == "x-say") {
+                let (name, value) = said.split_once(": ").expect("a name and a value");
+                let name: hyper::header::HeaderName = name.parse().expect("a name");
+                response
+                    .headers_mut()
+                    .append(name, value.parse().expect("a value"));
+            }
+            response
+        }
     })
 }
 

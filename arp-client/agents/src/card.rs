@@ -3,6 +3,7 @@
 use crate::event::{FileChange, PlanEntry, PlanStatus, ToolKind};
 use crate::text::{array_at, str_at, string_at};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The drawable side of a tool call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,36 @@ impl ToolCard {
             title: title.into(),
             changes: Vec::new(),
         }
+    }
+}
+
+/// Ids of approvals: each is given once, though an agent may use an id of its own again. So a decision about one
+/// question is never taken for one about a later question.
+#[derive(Debug, Default)]
+pub(crate) struct ApprovalIds(BTreeMap<String, u32>);
+
+impl ApprovalIds {
+    /// The id for a question that the agent calls `wanted`.
+    pub(crate) fn give(&mut self, wanted: String) -> String {
+        let given = self.0.entry(wanted.clone()).or_default();
+        *given = given.saturating_add(1);
+        match *given {
+            1 => wanted,
+            again => format!("{wanted}~{again}"),
+        }
+    }
+}
+
+/// What each of the choices of a question means; empty when none is explained.
+pub(crate) fn descriptions(options: &[&Value]) -> Vec<String> {
+    let all: Vec<String> = options
+        .iter()
+        .map(|option| string_at(option, "description").unwrap_or_default())
+        .collect();
+    if all.iter().all(String::is_empty) {
+        Vec::new()
+    } else {
+        all
     }
 }
 

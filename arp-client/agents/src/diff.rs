@@ -11,7 +11,7 @@ const CONTEXT_LINES: usize = 3;
 
 /// The hunks that lead from `old` to `new`; no file header. Empty when nothing changes.
 ///
-/// Line numbers count within the texts given, which need not be whole files.
+/// Line numbers count within the texts given, which are whole files; parts of one are for [`fragment`].
 #[must_use]
 pub fn unified(old: &str, new: &str) -> String {
     if old.len() + new.len() > MAX_COMPARED_BYTES {
@@ -22,6 +22,17 @@ pub fn unified(old: &str, new: &str) -> String {
         .context_radius(CONTEXT_LINES)
         .missing_newline_hint(false)
         .to_string()
+}
+
+/// As [`unified`], for texts that are parts of a file: where in it they stand is not known, so no hunk says.
+#[must_use]
+pub fn fragment(old: &str, new: &str) -> String {
+    let mut out = String::new();
+    for line in unified(old, new).split_inclusive('\n') {
+        // Lines of the texts begin with their mark, so only heads of hunks begin so.
+        out.push_str(if line.starts_with("@@ ") { "@@\n" } else { line });
+    }
+    out
 }
 
 /// All of `old` taken away and all of `new` put in, without looking for what they share.
@@ -47,6 +58,14 @@ mod tests {
         assert_eq!(
             unified("a\nb\nc\n", "a\nB\nc\n"),
             "@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n"
+        );
+    }
+
+    #[test]
+    fn a_part_of_a_file_has_no_line_numbers() {
+        assert_eq!(
+            fragment("a\n@@ -1 +1 @@\n", "b\n@@ -1 +1 @@\n"),
+            "@@\n-a\n+b\n @@ -1 +1 @@\n"
         );
     }
 

@@ -32,6 +32,8 @@ pub struct Found {
     pub path: PathBuf,
     /// Its version, where it tells one.
     pub version: Option<Version>,
+    /// It was asked and did not answer in time: the machine is busy, which says nothing about the agent.
+    pub slow: bool,
 }
 
 /// Why an agent cannot be used.
@@ -117,17 +119,31 @@ impl Places {
             })?,
         };
         if requirement.version_args.is_empty() {
-            return Ok(Found { path, version: None });
+            return Ok(Found {
+                path,
+                version: None,
+                slow: false,
+            });
         }
-        let version = ask_version(&path, &requirement.version_args)
-            .await
-            .map_err(|reason| DiscoverError::Broken {
-                agent: name(),
-                path: path.clone(),
-                command: requirement.version_args.join(" "),
-                reason,
-                install: requirement.install.clone(),
-            })?;
+        let version = match ask_version(&path, &requirement.version_args).await {
+            Ok(version) => version,
+            Err(Unanswered::Slow) => {
+                return Ok(Found {
+                    path,
+                    version: None,
+                    slow: true,
+                });
+            }
+            Err(Unanswered::Broken(reason)) => {
+                return Err(DiscoverError::Broken {
+                    agent: name(),
+                    path: path.clone(),
+                    command: requirement.version_args.join(" "),
+                    reason,
+                    install: requirement.install.clone(),
+                });
+            }
+        };
         match requirement.min_version {
             Some(wanted) if version < wanted => Err(DiscoverError::TooOld {
                 agent: name(),
@@ -139,6 +155,7 @@ impl Places {
             _ => Ok(Found {
                 path,
                 version: Some(version),
+                slow: false,
             }),
         }
     }
@@ -230,35 +247,48 @@ fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
 
-async fn ask_version(path: &Path, args: &[String]) -> Result<Version, String> {
+/// Why a binary did not tell its version.
+enum Unanswered {
+    /// It did not come to it: the machine is busy.
+    Slow,
+    /// It cannot be run, or says something else.
+    Broken(String),
+}
+
+impl From<std::io::Error> for Unanswered {
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            // No process or memory to be had now, or just being written.
+            ErrorKind::WouldBlock | ErrorKind::OutOfMemory | ErrorKind::ExecutableFileBusy => Self::Slow,
+            _ => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+async fn ask_version(path: &Path, args: &[String]) -> Result<Version, Unanswered> {
     let mut child = Command::new(path)
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let stdout = child.stdout.take().ok_or("it has no output")?;
+        .spawn()?;
+    let no_output = || Unanswered::Broken("it has no output".to_owned());
+    let stdout = child.stdout.take().ok_or_else(no_output)?;
     let mut said = Vec::new();
-    let reading = async {
-        // Read what fits and drop the pipe; a chatty one is ended below.
-        stdout
-            .take(MAX_VERSION_BYTES)
-            .read_to_end(&mut said)
-            .await
-            .map_err(|error| error.to_string())
-    };
-    tokio::time::timeout(VERSION_TIMEOUT, reading)
+    // Read what fits and drop the pipe; a chatty one is ended below.
+    let mut stdout = stdout.take(MAX_VERSION_BYTES);
+    tokio::time::timeout(VERSION_TIMEOUT, stdout.read_to_end(&mut said))
         .await
-        .map_err(|_| format!("no answer within {} s", VERSION_TIMEOUT.as_secs()))??;
+        .map_err(|_| Unanswered::Slow)??;
     drop(child);
     let said = String::from_utf8_lossy(&said);
     said.parse().map_err(|()| {
-        format!(
+        Unanswered::Broken(format!(
             "it said {:?} where a version was expected",
             crate::text::one_line(&said)
-        )
+        ))
     })
 }
 
@@ -307,7 +337,8 @@ mod tests {
             found,
             Found {
                 path: at_home,
-                version: Some(Version(2, 1, 300))
+                version: Some(Version(2, 1, 300)),
+                slow: false,
             }
         );
 
@@ -351,6 +382,17 @@ mod tests {
             ),
             "{error}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_answers_slowly_is_there_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = script(dir.path(), "claude", "exec sleep 600");
+        let found = places(dir.path(), dir.path())
+            .find(&Claude::new(), None)
+            .await
+            .unwrap();
+        assert_eq!((found.path, found.version, found.slow), (path, None, true));
     }
 
     #[tokio::test]

@@ -15,10 +15,12 @@
 //! with the new process, told by [`LaunchOptions::run`](crate::agent::LaunchOptions::run) that it is a later
 //! one, so that the ids it makes do not repeat.
 
-use crate::event::{Approval, ApprovalOutcome, Event};
+use crate::event::{Approval, ApprovalOutcome, Edited, Event};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+pub use crate::event::PermissionMode;
 
 /// What the owner of a driver has to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +45,8 @@ pub enum Action {
         outcome: ApprovalOutcome,
         /// The reason given with a denial.
         message: Option<String>,
+        /// What was asked and what runs, where the arguments were changed.
+        edited: Option<Edited>,
     },
     /// The agent is ready for the first prompt.
     Ready,
@@ -51,6 +55,8 @@ pub enum Action {
     TurnBegan,
     /// A turn ended (the matching [`Event::TurnEnd`] is emitted besides); the next prompt may be sent.
     TurnEnded,
+    /// The agent cannot go on with this session in another process, ever; the text says why.
+    NeverResumes(String),
     /// The session cannot go on (unknown id to resume, protocol broken). The owner ends the process.
     Fatal(String),
 }
@@ -99,6 +105,9 @@ pub enum Decision {
         /// Answers to the questions of an approval that asks some, by question text.
         #[serde(default)]
         answers: BTreeMap<String, String>,
+        /// The permission mode to go on in: one of the approval's `modes`.
+        #[serde(default)]
+        permission_mode: Option<PermissionMode>,
     },
     /// Do not.
     Deny {
@@ -109,21 +118,6 @@ pub enum Decision {
         #[serde(default)]
         interrupt: bool,
     },
-}
-
-/// Permission modes in our words; each driver translates to its agent's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum PermissionMode {
-    /// Ask before anything that changes something.
-    #[default]
-    Default,
-    /// Edits of files pass, the rest asks.
-    AcceptEdits,
-    /// Plan only, change nothing.
-    Plan,
-    /// Ask nothing. Only where the machine's owner allowed it.
-    BypassPermissions,
 }
 
 /// Why a command was not carried out.
@@ -166,6 +160,16 @@ pub trait Driver: Send {
     /// While replaying a log: a line that an earlier driver sent to the process. Gives the actions that the
     /// command gave when it was live, without the `Send`.
     fn replay_sent(&mut self, line: &str) -> Vec<Action>;
+
+    /// Did the line before only carry a fragment of what a later line tells as a whole? Such lines need not be kept
+    /// once their turn is over.
+    fn was_fragment(&self) -> bool {
+        false
+    }
+
+    /// How tools are permitted now, by the agent's own word; `None` where it has not said so, or has a mode that
+    /// is none of ours.
+    fn mode(&self) -> Option<PermissionMode>;
 
     /// The process ended. Voids what waits, and ends a running turn as failed (or interrupted, if that was
     /// asked for); `stderr_tail` is for the message. A process that ends before it was ready is

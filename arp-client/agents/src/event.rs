@@ -109,6 +109,9 @@ pub enum Event {
         /// The reason given with a denial.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
+        /// What was asked and what ran, where somebody changed the arguments with the permission.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edited: Option<Edited>,
     },
     /// Tokens and cost of the session so far, as far as the agent tells.
     Usage(Usage),
@@ -129,6 +132,9 @@ pub enum Event {
         /// How long it took, in milliseconds, where the agent tells.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         duration_ms: Option<u64>,
+        /// The HTTP status with which the model API refused it, where it did (401, 429, 529 …).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        api_status: Option<u16>,
     },
     /// Something this vocabulary has no word for, as the agent said it.
     Raw {
@@ -177,7 +183,8 @@ pub enum ToolKind {
 pub struct FileChange {
     /// Path as the agent gave it.
     pub path: String,
-    /// Unified diff (hunks only; no header lines needed).
+    /// Unified diff (hunks only; no header lines needed). A hunk whose place in the file is not known is headed
+    /// by a bare `@@`: line numbers are true or absent.
     pub diff: String,
 }
 
@@ -224,11 +231,84 @@ pub struct Approval {
     pub changes: Vec<FileChange>,
     /// Can "allow for the rest of the session" be given?
     pub can_allow_session: bool,
+    /// What that would allow; empty where it cannot be given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub session_grants: Vec<Grant>,
+    /// For a plan: the permission modes in which the agent may go on, one of which can be given with the
+    /// permission.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modes: Vec<PermissionMode>,
     /// Can the arguments be changed with the permission?
     pub can_edit: bool,
     /// For [`ToolKind::Question`]: what may be chosen, one entry a question.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub questions: Vec<Question>,
+}
+
+/// What is allowed besides the one call, when it is allowed for the session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Grant {
+    /// Calls of this tool; only those that match the pattern, where there is one.
+    Tool {
+        /// The agent's name of the tool.
+        tool: String,
+        /// In the agent's own notation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pattern: Option<String>,
+    },
+    /// The very same command in the same directory.
+    SameCommand,
+    /// Further changes of the same files.
+    SameFiles,
+    /// What is asked for, for as long as the session lasts.
+    SameAccess,
+    /// Another permission mode for all that follows.
+    Mode {
+        /// The agent's own name of the mode.
+        mode: String,
+    },
+    /// What the agent calls it, where it does not say more.
+    Named {
+        /// The agent's words.
+        name: String,
+    },
+}
+
+/// Permission modes in our words; each driver translates to its agent's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PermissionMode {
+    /// Ask before anything that changes something.
+    #[default]
+    Default,
+    /// Edits of files pass, the rest asks.
+    AcceptEdits,
+    /// Plan only, change nothing.
+    Plan,
+    /// Ask nothing. Only where the machine's owner allowed it.
+    BypassPermissions,
+}
+
+impl PermissionMode {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Default,
+        Self::AcceptEdits,
+        Self::Plan,
+        Self::BypassPermissions,
+    ];
+
+    /// How much passes unasked, for comparison: a higher number is a wider permission.
+    #[must_use]
+    pub fn width(self) -> u8 {
+        match self {
+            Self::Plan => 0,
+            Self::Default => 1,
+            Self::AcceptEdits => 2,
+            Self::BypassPermissions => 3,
+        }
+    }
 }
 
 /// A question with its choices.
@@ -240,8 +320,20 @@ pub struct Question {
     pub header: Option<String>,
     /// Labels that may be chosen; free text is allowed besides.
     pub options: Vec<String>,
+    /// What each of them means, in the same order; empty when the agent explains none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descriptions: Vec<String>,
     /// May several be chosen?
     pub multiple: bool,
+}
+
+/// The arguments of a tool that somebody changed while allowing it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Edited {
+    /// As the agent asked.
+    pub asked: Value,
+    /// As they were given back, and ran.
+    pub ran: Value,
 }
 
 /// What became of an approval.

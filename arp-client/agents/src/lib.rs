@@ -16,6 +16,7 @@ pub mod diff;
 pub mod discover;
 pub mod driver;
 pub mod event;
+pub mod proposal;
 
 mod options;
 mod rpc;

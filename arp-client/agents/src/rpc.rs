@@ -32,6 +32,16 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct RpcError {
     pub(crate) message: String,
+    pub(crate) code: i64,
+}
+
+impl RpcError {
+    /// The HTTP status of the model API, which agents that speak ACP give as the code.
+    pub(crate) fn api_status(&self) -> Option<u16> {
+        u16::try_from(self.code)
+            .ok()
+            .filter(|code| (400..600).contains(code))
+    }
 }
 
 /// Requests of ours that wait for their answers.
@@ -59,6 +69,7 @@ impl Message {
                 let outcome = match message.get("error") {
                     Some(error) if !error.is_null() => Err(RpcError {
                         message: error_text(error),
+                        code: error.get("code").and_then(Value::as_i64).unwrap_or_default(),
                     }),
                     _ => Ok(message.get_mut("result").map(Value::take).unwrap_or_default()),
                 };

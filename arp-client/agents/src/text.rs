@@ -72,6 +72,23 @@ pub(crate) fn api_error_text(text: &str) -> String {
         .map_or_else(|| text.to_owned(), str::to_owned)
 }
 
+/// The HTTP status that a message about a failed request names (`unexpected status 401 Unauthorized`).
+pub(crate) fn status_in(message: &str) -> Option<u16> {
+    let lower = message.to_ascii_lowercase();
+    let (_, rest) = lower.rsplit_once("status")?;
+    let digits: String = rest
+        .trim_start_matches(|c: char| !c.is_ascii_digit())
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    // Far from the word it is a number of something else.
+    let near = rest.find(|c: char| c.is_ascii_digit()).is_some_and(|at| at <= 8);
+    digits
+        .parse()
+        .ok()
+        .filter(|status| near && (400..600).contains(status))
+}
+
 /// The end of what a process said on standard error, as one short message.
 pub(crate) fn last_words(stderr_tail: &str) -> Option<String> {
     let lines: Vec<&str> = stderr_tail
@@ -123,5 +140,21 @@ mod tests {
             "nope"
         );
         assert_eq!(api_error_text("plain"), "plain");
+    }
+
+    #[test]
+    fn the_status_of_a_failed_request_is_found_in_its_message() {
+        for (message, status) in [
+            (
+                "exceeded retry limit, last status: 429 Too Many Requests",
+                Some(429),
+            ),
+            ("unexpected status 401 Unauthorized: who are you", Some(401)),
+            ("the status of line 500", None),
+            ("status 200", None),
+            ("stream disconnected before completion", None),
+        ] {
+            assert_eq!(status_in(message), status, "{message}");
+        }
     }
 }

@@ -171,6 +171,7 @@ async fn the_arguments_can_be_changed_with_the_permission() {
         for_session: false,
         updated_input: Some(input),
         answers: BTreeMap::new(),
+        permission_mode: None,
     };
     session.decide(&approval, changed);
     session.turn_end().await;
@@ -194,7 +195,8 @@ async fn an_edit_shows_its_diff_before_and_after() {
     let approval = session.asked().await;
     assert_eq!(approval.kind, ToolKind::Edit);
     assert_eq!(approval.changes[0].path, path.to_string_lossy());
-    assert_eq!(approval.changes[0].diff, "@@ -1 +1 @@\n-# demo\n+# changed\n");
+    // Where in the file this stands is not known from the arguments.
+    assert_eq!(approval.changes[0].diff, "@@\n-# demo\n+# changed\n");
     session.decide(&approval, allow());
     session.turn_end().await;
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "# changed\n");
@@ -222,6 +224,7 @@ async fn a_question_is_answered_with_a_choice() {
         (ToolKind::Question, "Which?")
     );
     assert_eq!(approval.questions[0].options, ["A", "B"]);
+    assert_eq!(approval.questions[0].descriptions, ["a", "b"]);
     assert!(!approval.can_allow_session && !approval.can_edit);
     let answers = BTreeMap::from([("Which?".to_owned(), "B".to_owned())]);
     session.decide(
@@ -230,6 +233,7 @@ async fn a_question_is_answered_with_a_choice() {
             for_session: false,
             updated_input: None,
             answers,
+            permission_mode: None,
         },
     );
     assert_eq!(session.turn_end().await.0, TurnStatus::Completed);
@@ -256,6 +260,40 @@ async fn a_plan_waits_for_its_approval() {
     assert_eq!(session.turn_end().await.0, TurnStatus::Completed);
     assert!(!session.result_of(&approval).unwrap().1);
     session.finish().await;
+}
+
+#[tokio::test]
+async fn a_plan_is_approved_with_the_mode_to_go_on_in() {
+    for (mode, word) in [
+        (PermissionMode::AcceptEdits, "acceptEdits"),
+        (PermissionMode::Default, "default"),
+    ] {
+        let stage = stage!();
+        let options = LaunchOptions {
+            permission_mode: PermissionMode::Plan,
+            ..stage.options()
+        };
+        let mut session = stage.start(&Claude::new(), options).await;
+        session.prompt(r##"call ExitPlanMode {"plan":"# Do it"}"##);
+        let approval = session.asked().await;
+        assert_eq!(
+            approval.modes,
+            [PermissionMode::AcceptEdits, PermissionMode::Default]
+        );
+        session.decide(
+            &approval,
+            Decision::Allow {
+                for_session: false,
+                updated_input: None,
+                answers: BTreeMap::new(),
+                permission_mode: Some(mode),
+            },
+        );
+        assert_eq!(session.turn_end().await.0, TurnStatus::Completed);
+        session.turn("say on").await;
+        assert_eq!(session.about().1.as_deref(), Some(word));
+        session.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -165,6 +165,7 @@ async fn changed_arguments_are_refused_and_the_approval_still_waits() {
     let approval = session.asked().await;
     let changed = Decision::Allow {
         for_session: false,
+        permission_mode: None,
         updated_input: Some(json!({"command": "ls"})),
         answers: BTreeMap::new(),
     };
@@ -228,6 +229,7 @@ async fn a_question_is_answered_with_a_choice() {
             for_session: false,
             updated_input: None,
             answers,
+            permission_mode: None,
         },
     );
     assert_eq!(session.turn_end().await.0, TurnStatus::Completed);
@@ -532,6 +534,7 @@ async fn a_form_of_an_mcp_server_is_a_question() {
             for_session: false,
             updated_input: None,
             answers,
+            permission_mode: None,
         },
     );
     session.turn_end().await;

@@ -74,7 +74,7 @@ async fn its_edit_is_approved_with_the_diff() {
         (approval.kind, approval.title.as_str()),
         (ToolKind::Edit, "a.txt")
     );
-    assert_eq!(approval.changes[0].diff, "@@ -1 +1 @@\n-one\n+two\n");
+    assert_eq!(approval.changes[0].diff, "@@\n-one\n+two\n");
     assert_eq!(approval.input, json!({"path": "a.txt"}));
     assert!(!approval.can_allow_session);
     let refused = session.command(Command::Decide {

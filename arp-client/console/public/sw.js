@@ -14,8 +14,10 @@ const isOurs = (response) => response.ok && response.headers.has('X-Arp-Console'
 async function keepShell(response) {
   const html = await response.clone().text();
   const cache = await caches.open(CACHE);
+  const before = await (await cache.match(scope.href))?.text();
   const wanted = [...html.matchAll(/(?:src|href)="\.\/([^"]+)"/g)].map((match) => new URL(match[1], scope).href);
-  for (const request of await cache.keys()) {
+  // Another build: what the old one was made of is of no use any more.
+  for (const request of before === html ? [] : await cache.keys()) {
     if (request.url !== scope.href && !wanted.includes(request.url)) await cache.delete(request);
   }
   await cache.put(scope.href, response);
@@ -24,6 +26,18 @@ async function keepShell(response) {
     const asset = await fetch(href, { credentials: 'same-origin' }).catch(() => null);
     if (asset && isOurs(asset)) await cache.put(href, asset);
   }
+}
+
+/** A part of the console, kept from the first time on: it is there when the machine is away. */
+async function asset(event) {
+  const kept = await caches.match(event.request.url, { cacheName: CACHE });
+  if (kept) return kept;
+  const fresh = await fetch(event.request);
+  if (isOurs(fresh)) {
+    const copy = fresh.clone();
+    event.waitUntil(caches.open(CACHE).then((cache) => cache.put(event.request.url, copy)));
+  }
+  return fresh;
 }
 
 self.addEventListener('install', (event) => {
@@ -61,7 +75,7 @@ self.addEventListener('fetch', (event) => {
   if (event.request.method !== 'GET') return;
   const url = new URL(event.request.url);
   if (event.request.mode === 'navigate' && isShell(url)) event.respondWith(shell(event));
-  else if (isAsset(url)) event.respondWith(caches.match(url.href, { cacheName: CACHE }).then((kept) => kept ?? fetch(event.request)));
+  else if (isAsset(url)) event.respondWith(asset(event));
 });
 
 self.addEventListener('notificationclick', (event) => {

@@ -2,12 +2,16 @@
 
 import { effect } from '@preact/signals';
 import { render } from 'preact';
-import { App, fetchFiles } from './app';
+import { App, fetchLater } from './app';
 import { lang, startClocks } from './i18n';
 import { listenKeys } from './keys';
 import { theme } from './model/prefs';
 import { watchAttention } from './state/attention';
-import { checkCookie, nameOf, openRooms, rememberOwn, rooms } from './state/machines';
+import { checkCookie, openRooms, rooms } from './state/machines';
+import { nameApp } from './state/install';
+import { watchOutbox } from './state/outbox';
+import { watchOverview } from './state/overview';
+import { followLinks } from './state/route';
 import './style/base.css';
 import './style/shell.css';
 import './style/session.css';
@@ -22,12 +26,11 @@ effect(() => {
 
 startClocks();
 openRooms();
+watchOutbox();
+watchOverview();
+followLinks();
 watchAttention();
 listenKeys();
-effect(() => {
-  const room = rooms.value[0];
-  if (room?.info.value) rememberOwn(nameOf(room));
-});
 document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible') void checkCookie();
 });
@@ -36,8 +39,15 @@ render(<App />, document.getElementById('app') as HTMLElement);
 
 // Parts that are needed later come while nothing else is to be done.
 const idle = globalThis.requestIdleCallback ?? ((work: () => void) => setTimeout(work, 1500));
+let fetched = false;
 effect(() => {
-  if (rooms.value.some((room) => room.info.value?.fs_enabled)) idle(() => void fetchFiles().catch(() => undefined));
+  if (fetched || !rooms.value.some((room) => room.ready.value)) return;
+  fetched = true;
+  idle(() => {
+    fetchLater();
+    // Without it the app opens the machine of the cookie.
+    void nameApp().catch(() => undefined);
+  });
 });
 
 if ('serviceWorker' in navigator && isSecureContext && import.meta.env.PROD) {

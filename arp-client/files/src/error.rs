@@ -26,6 +26,9 @@ pub enum FilesError {
     /// The path, or a symbolic link on it, leads out of the root.
     #[error("the path leads out of the root; only files below it can be read")]
     OutsideRoot,
+    /// It lies in a directory that is kept from being read.
+    #[error("arpc keeps its keys and tokens here; they cannot be read by visitors")]
+    Hidden,
     /// There is no such file or directory.
     #[error("there is no such file or directory")]
     NotFound,
@@ -60,6 +63,7 @@ impl FilesError {
             Self::NotAllowed => "root_not_allowed",
             Self::InvalidPath(_) => "invalid_path",
             Self::OutsideRoot => "outside_root",
+            Self::Hidden => "hidden",
             Self::NotFound => "not_found",
             Self::NotADirectory => "not_a_directory",
             Self::IsADirectory => "is_a_directory",
@@ -74,7 +78,11 @@ impl FilesError {
     pub fn status(&self) -> u16 {
         match self {
             Self::InvalidPath(_) | Self::NotADirectory | Self::IsADirectory => 400,
-            Self::NotAllowed | Self::OutsideRoot | Self::SpecialFile | Self::PermissionDenied => 403,
+            Self::NotAllowed
+            | Self::OutsideRoot
+            | Self::Hidden
+            | Self::SpecialFile
+            | Self::PermissionDenied => 403,
             Self::NotFound => 404,
             Self::BadRange { .. } => 416,
             Self::BadRoot { .. } | Self::Io(_) => 500,

@@ -339,3 +339,59 @@ fn an_unreadable_file_is_told_apart_from_a_missing_one() {
     }
     assert!(matches!(read(&root, "missing"), Err(FilesError::NotFound)));
 }
+
+#[test]
+fn a_project_counts_only_as_what_it_really_is_and_never_holds_a_home_or_a_disk() {
+    let place = place();
+    let home = place.inside.join("dir");
+    symlink(&place.outside, place.inside.join("link")).unwrap();
+    let mut roots = Roots::default();
+    for (bad, why) in [
+        (Path::new("/").to_owned(), "the disk"),
+        (Path::new("/tmp/..").to_owned(), "the disk by another name"),
+        (place.inside.join("dir/.."), "a way up"),
+        (place.inside.join("link"), "a link"),
+        (home.clone(), "the home directory"),
+        (place.inside.clone(), "what holds the home directory"),
+        (place.inside.join("missing"), "nothing"),
+        (Path::new("dir").to_owned(), "a relative path"),
+    ] {
+        let refused = roots.add_project(&bad, Some(&home)).unwrap_err();
+        assert_eq!(refused.code(), "root_not_allowed", "{why}");
+    }
+    assert!(roots.paths().is_empty());
+    roots.add_project(home.join("deep"), Some(&home)).unwrap();
+    assert!(roots.holds(home.join("deep")) && !roots.holds(&home) && !roots.holds("/etc"));
+    assert!(!roots.holds(home.join("deep/../..")));
+}
+
+#[test]
+fn what_is_hidden_is_read_by_no_way_and_everything_else_is() {
+    let place = place();
+    symlink("dir", place.inside.join("link")).unwrap();
+    let mut roots = Roots::new([&place.inside]).unwrap();
+    roots.hide(place.inside.join("dir"));
+    let root = roots.root(&place.inside).unwrap();
+    for path in [
+        "dir",
+        "dir/deep",
+        "dir/deep/x",
+        "link/deep/x",
+        "link",
+        "./dir//deep/./x",
+    ] {
+        let refused = root.get(&RelPath::parse(path).unwrap(), None, ListPage::default());
+        assert_eq!(refused.unwrap_err().code(), "hidden", "{path}");
+    }
+    let deep = roots.root(place.inside.join("dir/deep")).unwrap();
+    assert_eq!(
+        deep.read(&RelPath::parse("x").unwrap(), None).unwrap_err().code(),
+        "hidden"
+    );
+    assert_eq!(
+        root.read(&RelPath::parse("hello.txt").unwrap(), None)
+            .unwrap()
+            .content,
+        "hello"
+    );
+}

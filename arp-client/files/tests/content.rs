@@ -195,6 +195,15 @@ fn an_absolute_path_is_given_to_the_innermost_root_that_holds_it() {
         roots.locate(climbing.to_str().unwrap()).err().map(|e| e.code()),
         Some("outside_root")
     );
+    #[cfg(unix)]
+    {
+        // By another name that leads there; a way up in it is never followed.
+        let other = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(&path, other.path().join("link")).unwrap();
+        let (root, below) = roots.locate(other.path().join("link/a/b/f")).unwrap();
+        assert_eq!(root.read(&below, None).unwrap().content, "f");
+        assert!(roots.locate(other.path().join("link/a/../a/b/f")).is_err());
+    }
     let listing = serde_json::to_value(roots.listing()).unwrap();
     assert_eq!(listing["roots"][1]["name"], "a");
 }

@@ -26,6 +26,13 @@ pub fn rfc3339(ms: u64) -> String {
         .unwrap_or_default()
 }
 
+/// The milliseconds since 1970 of an RFC 3339 time; `None` if it is none, or before 1970.
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let time = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -33,5 +40,10 @@ mod tests {
         assert_eq!(super::rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(super::rfc3339(1_795_200_125_123), "2026-11-20T18:42:05.123Z");
         assert_eq!(super::rfc3339(u64::MAX), "");
+        assert_eq!(
+            super::parse_rfc3339("2026-11-20T19:42:05.123+01:00"),
+            Some(1_795_200_125_123)
+        );
+        assert_eq!(super::parse_rfc3339("yesterday"), None);
     }
 }

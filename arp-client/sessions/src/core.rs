@@ -31,6 +31,8 @@ pub struct SessionsConfig {
     pub keep_for: Duration,
     /// Logs of ended sessions may take this many bytes.
     pub keep_bytes: u64,
+    /// So many of the newest are kept however old they are.
+    pub keep_newest: usize,
 }
 
 impl SessionsConfig {
@@ -46,6 +48,7 @@ impl SessionsConfig {
             park_after: Some(defaults::PARK_AFTER),
             keep_for: defaults::KEEP_FOR,
             keep_bytes: defaults::KEEP_BYTES,
+            keep_newest: defaults::KEEP_NEWEST,
         }
     }
 
@@ -92,6 +95,22 @@ pub struct PastSession {
     pub used_ms: u64,
 }
 
+/// Something that happened in a session of an agent's own history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastEvent {
+    /// When, in milliseconds since 1970; 0 if that is not known.
+    pub time_ms: u64,
+    /// The event as JSON text.
+    pub event: String,
+}
+
+/// Who has a session of an agent open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+}
+
 /// The agents' own histories, as far as sessions need them. Blocking calls.
 pub trait PastSessions: Send + Sync {
     /// The session of this id.
@@ -100,11 +119,18 @@ pub trait PastSessions: Send + Sync {
     /// The newest session of a directory.
     fn newest(&self, executor: &str, project_path: &Path) -> Option<PastSession>;
 
-    /// Removes a session with all that belongs to it.
+    /// The process that has this session open, as far as that can be told.
+    fn holder(&self, executor: &str, id: &str) -> Option<Holder>;
+
+    /// What happened in a session lately, oldest first.
+    fn events(&self, executor: &str, id: &str) -> Vec<PastEvent>;
+
+    /// Removes a session with all that belongs to it, `force` also if somebody has it open. One that is not there is
+    /// removed already.
     ///
     /// # Errors
-    /// What went wrong, in words.
-    fn delete(&self, executor: &str, id: &str) -> Result<(), String>;
+    /// [`SessionError::InUse`], or what else went wrong; then nothing was removed.
+    fn delete(&self, executor: &str, id: &str, force: bool) -> Result<(), SessionError>;
 }
 
 /// No history.
@@ -120,7 +146,15 @@ impl PastSessions for NoPast {
         None
     }
 
-    fn delete(&self, _executor: &str, _id: &str) -> Result<(), String> {
+    fn holder(&self, _executor: &str, _id: &str) -> Option<Holder> {
+        None
+    }
+
+    fn events(&self, _executor: &str, _id: &str) -> Vec<PastEvent> {
+        Vec::new()
+    }
+
+    fn delete(&self, _executor: &str, _id: &str, _force: bool) -> Result<(), SessionError> {
         Ok(())
     }
 }

@@ -37,6 +37,12 @@ pub enum SessionError {
     /// The session has ended and cannot go on.
     #[error("{0}")]
     CannotResume(String),
+    /// Somebody else has it open.
+    #[error("{0}")]
+    InUse(String),
+    /// The disk is full.
+    #[error("the disk of this machine is full; make room, and try again")]
+    DiskFull,
     /// Not in this state.
     #[error("{0}")]
     WrongState(String),
@@ -84,6 +90,8 @@ impl SessionError {
             Self::AgentTooOld(_) => "agent_too_old",
             Self::AgentFailed(_) => "agent_failed",
             Self::CannotResume(_) => "cannot_resume",
+            Self::InUse(_) => "session_in_use",
+            Self::DiskFull => "disk_full",
             Self::WrongState(_) => "wrong_state",
             Self::TooManySessions(_) => "too_many_sessions",
             Self::QueueFull(_) => "queue_full",
@@ -121,18 +129,27 @@ impl From<CommandError> for SessionError {
 
 impl From<rusqlite::Error> for SessionError {
     fn from(error: rusqlite::Error) -> Self {
+        if matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull)) {
+            return Self::DiskFull;
+        }
         Self::Internal(format!("the session database failed: {error}"))
     }
 }
 
 impl From<crate::log::LogError> for SessionError {
     fn from(error: crate::log::LogError) -> Self {
+        if error.is_full() {
+            return Self::DiskFull;
+        }
         Self::Internal(error.to_string())
     }
 }
 
 impl From<std::io::Error> for SessionError {
     fn from(error: std::io::Error) -> Self {
+        if crate::log::is_full(&error) {
+            return Self::DiskFull;
+        }
         Self::Internal(error.to_string())
     }
 }

@@ -14,7 +14,11 @@ pub mod procs;
 pub mod read;
 mod session;
 pub mod store;
-pub use core::{AgentSource, Finding, FoundAgent, NoPast, PastSession, PastSessions, SessionsConfig};
+pub use core::{
+    AgentSource, Finding, FoundAgent, Holder, NoPast, PastEvent, PastSession, PastSessions, SessionsConfig,
+};
 pub use hostlink::HostProgram;
-pub use manager::{Created, Deleted, ExternalApproval, Follower, Leaving, NewSession, Sessions};
+pub use manager::{
+    Created, Deleted, ExternalApproval, Follower, History, Leaving, NewSession, Removal, Sessions,
+};
 pub use session::{Accepted, BusEvent, Change, Tail};

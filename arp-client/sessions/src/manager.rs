@@ -3,16 +3,20 @@
 mod approvals;
 mod create;
 mod follow;
+mod remove;
+mod resume;
 mod retention;
+mod steering;
 
 pub use approvals::ExternalApproval;
 pub use create::{Created, NewSession};
 pub use follow::Follower;
+pub use remove::{Deleted, History, Removal};
 
 use crate::core::{AgentSource, Core, PastSessions, SessionsConfig};
 use crate::defaults::{BUS_CAPACITY, LOCK_WAIT};
 use crate::error::SessionError;
-use crate::model::{Meta, Resolution, SessionView, Status};
+use crate::model::{Meta, Problem, ProblemKind, Resolution, SessionView, Status};
 use crate::session::{Accepted, Actor, Ask, Change, Handle};
 use crate::store::{Filter, Store};
 use approvals::External;
@@ -46,17 +50,6 @@ struct Inner {
     room: tokio::sync::Mutex<()>,
     /// Held as long as this arpc owns the data directory.
     _lock: File,
-}
-
-/// How a session was ended by [`Sessions::delete`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deleted {
-    /// A turn was running: it was cancelled, the record is kept.
-    Cancelled,
-    /// Everything is gone, the agent's own history included.
-    Deleted,
-    /// Our record is gone, the agent's history is kept.
-    Removed,
 }
 
 /// Takes the lock of the data directory. A killed `arpc` may have been starting a session host: until that has
@@ -119,11 +112,19 @@ impl Sessions {
             limit: u64::MAX,
             ..Filter::default()
         })?;
+        sessions.sweep()?;
         for mut meta in left {
             let id = meta.id.clone();
-            if meta.runs == 0 {
+            if meta.runs == 0 && meta.starts_ms.is_none() {
+                let why = "arpc was stopped before the agent was started; start it again";
                 meta.status = Status::Failed;
-                meta.error = Some("arpc was stopped before the agent was started; start it again".into());
+                meta.error = Some(why.into());
+                meta.problem = Some(Problem {
+                    kind: ProblemKind::StartFailed,
+                    message: why.into(),
+                    api_status: None,
+                    can_retry: true,
+                });
                 sessions.core().store.save(&meta)?;
                 continue;
             }
@@ -132,6 +133,7 @@ impl Sessions {
             }
         }
         tokio::spawn(retention::run(Arc::downgrade(&sessions.0)));
+        tokio::spawn(resume::run(Arc::downgrade(&sessions.0)));
         Ok(sessions)
     }
 
@@ -248,39 +250,17 @@ impl Sessions {
         self.get(id)
     }
 
-    /// Cancels a session at work; deletes one that is not. With `force` both; with `keep_history` the agent's
-    /// own files stay.
+    /// Tries again what went wrong with a session ([`SessionView::problem`]).
     ///
     /// # Errors
     /// [`SessionError`].
-    pub async fn delete(&self, id: &str, force: bool, keep_history: bool) -> Result<Deleted, SessionError> {
-        let view = self.get(id)?;
-        if view.status.is_live() {
-            let busy = view.status.is_busy();
-            self.cancel(&view.id).await?;
-            if busy && !force {
-                return Ok(Deleted::Cancelled);
-            }
-        }
-        let agent_id = self.get(&view.id)?.agent_session_id.clone();
-        self.forget(&view.id).await?;
-        if keep_history {
-            return Ok(Deleted::Removed);
-        }
-        if let Some(agent_id) = agent_id {
-            let (core, executor) = (Arc::clone(self.core()), view.executor.clone());
-            let deleted = tokio::task::spawn_blocking(move || core.past.delete(&executor, &agent_id)).await;
-            match deleted {
-                Ok(Ok(())) => {}
-                Ok(Err(why)) => {
-                    return Err(SessionError::Internal(format!(
-                        "the agent's history stays: {why}"
-                    )));
-                }
-                Err(error) => return Err(SessionError::Internal(error.to_string())),
-            }
-        }
-        Ok(Deleted::Deleted)
+    pub async fn retry(&self, id: &str, client_id: Option<String>) -> Result<Accepted, SessionError> {
+        self.make_room(id).await?;
+        self.call(id, |reply| Ask::Retry {
+            client_id: client_id.clone(),
+            reply,
+        })
+        .await
     }
 
     /// Answers an approval of a session or of an agent that asked over MCP.
@@ -314,7 +294,10 @@ impl Sessions {
         for handle in handles {
             let (reply, answer) = oneshot::channel();
             let ask = match leaving {
-                Leaving::Park => Ask::Park(reply),
+                Leaving::Park => Ask::Park {
+                    why: Some("arpc was stopped, and parked its sessions".into()),
+                    reply,
+                },
                 Leaving::RunOn => Ask::Detach(reply),
             };
             if handle.asks.send(ask).await.is_ok() {
@@ -362,13 +345,6 @@ impl Sessions {
                     .into(),
             ));
         }
-        Ok(())
-    }
-
-    /// Drops all record of a session that is not live. When this returns nobody finds it any more.
-    async fn forget(&self, id: &str) -> Result<(), SessionError> {
-        self.call(id, Ask::Remove).await?;
-        self.actors().remove(id);
         Ok(())
     }
 

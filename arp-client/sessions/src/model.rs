@@ -1,8 +1,9 @@
 //! What a session looks like from outside, and what is kept of it.
 
 use crate::clock::rfc3339;
+use crate::host::LeftRunning;
 use arp_agents::driver::PermissionMode;
-use arp_agents::event::{Approval, ApprovalOutcome, ModelChoice, TurnStatus, Usage};
+use arp_agents::event::{Approval, ApprovalOutcome, Edited, ModelChoice, TurnStatus, Usage};
 use serde::{Deserialize, Serialize, Serializer};
 use std::path::PathBuf;
 
@@ -165,6 +166,18 @@ pub struct Meta {
     /// Models that the agent offers.
     #[serde(default)]
     pub models: Vec<ModelChoice>,
+    /// The agent's own name of its permission mode.
+    #[serde(default)]
+    pub agent_mode: Option<String>,
+    /// What went wrong, until the next turn begins.
+    #[serde(default)]
+    pub problem: Option<Problem>,
+    /// Why the agent can never go on with this session, if it cannot.
+    #[serde(default)]
+    pub never_resumes: Option<String>,
+    /// What its tools left running when it was parked.
+    #[serde(default)]
+    pub left_running: Vec<LeftRunning>,
     /// Why it failed.
     pub error: Option<String>,
     /// Exit code of the last process.
@@ -202,6 +215,55 @@ pub struct Meta {
     pub ended_ms: Option<u64>,
     /// Idempotency id of its creation.
     pub client_id: Option<String>,
+}
+
+impl Meta {
+    /// Why the agent cannot go on with this session in another process, if it cannot.
+    #[must_use]
+    pub fn cannot_resume(&self) -> Option<String> {
+        if let Some(why) = &self.never_resumes {
+            return Some(why.clone());
+        }
+        (self.turns > 0 && self.agent_session_id.is_none()).then(|| {
+            "the agent never said what it calls this session, so it cannot be resumed; start a new one".into()
+        })
+    }
+}
+
+/// What went wrong with a session: shown with it until the next turn begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What sort.
+    pub kind: ProblemKind,
+    /// In words.
+    pub message: String,
+    /// The status with which the model API refused, for [`ProblemKind::ApiError`].
+    #[serde(default)]
+    pub api_status: Option<u16>,
+    /// Can it be tried again (`POST …/retry`)?
+    pub can_retry: bool,
+}
+
+/// What sort of problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// The process ended in the middle of a turn.
+    TurnCut,
+    /// The model API refused (not logged in, overloaded, out of credit).
+    ApiError,
+    /// The turn failed for another reason.
+    TurnFailed,
+    /// The agent did not start.
+    StartFailed,
+    /// The agent did not go on with the session.
+    ResumeFailed,
+    /// The agent can never go on with the session.
+    CannotResume,
+    /// The agent or its host ended while nothing ran.
+    AgentEnded,
+    /// The disk is full.
+    DiskFull,
 }
 
 /// A message that waits, or was accepted.
@@ -282,8 +344,16 @@ pub struct SessionView {
     pub model: Option<String>,
     /// Models that the agent offers, where it told.
     pub models: Vec<ModelChoice>,
-    /// How tools are permitted.
+    /// How tools are permitted, by the agent's own word once it has given it.
     pub permission_mode: PermissionMode,
+    /// The agent's own name of that.
+    pub agent_mode: Option<String>,
+    /// What went wrong, until the next turn begins.
+    pub problem: Option<Problem>,
+    /// Can it go on once its process has ended?
+    pub can_resume: bool,
+    /// What its tools left running when it was parked, as far as it runs still.
+    pub left_running: Vec<LeftRunning>,
     /// Where it stands.
     pub status: Status,
     /// Is it parked?
@@ -351,6 +421,15 @@ impl SessionView {
             model: meta.model.clone(),
             models: meta.models.clone(),
             permission_mode: meta.permission_mode,
+            agent_mode: meta.agent_mode.clone(),
+            problem: meta.problem.clone(),
+            can_resume: meta.cannot_resume().is_none(),
+            left_running: meta
+                .left_running
+                .iter()
+                .filter(|left| left.runs())
+                .cloned()
+                .collect(),
             status: meta.status,
             parked: meta.status == Status::Parked,
             turn: meta.turn.as_ref().map(|turn| TurnView {
@@ -386,7 +465,7 @@ impl SessionView {
 }
 
 /// What became of an approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Resolution {
     /// Which.
     pub id: String,
@@ -397,6 +476,9 @@ pub struct Resolution {
     /// The reason of a denial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What was asked and what runs, where the arguments were changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited: Option<Edited>,
 }
 
 /// The first characters of a text, with an ellipsis if there are more.

@@ -72,6 +72,25 @@ pub fn in_other_session(process: Process, than: u32) -> bool {
     imp::in_other_session(process.pid, than)
 }
 
+/// Is it stopped (SIGSTOP)?
+#[must_use]
+pub fn stopped(process: Process) -> bool {
+    imp::stopped(process.pid)
+}
+
+/// The leader of a terminal session whose working directory this is: how a session host is found that cannot say
+/// who it is.
+#[must_use]
+pub fn working_in(dir: &std::path::Path) -> Option<Process> {
+    imp::working_in(dir)
+}
+
+/// What it was started with, in one short line.
+#[must_use]
+pub fn command_line(process: Process) -> String {
+    crate::model::shortened(&imp::command_line(process.pid), 200)
+}
+
 /// How long it has run, where that can be known.
 #[must_use]
 pub fn age(process: Process) -> Option<std::time::Duration> {
@@ -117,6 +136,35 @@ mod imp {
                 .and_then(|pid| rustix::process::getsid(Some(pid)).ok())
         };
         matches!((session(pid), session(than)), (Some(one), Some(other)) if one != other)
+    }
+
+    pub(super) fn stopped(pid: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
+    }
+
+    pub(super) fn working_in(dir: &std::path::Path) -> Option<Process> {
+        let dir = dir.canonicalize().ok()?;
+        let session = |pid: u32| {
+            rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)
+                .and_then(|pid| rustix::process::getsid(Some(pid)).ok())
+                .and_then(|session| u32::try_from(session.as_raw_nonzero().get()).ok())
+        };
+        pids()
+            .filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir))
+            .filter(|pid| session(*pid) == Some(*pid))
+            .find_map(process)
+    }
+
+    pub(super) fn command_line(pid: u32) -> String {
+        let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = bytes
+            .split(|byte| *byte == 0)
+            .filter(|word| !word.is_empty())
+            .map(String::from_utf8_lossy)
+            .collect();
+        words.join(" ")
     }
 
     pub(super) fn age(process: Process) -> Option<std::time::Duration> {
@@ -187,6 +235,18 @@ mod imp {
         false
     }
 
+    pub(super) fn stopped(_pid: u32) -> bool {
+        false
+    }
+
+    pub(super) fn working_in(_dir: &std::path::Path) -> Option<Process> {
+        None
+    }
+
+    pub(super) fn command_line(_pid: u32) -> String {
+        String::new()
+    }
+
     pub(super) fn age(_process: Process) -> Option<std::time::Duration> {
         None
     }
@@ -225,6 +285,18 @@ mod imp {
 
     pub(super) fn in_other_session(_pid: u32, _than: u32) -> bool {
         false
+    }
+
+    pub(super) fn stopped(_pid: u32) -> bool {
+        false
+    }
+
+    pub(super) fn working_in(_dir: &std::path::Path) -> Option<Process> {
+        None
+    }
+
+    pub(super) fn command_line(_pid: u32) -> String {
+        String::new()
     }
 
     pub(super) fn age(_process: Process) -> Option<std::time::Duration> {

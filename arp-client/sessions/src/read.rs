@@ -2,11 +2,11 @@
 
 use crate::defaults::PAGE_BYTES;
 use crate::error::SessionError;
-use crate::log::{Kind, LogError, LogReader};
+use crate::log::{Kind, Large, LogError, LogReader, Next};
 use std::path::PathBuf;
 
 /// A line or an event as it was kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// Its number: line or seq.
     pub number: u64,
@@ -14,16 +14,35 @@ pub struct Entry {
     pub time_ms: u64,
     /// The line, or the event as a JSON object without `seq` and `at`.
     pub text: String,
+    /// Where it is instead, if it is large and the reader takes it in pieces.
+    pub large: Option<Large>,
 }
 
 impl Entry {
     /// An event as JSON object with its `seq` and `at`.
     #[must_use]
     pub fn event_json(&self) -> String {
-        let at = crate::clock::rfc3339(self.time_ms);
         let fields = self.text.strip_prefix('{').unwrap_or("}");
         let comma = if fields.starts_with('}') { "" } else { "," };
-        format!("{{\"seq\":{},\"at\":\"{at}\"{comma}{fields}", self.number)
+        format!("{}{comma}{fields}", self.event_head())
+    }
+
+    /// How that begins, up to its first own field.
+    #[must_use]
+    pub fn event_head(&self) -> String {
+        let at = crate::clock::rfc3339(self.time_ms);
+        format!("{{\"seq\":{},\"at\":\"{at}\"", self.number)
+    }
+
+    /// The same with its text here, wherever that was. Blocks.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn loaded(mut self) -> Result<Self, SessionError> {
+        if let Some(large) = self.large.take() {
+            self.text = text_of(large.piece(0, large.len())?);
+        }
+        Ok(self)
     }
 }
 
@@ -36,27 +55,52 @@ pub enum Sequence {
     Events,
 }
 
-/// Reads one sequence of one session, onwards from a number.
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At this number, or at what comes next if there is none of that number yet.
+    At(u64),
+    /// At so many before the end.
+    Last(u64),
+}
+
+/// Reads one sequence of one session, onwards from somewhere.
 #[derive(Debug)]
 pub struct Cursor {
     path: PathBuf,
     sequence: Sequence,
     reader: Option<LogReader>,
-    /// The number wanted next.
+    start: Start,
+    /// Larger ones stay on disk.
+    within: usize,
+    /// The number wanted next, once it was read.
     next: u64,
 }
 
 impl Cursor {
-    pub(crate) fn new(path: PathBuf, sequence: Sequence, next: u64) -> Self {
+    pub(crate) fn new(path: PathBuf, sequence: Sequence, start: Start) -> Self {
+        let next = match start {
+            Start::At(number) => number.max(1),
+            Start::Last(_) => 1,
+        };
         Self {
             path,
             sequence,
             reader: None,
-            next: next.max(1),
+            start,
+            within: usize::MAX,
+            next,
         }
     }
 
-    /// The number that comes next.
+    /// Entries over this many bytes stay on disk, for a reader that takes them in pieces ([`Entry::large`]).
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> Self {
+        self.within = bytes;
+        self
+    }
+
+    /// The number that comes next, as far as that is known before the first page was read.
     #[must_use]
     pub fn next(&self) -> u64 {
         self.next
@@ -69,7 +113,8 @@ impl Cursor {
     /// When the log cannot be read.
     pub async fn page(mut self, most: usize, bytes: usize) -> (Self, Result<Vec<Entry>, SessionError>) {
         // Files are read off the runtime: a slow disk stops nobody else.
-        let (path, sequence, next) = (self.path.clone(), self.sequence, self.next);
+        let within = self.within;
+        let (path, sequence, next) = (self.path.clone(), self.sequence, Start::At(self.next));
         let read = tokio::task::spawn_blocking(move || {
             let entries = self.read(most, bytes);
             (self, entries)
@@ -77,7 +122,7 @@ impl Cursor {
         match read.await {
             Ok((cursor, entries)) => (cursor, entries.map_err(SessionError::from)),
             Err(error) => (
-                Self::new(path, sequence, next),
+                Self::new(path, sequence, next).within(within),
                 Err(SessionError::Internal(format!("a read failed: {error}"))),
             ),
         }
@@ -97,6 +142,17 @@ impl Cursor {
                 }
                 Err(error) => return Err(error),
             };
+            // By what is there and not by what somebody counted a while ago. Nobody has seen what is not there yet:
+            // a higher number is one of another session, or a mistake.
+            let end = LogReader::end_of(&self.path)?;
+            let newest = match self.sequence {
+                Sequence::Lines => end.line,
+                Sequence::Events => end.seq,
+            };
+            self.next = match self.start {
+                Start::At(number) => number.clamp(1, newest + 1),
+                Start::Last(count) => (newest + 1).saturating_sub(count).max(1),
+            };
             match self.sequence {
                 Sequence::Lines => reader.seek_line(self.next)?,
                 Sequence::Events => reader.seek_seq(self.next)?,
@@ -109,8 +165,10 @@ impl Cursor {
         let mut entries = Vec::new();
         let mut read = 0;
         while entries.len() < most && read < bytes {
-            let Some(record) = reader.next_record()? else {
-                break;
+            let (record, large) = match reader.next_within(self.within)? {
+                Some(Next::Whole(record)) => (record, None),
+                Some(Next::Large(record, large)) => (record, Some(large)),
+                None => break,
             };
             let number = match (self.sequence, record.kind) {
                 (Sequence::Lines, Kind::Out) => record.line,
@@ -121,17 +179,20 @@ impl Cursor {
                 continue;
             }
             self.next = number + 1;
-            read += record.payload.len();
-            let text = String::from_utf8(record.payload)
-                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+            read += record.payload.len() + large.as_ref().map_or(0, Large::len);
             entries.push(Entry {
                 number,
                 time_ms: record.time_ms,
-                text,
+                text: text_of(record.payload),
+                large,
             });
         }
         Ok(entries)
     }
+}
+
+fn text_of(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 #[cfg(test)]
@@ -144,6 +205,7 @@ mod tests {
             number: 7,
             time_ms: 0,
             text: r#"{"type":"text"}"#.into(),
+            large: None,
         };
         assert_eq!(
             entry.event_json(),

@@ -31,6 +31,16 @@ CREATE TABLE IF NOT EXISTS messages (
     sent INTEGER NOT NULL DEFAULT 0,
     UNIQUE (session_id, client_id)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    age_ms INTEGER NOT NULL,
+    wall_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS resting (
+    session_id TEXT PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
+    updated_ms INTEGER NOT NULL,
+    since_ms INTEGER NOT NULL
+) STRICT;
 CREATE INDEX IF NOT EXISTS messages_queue ON messages (session_id, sent, position);
 ";
 
@@ -72,7 +82,7 @@ impl Store {
             }
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.execute_batch(SCHEMA)?;
@@ -193,6 +203,76 @@ impl Store {
         self.connection()
             .execute("DELETE FROM sessions WHERE id = ?1", [id])?;
         Ok(())
+    }
+
+    /// The age of this database by a clock that only goes forward, and the wall clock when it was kept.
+    ///
+    /// # Errors
+    /// When SQLite says no.
+    pub fn clock(&self) -> Result<Option<(u64, u64)>> {
+        self.connection()
+            .query_row("SELECT age_ms, wall_ms FROM clock", [], |row| {
+                Ok((
+                    row.get::<_, i64>(0)?.cast_unsigned(),
+                    row.get::<_, i64>(1)?.cast_unsigned(),
+                ))
+            })
+            .optional()
+    }
+
+    /// Keeps both.
+    ///
+    /// # Errors
+    /// When SQLite says no.
+    pub fn set_clock(&self, age_ms: u64, wall_ms: u64) -> Result<()> {
+        self.connection().execute(
+            "INSERT INTO clock (id, age_ms, wall_ms) VALUES (1, ?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET age_ms = ?1, wall_ms = ?2",
+            params![age_ms.cast_signed(), wall_ms.cast_signed()],
+        )?;
+        Ok(())
+    }
+
+    /// At which age of the database a session that rests was seen to rest first, since it last changed.
+    ///
+    /// # Errors
+    /// When SQLite says no.
+    pub fn resting_since(&self, meta: &Meta, age_ms: u64) -> Result<u64> {
+        let connection = self.connection();
+        connection
+            .prepare_cached(
+                "INSERT INTO resting (session_id, updated_ms, since_ms) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (session_id) DO UPDATE SET updated_ms = ?2, since_ms = ?3 WHERE updated_ms <> ?2",
+            )?
+            .execute(params![meta.id, meta.updated_ms.cast_signed(), age_ms.cast_signed()])?;
+        let since: i64 = connection
+            .prepare_cached("SELECT since_ms FROM resting WHERE session_id = ?1")?
+            .query_row([&meta.id], |row| row.get(0))?;
+        Ok(since.cast_unsigned())
+    }
+
+    /// Does it take what is written?
+    ///
+    /// # Errors
+    /// When SQLite says no: the disk is full, or the file is read-only.
+    pub fn probe(&self) -> Result<()> {
+        self.connection()
+            .execute("UPDATE sessions SET id = id WHERE id = ''", [])?;
+        Ok(())
+    }
+
+    /// The message that the agent got last.
+    ///
+    /// # Errors
+    /// When SQLite says no.
+    pub fn last_sent(&self, session_id: &str) -> Result<Option<Message>> {
+        self.connection()
+            .prepare_cached(
+                "SELECT id, client_id, text, created_ms, sent FROM messages WHERE session_id = ?1 AND sent = 1
+                 ORDER BY rowid DESC LIMIT 1",
+            )?
+            .query_row([session_id], message_of)
+            .optional()
     }
 
     /// Adds a message to the end of a session's queue, or to its front.

@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::input::DecisionBody;
 use super::request::Call;
-use super::{Answer, State, ok};
+use super::{Answer, State, ok, preview};
 use arp_sessions::error::SessionError;
 use arp_sessions::model::Resolution;
 use serde_json::{Value, json};
@@ -14,17 +14,27 @@ pub(super) fn list(state: &Arc<State>, call: &Call) -> Answer {
     ok(&json!({"type": "approvals", "approvals": state.sessions.approvals(session)}))
 }
 
-pub(super) fn get(state: &Arc<State>, call: &Call) -> Answer {
+/// One approval with what it would do to files, as they are now.
+pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
     let id = call.param("approval_id");
-    match state
+    let found = state
         .sessions
         .approvals(None)
         .into_iter()
-        .find(|view| view.approval.id == id)
-    {
-        Some(approval) => ok(&json!({"type": "approval", "approval": approval})),
-        None => Err(ApiError::from(SessionError::ApprovalNotFound(id.to_owned()))),
-    }
+        .find(|view| view.approval.id == id);
+    let Some(view) = found else {
+        return Err(ApiError::from(SessionError::ApprovalNotFound(id.to_owned())));
+    };
+    let roots = Arc::clone(&state.roots);
+    let (view, files) = tokio::task::spawn_blocking(move || {
+        let files = preview::files(&view.approval, view.project_path.as_deref(), |project| {
+            roots.only(project)
+        });
+        (view, files)
+    })
+    .await
+    .map_err(|error| ApiError::internal(format!("a look at files failed: {error}")))?;
+    ok(&json!({"type": "approval", "approval": view, "files": files}))
 }
 
 pub(super) async fn decide(state: &Arc<State>, mut call: Call) -> Answer {
@@ -38,11 +48,15 @@ pub(super) async fn decide(state: &Arc<State>, mut call: Call) -> Answer {
 
 /// The answer to a decision.
 pub(super) fn resolved_json(resolution: &Resolution) -> Value {
-    json!({
+    let mut told = json!({
         "type": "approval_resolved",
         "id": resolution.id,
         "session_id": resolution.session_id,
         "outcome": resolution.outcome,
         "message": resolution.message,
-    })
+    });
+    if let Some(edited) = &resolution.edited {
+        told["edited"] = json!(edited);
+    }
+    told
 }

@@ -26,7 +26,7 @@ pub(crate) fn empty() -> Body {
 }
 
 /// Chunks that wait in a stream before the writer has to wait for the reader.
-const CHUNKS: usize = 4;
+const CHUNKS: usize = 1;
 
 /// A body that is written while it is read. The sender notices when nobody reads any more.
 pub(crate) fn stream() -> (mpsc::Sender<Bytes>, Body) {

@@ -5,6 +5,7 @@ use arp_sessions::error::SessionError;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::json;
+use std::time::Duration;
 
 /// An answer that says no.
 #[derive(Debug)]
@@ -55,6 +56,17 @@ impl ApiError {
         error
     }
 
+    /// With the time after which it may be tried again.
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+        self.header = Some((RETRY_AFTER, HeaderValue::from(after.as_secs())));
+        self
+    }
+
+    /// With this header in its answer.
+    pub(crate) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.header = Some((name, value));
+    }
+
     /// The JSON object of the answer.
     pub(crate) fn json(&self) -> serde_json::Value {
         json!({"type": "error", "code": self.code, "message": self.message})
@@ -89,11 +101,13 @@ impl From<SessionError> for ApiError {
             }
             SessionError::CannotResume(_)
             | SessionError::WrongState(_)
+            | SessionError::InUse(_)
             | SessionError::ApprovalResolved(_)
             | SessionError::AlreadySent(_)
             | SessionError::ClientIdReused(_) => StatusCode::CONFLICT,
             SessionError::TooManySessions(_) | SessionError::QueueFull(_) => StatusCode::TOO_MANY_REQUESTS,
             SessionError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            SessionError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             SessionError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         if status == StatusCode::INTERNAL_SERVER_ERROR {

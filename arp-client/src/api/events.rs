@@ -5,12 +5,13 @@ use super::request::Call;
 use super::{Answer, State, sse, ws};
 use arp_sessions::BusEvent;
 use arp_sessions::store::Filter;
+use arp_tunnels::Snapshot;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Ended sessions in a snapshot.
 const NEWEST: u64 = 100;
@@ -58,6 +59,7 @@ async fn run(state: &Arc<State>, sender: mpsc::Sender<Named>) {
     loop {
         // First the subscription, then the snapshot: nothing falls between them.
         let mut bus = state.sessions.subscribe();
+        let mut tunnel = state.tunnel.get().cloned();
         let snapshot = match snapshot(state) {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -72,6 +74,13 @@ async fn run(state: &Arc<State>, sender: mpsc::Sender<Named>) {
             let event = tokio::select! {
                 event = bus.recv() => event,
                 () = sender.closed() => return,
+                news = news_of(&mut tunnel) => {
+                    let event = ("tunnel", json!({"type": "tunnel", "tunnel": news}));
+                    if sender.send(event).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
             };
             match event {
                 Ok(event) => {
@@ -85,6 +94,18 @@ async fn run(state: &Arc<State>, sender: mpsc::Sender<Named>) {
             }
         }
     }
+}
+
+/// Waits until the tunnel, if there is one, stands otherwise.
+async fn news_of(tunnel: &mut Option<watch::Receiver<Snapshot>>) -> Value {
+    let Some(view) = tunnel else {
+        return std::future::pending().await;
+    };
+    if view.changed().await.is_err() {
+        *tunnel = None;
+        return std::future::pending().await;
+    }
+    crate::tunnel::report::public(&view.borrow_and_update())
 }
 
 fn named(event: &BusEvent) -> Named {

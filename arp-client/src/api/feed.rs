@@ -1,7 +1,7 @@
 //! What a reader of one session gets, in order, whatever it is sent over: SSE and WebSocket write the same feed.
 
 use arp_sessions::model::SessionView;
-use arp_sessions::read::{Cursor, Entry, Sequence};
+use arp_sessions::read::{Cursor, Entry, Sequence, Start};
 use arp_sessions::{Follower, error::SessionError};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -12,7 +12,11 @@ use tokio::time::Instant;
 /// The session object is sent at most this often, unless its state changes.
 const SESSION_EVERY: Duration = Duration::from_millis(200);
 /// Batches that wait for a slow reader.
-const BATCHES: usize = 2;
+const BATCHES: usize = 1;
+/// About so many bytes a batch. A reader that does not read holds a few of these, and there may be hundreds.
+const BATCH_BYTES: usize = 32 * 1024;
+/// What is larger is read from disk in pieces when it is sent.
+const LARGE: usize = 128 * 1024;
 
 /// When a feed ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +33,8 @@ pub(crate) enum Until {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FeedRequest {
     pub(crate) sequence: Sequence,
-    /// First number wanted.
-    pub(crate) from: u64,
+    /// Where it begins.
+    pub(crate) from: Start,
     pub(crate) until: Until,
 }
 
@@ -59,8 +63,8 @@ pub(crate) fn start(follower: Follower, request: FeedRequest) -> mpsc::Receiver<
     let feed = Feed {
         // In a feed of lines the events are only looked through for approvals, from now on.
         side: (request.sequence == Sequence::Lines)
-            .then(|| follower.read(Sequence::Events, follower.view().last_seq + 1)),
-        main: follower.read(request.sequence, request.from),
+            .then(|| follower.read(Sequence::Events, Start::At(follower.view().last_seq + 1))),
+        main: follower.read(request.sequence, request.from).within(LARGE),
         follower,
         request,
         sender,
@@ -171,7 +175,7 @@ impl Feed {
     /// Sends all entries that are there.
     async fn entries(mut self) -> Result<Self, Over> {
         loop {
-            let (main, read) = self.main.batch().await;
+            let (main, read) = self.main.page(usize::MAX, BATCH_BYTES).await;
             self.main = main;
             match read {
                 Ok(entries) if entries.is_empty() => break,

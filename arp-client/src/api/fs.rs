@@ -4,7 +4,6 @@ use super::error::ApiError;
 use super::request::Call;
 use super::{Answer, State, ok};
 use arp_files::{ByteRange, FilesError, FoundAt, ListPage, MAX_PAGE, RelPath, Roots};
-use arp_history::AgentKind;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use std::path::{Path, PathBuf};
@@ -22,50 +21,66 @@ impl From<FilesError> for ApiError {
     }
 }
 
+/// Parameters that there are.
+const PARAMETERS: [&str; 6] = ["path", "project_path", "offset", "limit", "start", "length"];
+
 /// What is wanted of a file or directory.
 struct Wanted {
+    /// The directory that `path` is below; absolute.
+    project: Option<PathBuf>,
+    /// As bytes: a name need not be UTF-8.
     path: Vec<u8>,
     range: Option<ByteRange>,
     page: ListPage,
 }
 
+/// `/api/fs`: the roots, or what `project_path` and `path` name.
 pub(super) async fn machine(state: &Arc<State>, call: &Call) -> Answer {
     check_enabled(state)?;
-    let wanted = wanted(call, "/api/fs")?;
-    let roots = roots(state, None).await?;
+    let wanted = wanted(call, after(call.head.uri.path(), 2))?;
+    let readable = Arc::clone(&state.roots);
     let found = blocking(move || {
-        if wanted.path.is_empty() {
-            return Ok(None);
-        }
-        let path = String::from_utf8(wanted.path).map_err(|_| FilesError::InvalidPath("it is not UTF-8"))?;
-        let absolute = if cfg!(windows) || path.starts_with('/') {
-            path
-        } else {
-            format!("/{path}")
+        let roots = readable.current();
+        let (root, below) = match (&wanted.project, wanted.path.is_empty()) {
+            (None, true) => return Ok(Err(roots.listing())),
+            (None, false) => roots.locate(absolute(&wanted.path)?)?,
+            (Some(project), _) => (roots.root(project)?, below(project, &wanted.path)?),
         };
-        let (root, below) = roots.locate(&absolute)?;
-        root.get(&below, wanted.range, wanted.page)
-            .map(Some)
-            .map_err(ApiError::from)
+        Ok(Ok(root.get(&below, wanted.range, wanted.page)?))
     })
     .await?;
     match found {
-        Some(found) => ok(&found),
-        None => ok(&self::roots(state, None).await?.listing()),
+        Ok(found) => ok(&found),
+        Err(listing) => ok(&listing),
     }
 }
 
+/// `/api/sessions/{id}/fs`: the same below the session's directory, which has to be below the roots itself.
 pub(super) async fn session(state: &Arc<State>, call: &Call) -> Answer {
     check_enabled(state)?;
     let session = state.sessions.get(call.param("id"))?;
-    let wanted = wanted(call, "/fs")?;
-    let (id, project) = (session.id.clone(), session.project_path.clone());
-    let roots = roots(state, Some(&project)).await?;
+    // `/sessions…` is an alias of `/api/sessions…`.
+    let before = if call.head.uri.path().starts_with("/api/") {
+        4
+    } else {
+        3
+    };
+    let wanted = wanted(call, after(call.head.uri.path(), before))?;
+    let (id, at) = (session.id.clone(), session.project_path.clone());
+    let readable = Arc::clone(&state.roots);
     let found = blocking(move || {
-        let root = roots.root(&project)?;
-        let below = RelPath::parse_bytes(&wanted.path)?;
-        root.get(&below, wanted.range, wanted.page)
-            .map_err(ApiError::from)
+        let roots = readable.current();
+        let root = roots.root(&at)?;
+        let (root, below) = match &wanted.project {
+            None => (root, below(&at, &wanted.path)?),
+            Some(project) => {
+                let own = Roots::new([root.path()])?;
+                let below = below(project, &wanted.path)?;
+                own.root(project)?;
+                (roots.root(project)?, below)
+            }
+        };
+        Ok(root.get(&below, wanted.range, wanted.page)?)
     })
     .await?;
     ok(&match found {
@@ -91,69 +106,81 @@ fn check_enabled(state: &Arc<State>) -> Result<(), ApiError> {
     ))
 }
 
-/// The path is taken as bytes: a name need not be UTF-8.
-fn wanted(call: &Call, before: &str) -> Result<Wanted, ApiError> {
-    let path = call.head.uri.path();
-    let path = path.find(before).map_or("", |at| &path[at + before.len()..]);
-    let path: Vec<u8> = percent_decode_str(path.strip_prefix('/').unwrap_or(path)).collect();
+/// What follows the first `segments` of a path.
+fn after(path: &str, segments: usize) -> &str {
+    path.splitn(segments + 2, '/')
+        .nth(segments + 1)
+        .unwrap_or_default()
+}
+
+/// Path, project, range and page of a request; the path stands in the URL's path or in its query.
+fn wanted(call: &Call, in_path: &str) -> Result<Wanted, ApiError> {
     let query = &call.query;
+    query.only(&PARAMETERS)?;
+    let in_path: Vec<u8> = percent_decode_str(in_path).collect();
+    let path = match (in_path.is_empty(), query.bytes("path")) {
+        (false, Some(_)) => {
+            let why = "\"path\" stands in the path of the URL and in its query; give it once";
+            return Err(ApiError::bad_query(why));
+        }
+        (true, Some(path)) => path.to_vec(),
+        (_, None) => in_path,
+    };
+    let project = query.bytes("project_path").map(os_path).transpose()?;
+    let project = project.map(super::input::in_home);
+    if project.as_ref().is_some_and(|project| !project.is_absolute()) {
+        return Err(FilesError::InvalidPath("project_path begins with / or ~").into());
+    }
     let (start, len) = (query.parsed::<u64>("start")?, query.parsed::<u64>("length")?);
     let range = match (call.header("range"), start, len) {
-        (_, None, None) => None,
+        (None, None, None) => None,
+        (Some(header), None, None) => Some(ByteRange::from_header(header)?),
         (_, start, len) => Some(ByteRange::From {
             start: start.unwrap_or(0),
             len,
         }),
     };
-    let range = match (range, call.header("range")) {
-        (None, Some(header)) => Some(ByteRange::from_header(header)?),
-        (range, _) => range,
-    };
     let offset = query.parsed::<usize>("offset")?.unwrap_or(0);
     let limit = query.limit("limit", MAX_PAGE, MAX_PAGE)?;
     Ok(Wanted {
+        project,
         path,
         range,
         page: ListPage { offset, limit },
     })
 }
 
-/// Configured directories, and those in which agents work or worked.
-async fn roots(state: &Arc<State>, project: Option<&Path>) -> Result<Roots, ApiError> {
-    let configured = state.config.fs_roots.clone();
-    let mut worked: Vec<PathBuf> = project.map(Path::to_owned).into_iter().collect();
-    let (sessions, _) = state.sessions.list(&arp_sessions::store::Filter {
-        limit: 1000,
-        ..arp_sessions::store::Filter::default()
-    })?;
-    worked.extend(sessions.iter().map(|session| session.project_path.clone()));
-    let history = Arc::clone(&state.history);
-    blocking(move || {
-        let mut roots = Roots::default();
-        for agent in AgentKind::ALL {
-            let known = history
-                .working_directories(agent)
-                .map(|known| known.directories)
-                .unwrap_or_default();
-            worked.extend(known.into_iter().map(|directory| PathBuf::from(directory.path)));
-        }
-        worked.sort();
-        worked.dedup();
-        for path in configured {
-            if let Err(error) = roots.add(&path) {
-                tracing::warn!(%error, "a root for files cannot be used");
-            }
-        }
-        for path in worked {
-            // The whole disk is nobody's project: an agent that was started there opens nothing by it.
-            if path.parent().is_some() && Some(&path) != std::env::home_dir().as_ref() {
-                // Directories that are gone are no roots.
-                let _ = roots.add(&path);
-            }
-        }
-        Ok(roots)
-    })
-    .await
+/// A path of which the leading slash may be missing.
+fn absolute(path: &[u8]) -> Result<PathBuf, FilesError> {
+    if cfg!(windows) || path.starts_with(b"/") {
+        return os_path(path);
+    }
+    os_path(&[b"/", path].concat())
+}
+
+/// A path below a directory; it may be spelled with that directory in front of it.
+fn below(project: &Path, path: &[u8]) -> Result<RelPath, FilesError> {
+    if !path.starts_with(b"/") {
+        return RelPath::parse_bytes(path);
+    }
+    let whole = os_path(path)?;
+    let rest = whole.strip_prefix(project).map_err(|_| FilesError::OutsideRoot)?;
+    RelPath::parse_bytes(rest.as_os_str().as_encoded_bytes())
+}
+
+#[cfg(unix)]
+fn os_path(path: &[u8]) -> Result<PathBuf, FilesError> {
+    use std::os::unix::ffi::OsStrExt;
+    if path.contains(&0) {
+        return Err(FilesError::InvalidPath("it holds a NUL byte"));
+    }
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+}
+
+#[cfg(not(unix))]
+fn os_path(path: &[u8]) -> Result<PathBuf, FilesError> {
+    let text = std::str::from_utf8(path).map_err(|_| FilesError::InvalidPath("it is not UTF-8"))?;
+    Ok(PathBuf::from(text))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -162,4 +189,23 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(read)
         .await
         .map_err(|error| ApiError::internal(format!("a look at files failed: {error}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_what_follows_the_endpoint() {
+        for (path, segments, rest) in [
+            ("/api/fs", 2, ""),
+            ("/api/fs/", 2, ""),
+            ("/api/fs/a/b", 2, "a/b"),
+            ("/api/fs//a", 2, "/a"),
+            ("/api/sessions/fs/fs/x", 4, "x"),
+            ("/sessions/i/fs", 3, ""),
+        ] {
+            assert_eq!(after(path, segments), rest, "{path}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use super::input;
 use super::request::Call;
 use super::{Answer, State, ok};
 use arp_history::{AgentKind, Filter, History, HistoryError, Page, SessionFilter};
+use arp_sessions::Removal;
 use arp_sessions::read::Sequence;
 use http::StatusCode;
 use serde::Serialize;
@@ -178,18 +179,23 @@ pub(super) async fn delete(state: &Arc<State>, call: &Call) -> Answer {
     let (agent, id) = (agent(call)?, call.param("id").to_owned());
     let force = call.query.flag("force")?;
     if let Ok(session) = state.sessions.get(&id) {
-        if session.status.is_live() {
+        if session.status.is_busy() && !force {
             return Err(ApiError::new(
                 StatusCode::CONFLICT,
                 "session_live",
                 format!(
-                    "session {} of this machine runs it; cancel that first",
+                    "a turn of it runs in session {} of this machine; wait for it, cancel it, or delete with force=true",
                     session.id
                 ),
             ));
         }
-        // Our record would resume what is gone.
-        state.sessions.delete(&session.id, true, true).await?;
+        // With our record, which would resume what is gone; one that is idle is ended first.
+        let removal = Removal {
+            force,
+            history: arp_sessions::History::Delete,
+        };
+        state.sessions.delete(&session.id, removal).await?;
+        return ok(&json!({"type": "session_deleted", "session_id": id, "removed": []}));
     }
     ok(&blocking(state, move |history| history.delete(agent, &id, force)).await?)
 }

@@ -1,8 +1,8 @@
 //! `/api/health` and `/api/info`: is it up, and what is there.
 
-use super::request::MAX_BODY;
+use super::request::{Call, MAX_BODY};
 use super::{Answer, State, ok};
-use crate::command::AgentState;
+use crate::command::{AgentState, Via};
 use arp_agents::driver::PermissionMode;
 use arp_sessions::AgentSource;
 use serde_json::{Value, json};
@@ -20,8 +20,11 @@ pub(super) fn health(state: &Arc<State>) -> Answer {
     }))
 }
 
-pub(super) async fn info(state: &Arc<State>) -> Answer {
+pub(super) async fn info(state: &Arc<State>, call: &Call) -> Answer {
     let config = &state.config;
+    // Where the client id is a token it never ends, and is not for those whose own token does.
+    let (_, id_token) = state.names.current();
+    let client_id = (!id_token || call.peer.via == Via::Local).then_some(&config.client_id);
     let agents: Vec<Value> = state
         .agents
         .all()
@@ -35,7 +38,8 @@ pub(super) async fn info(state: &Arc<State>) -> Answer {
         "host_name": host_name(),
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
-        "client_id": config.client_id,
+        "edge_id": state.edge_id,
+        "client_id": client_id,
         "home_dir": std::env::home_dir(),
         "agents": agents,
         "fs_enabled": config.enable_fs,
@@ -43,6 +47,7 @@ pub(super) async fn info(state: &Arc<State>) -> Answer {
         "allow_bypass": config.allow_bypass,
         "edge_key_required": config.edge_key.is_some(),
         "proxy_ports": config.proxy_ports,
+        "tunnel": state.tunnel.get().map(|view| crate::tunnel::report::public(&view.borrow())),
         "defaults": {
             "executor": state.agents.default_executor(),
             "project_path": config.default_path,

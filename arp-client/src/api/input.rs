@@ -5,7 +5,7 @@ use super::feed::{FeedRequest, Until};
 use super::request::{Call, snake_object};
 use arp_agents::driver::{Decision, PermissionMode};
 use arp_sessions::model::{Origin, SessionView};
-use arp_sessions::read::Sequence;
+use arp_sessions::read::{Sequence, Start};
 use arp_sessions::{Change, NewSession};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -54,7 +54,7 @@ impl NewSessionBody {
         Ok(NewSession {
             executor: filled(self.executor),
             prompt: self.prompt,
-            project_path: filled(self.project_path).map(expand_home),
+            project_path: filled(self.project_path).map(PathBuf::from).map(in_home),
             default_path,
             model: filled(self.model),
             resume: filled(self.resume),
@@ -89,15 +89,10 @@ fn client_id(id: Option<String>) -> Result<Option<String>, ApiError> {
 }
 
 /// `~/x` as a path in the home directory.
-fn expand_home(path: String) -> PathBuf {
-    let rest = if path == "~" {
-        Some("")
-    } else {
-        path.strip_prefix("~/")
-    };
-    match (rest, std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(path),
+pub(crate) fn in_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
     }
 }
 
@@ -168,6 +163,20 @@ impl ChangeBody {
     }
 }
 
+/// The body of `POST …/retry`, and a `retry` frame.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RetryBody {
+    client_id: Option<String>,
+}
+
+impl RetryBody {
+    /// The idempotency id.
+    pub(crate) fn id(self) -> Result<Option<String>, ApiError> {
+        client_id(self.client_id)
+    }
+}
+
 /// The body of `POST …/interrupt`, and an `interrupt` frame.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -185,6 +194,8 @@ pub(crate) struct DecisionBody {
     updated_input: Option<Value>,
     #[serde(default)]
     answers: BTreeMap<String, String>,
+    #[serde(default)]
+    permission_mode: Option<String>,
     #[serde(default, alias = "reason")]
     message: Option<String>,
     #[serde(default)]
@@ -199,6 +210,7 @@ impl DecisionBody {
                 for_session: self.for_session,
                 updated_input: self.updated_input,
                 answers: self.answers,
+                permission_mode: self.permission_mode.as_deref().map(permission_mode).transpose()?,
             }),
             "deny" | "reject" | "decline" => Ok(Decision::Deny {
                 message: filled(self.message),
@@ -233,14 +245,9 @@ pub(crate) fn stream(
     call: &Call,
     sequence: Sequence,
     view: &SessionView,
-    from: u64,
+    from: Start,
     until: Until,
 ) -> Result<FeedRequest, ApiError> {
-    let newest = if sequence == Sequence::Lines {
-        view.total_lines
-    } else {
-        view.last_seq
-    };
     let query = &call.query;
     let mut request = FeedRequest {
         sequence,
@@ -251,24 +258,27 @@ pub(crate) fn stream(
         .parsed::<u64>("from_line")?
         .filter(|_| sequence == Sequence::Lines)
     {
-        request.from = first;
+        request.from = Start::At(first);
     }
     if sequence == Sequence::Events {
         match query.get("since") {
             None | Some("") => {}
-            Some("latest") => request.from = newest + 1,
-            Some(_) => request.from = query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1),
+            // What the session object, which comes first, does not tell yet.
+            Some("latest") => request.from = Start::At(view.last_seq + 1),
+            Some(_) => {
+                request.from = Start::At(query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1));
+            }
         }
     }
     if let Some(tail) = query.parsed::<u64>("tail")? {
-        request.from = (newest + 1).saturating_sub(tail);
+        request.from = Start::Last(tail);
     }
     // The last one seen; a browser sends it when it comes back.
     if let Some(last) = call
         .header("last-event-id")
         .and_then(|id| id.trim().parse::<u64>().ok())
     {
-        request.from = last.saturating_add(1);
+        request.from = Start::At(last.saturating_add(1));
     }
     match query.get("until") {
         None | Some("") => {}
@@ -284,8 +294,6 @@ pub(crate) fn stream(
             )));
         }
     }
-    // Nobody has seen what is not there yet: a number from another session, or a mistake.
-    request.from = request.from.clamp(1, newest + 1);
     Ok(request)
 }
 

@@ -5,6 +5,8 @@
 
 mod approvals;
 mod body;
+mod directories;
+mod edge;
 mod error;
 mod events;
 mod feed;
@@ -14,11 +16,14 @@ mod history;
 mod info;
 mod input;
 mod openapi;
+mod overview;
+mod preview;
 mod proxy;
 mod request;
 mod router;
 mod sessions;
 mod sse;
+mod stop;
 mod ws;
 
 pub(crate) use body::{Body, full};
@@ -42,7 +47,7 @@ pub(crate) async fn handle(state: Arc<State>, peer: PeerInfo, request: Request<I
     let started = Instant::now();
     let method = request.method().clone();
     let (mut head, body) = request.into_parts();
-    let guarded = guard::check(&state.config, peer, &mut head);
+    let guarded = guard::check(&state, peer, &mut head).await;
     // Without its query, which may hold a token.
     let path = head.uri.path().to_owned();
     let (answer, finish) = match guarded {
@@ -68,8 +73,11 @@ pub(crate) async fn handle(state: Arc<State>, peer: PeerInfo, request: Request<I
 
 async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
-    if path == "/proxy" || path.starts_with("/proxy/") {
+    if path.starts_with("/proxy/") {
         return proxy::handle(state, peer, Request::from_parts(head, body)).await;
+    }
+    if is_api(path) {
+        edge::check(&state.edge_id, &head)?;
     }
     let (op, params) = match router::find(&head.method, path) {
         Found::Op(op, params) => (op, params),
@@ -80,12 +88,13 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
     };
     let query = Query::parse(head.uri.query());
     let call = Call {
+        peer,
         head,
         params,
         query,
         body,
     };
-    dispatch(state, op, call).await
+    dispatch(state, peer, op, call).await
 }
 
 /// Is this a path of the API (and not of the console)?
@@ -96,12 +105,13 @@ fn is_api(path: &str) -> bool {
     })
 }
 
-async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
+async fn dispatch(state: &Arc<State>, peer: PeerInfo, op: Op, call: Call) -> Answer {
     match op {
         Op::Health => info::health(state),
-        Op::Info => info::info(state).await,
+        Op::Info => info::info(state, &call).await,
         Op::OpenApi => openapi::serve(),
         Op::Login => guard::login(state, call).await,
+        Op::Logout => guard::logout(state, call).await,
         Op::Events => events::stream(state),
         Op::EventsWs => events::websocket(state, call),
         Op::SessionList => sessions::list(state, &call),
@@ -116,11 +126,16 @@ async fn dispatch(state: &Arc<State>, op: Op, call: Call) -> Answer {
         Op::Interrupt => sessions::interrupt(state, call).await,
         Op::Cancel => sessions::cancel(state, call).await,
         Op::Fork => sessions::fork(state, call).await,
+        Op::Retry => sessions::retry(state, call).await,
+        Op::Stop => stop::stop(state, peer, call).await,
         Op::ApprovalList => approvals::list(state, &call),
-        Op::ApprovalGet => approvals::get(state, &call),
+        Op::ApprovalGet => approvals::get(state, &call).await,
         Op::ApprovalDecide => approvals::decide(state, call).await,
         Op::SessionFs => fs::session(state, &call).await,
+        Op::ProxyTunnel => proxy::tunnel(state, call).await,
         Op::Fs => fs::machine(state, &call).await,
+        Op::Directories => directories::list(state, &call).await,
+        Op::Overview => overview::list(state, &call).await,
         Op::Projects => history::projects(state, &call).await,
         Op::WorkingDirectories => history::directories(state, &call).await,
         Op::ProjectSessions | Op::HistoryList => history::list(state, &call).await,

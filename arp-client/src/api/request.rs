@@ -1,6 +1,7 @@
 //! What clients send: path, query and body, in snake_case or camelCase.
 
 use super::error::ApiError;
+use crate::command::{PeerInfo, Starter, Via};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode, request};
@@ -19,6 +20,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request on its way to its handler.
 pub(crate) struct Call {
+    pub(crate) peer: PeerInfo,
     pub(crate) head: request::Parts,
     /// Path parameters, decoded.
     pub(crate) params: Vec<(&'static str, String)>,
@@ -101,6 +103,14 @@ impl Call {
             .any(|value| value.to_ascii_lowercase().contains("text/event-stream"))
     }
 
+    /// Who starts what this request starts.
+    pub(crate) fn starter(&self) -> Starter {
+        match self.peer.via {
+            Via::Local => Starter::Owner,
+            Via::Relay | Via::Loopback | Via::Tunnel => Starter::Visitor,
+        }
+    }
+
     /// A header as text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         header(&self.head.headers, name)
@@ -114,29 +124,67 @@ pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 
 /// The query of a request, its names in snake_case.
 #[derive(Debug, Default)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<Parameter>);
+
+#[derive(Debug)]
+struct Parameter {
+    name: String,
+    /// Decoded; what is not UTF-8 has replacement characters.
+    value: String,
+    /// Decoded.
+    bytes: Vec<u8>,
+}
+
+/// Parameters that say whom a request is for: they counted before it came to its endpoint.
+const ADDRESSING: [&str; 3] = ["token", "arp_token", "edge_id"];
 
 impl Query {
     pub(crate) fn parse(query: Option<&str>) -> Self {
-        let pairs = query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty());
-        Self(
-            pairs
-                .map(|pair| {
-                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (snake_case(&decode(name)), decode(value))
-                })
-                .collect(),
-        )
+        let pairs = query.unwrap_or_default().split('&');
+        let parameter = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let bytes = decode_bytes(value);
+            Parameter {
+                name: snake_case(&String::from_utf8_lossy(&decode_bytes(name))),
+                value: String::from_utf8_lossy(&bytes).into_owned(),
+                bytes,
+            }
+        };
+        Self(pairs.filter(|pair| !pair.is_empty()).map(parameter).collect())
+    }
+
+    fn find(&self, name: &str) -> Option<&Parameter> {
+        self.0.iter().find(|known| known.name == name)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.find(name).map(|known| known.value.as_str())
+    }
+
+    /// A value that need not be UTF-8, if it is given and not empty.
+    pub(crate) fn bytes(&self, name: &str) -> Option<&[u8]> {
+        let bytes = self.find(name).map(|known| known.bytes.as_slice());
+        bytes.filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Are there no parameters but these, and each at most once?
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), ApiError> {
+        for (at, Parameter { name, .. }) in self.0.iter().enumerate() {
+            if ADDRESSING.contains(&name.as_str()) {
+                continue;
+            }
+            if !known.contains(&name.as_str()) {
+                return Err(ApiError::bad_query(format!(
+                    "there is no parameter {} here; there are {}",
+                    short(name),
+                    known.join(", ")
+                )));
+            }
+            if self.0[..at].iter().any(|before| before.name == *name) {
+                return Err(ApiError::bad_query(format!("\"{name}\" is given twice")));
+            }
+        }
+        Ok(())
     }
 
     /// A value of a type, if it is given and not empty.
@@ -175,9 +223,8 @@ fn short(value: &str) -> String {
 }
 
 /// Decodes `%41` and `+`.
-fn decode(text: &str) -> String {
-    let text = text.replace('+', " ");
-    percent_decode_str(&text).decode_utf8_lossy().into_owned()
+fn decode_bytes(text: &str) -> Vec<u8> {
+    percent_decode_str(&text.replace('+', " ")).collect()
 }
 
 /// `projectPath` as `project_path`.
@@ -219,6 +266,25 @@ mod tests {
         assert_eq!(
             Query::parse(Some("projectPath=%2Fa+b&x")).get("project_path"),
             Some("/a b")
+        );
+    }
+
+    #[test]
+    fn parameters_that_are_not_known_or_come_twice_are_refused() {
+        let refused = |query: &str| {
+            let refused = Query::parse(Some(query)).only(&["path", "project_path"]);
+            refused.err().map(|error| error.message)
+        };
+        assert_eq!(refused("projectPath=/a&path=b&token=x&arp_token=y"), None);
+        assert!(refused("paht=b").unwrap().contains("\"paht\""));
+        assert!(
+            refused("project_path=/a&projectPath=/b")
+                .unwrap()
+                .contains("twice")
+        );
+        assert_eq!(
+            Query::parse(Some("path=caf%e9")).bytes("path"),
+            Some(&b"caf\xe9"[..])
         );
     }
 

@@ -10,6 +10,7 @@ pub(crate) enum Op {
     Info,
     OpenApi,
     Login,
+    Logout,
     Events,
     EventsWs,
     SessionList,
@@ -24,11 +25,16 @@ pub(crate) enum Op {
     Interrupt,
     Cancel,
     Fork,
+    Retry,
+    Stop,
     SessionFs,
     ApprovalList,
     ApprovalGet,
     ApprovalDecide,
     Fs,
+    Directories,
+    Overview,
+    ProxyTunnel,
     Projects,
     WorkingDirectories,
     ProjectSessions,
@@ -56,6 +62,8 @@ pub(crate) const ROUTES: &[Route] = &[
     route("GET", "/api/info", Op::Info),
     route("GET", "/api/openapi.json", Op::OpenApi),
     route("POST", "/api/login", Op::Login),
+    route("POST", "/api/stop", Op::Stop),
+    route("POST", "/api/logout", Op::Logout),
     route("GET", "/api/events", Op::Events),
     route("GET", "/api/events/ws", Op::EventsWs),
     route("GET", "/api/sessions", Op::SessionList),
@@ -74,13 +82,17 @@ pub(crate) const ROUTES: &[Route] = &[
     route("POST", "/api/sessions/{id}/interrupt", Op::Interrupt),
     route("POST", "/api/sessions/{id}/cancel", Op::Cancel),
     route("POST", "/api/sessions/{id}/fork", Op::Fork),
+    route("POST", "/api/sessions/{id}/retry", Op::Retry),
     route("GET", "/api/sessions/{id}/fs", Op::SessionFs),
     route("GET", "/api/sessions/{id}/fs/{*path}", Op::SessionFs),
     route("GET", "/api/approvals", Op::ApprovalList),
     route("GET", "/api/approvals/{approval_id}", Op::ApprovalGet),
     route("POST", "/api/approvals/{approval_id}", Op::ApprovalDecide),
+    route("POST", "/proxy", Op::ProxyTunnel),
     route("GET", "/api/fs", Op::Fs),
     route("GET", "/api/fs/{*path}", Op::Fs),
+    route("GET", "/api/directories", Op::Directories),
+    route("GET", "/api/overview", Op::Overview),
     route("GET", "/api/{agent}/projects", Op::Projects),
     route(
         "GET",
@@ -158,7 +170,8 @@ fn matches(pattern: &'static str, path: &str) -> Option<Params> {
     let mut segments = pattern.strip_prefix('/')?.split('/').peekable();
     while let Some(segment) = segments.next() {
         if let Some(name) = segment.strip_prefix("{*").and_then(|name| name.strip_suffix('}')) {
-            params.push((name, decode(rest)?));
+            // Names of files need not be UTF-8: their handler decodes them for itself.
+            params.push((name, percent_decode_str(rest).decode_utf8_lossy().into_owned()));
             return Some(params);
         }
         let (head, tail) = rest

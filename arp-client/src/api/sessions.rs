@@ -2,18 +2,19 @@
 
 use super::error::ApiError;
 use super::feed::{FeedRequest, Until};
-use super::input::{self, ChangeBody, InterruptBody, MessageBody, NewSessionBody};
+use super::input::{self, ChangeBody, InterruptBody, MessageBody, NewSessionBody, RetryBody};
 use super::request::Call;
 use super::{Answer, State, json, ok, sse};
 use arp_sessions::clock::rfc3339;
 use arp_sessions::model::{Origin, Status};
-use arp_sessions::read::{Entry, Sequence};
+use arp_sessions::read::{Entry, Sequence, Start};
 use arp_sessions::store::Filter;
-use arp_sessions::{Accepted, Created, Deleted};
+use arp_sessions::{Accepted, Created, Deleted, History, Removal};
 use http::StatusCode;
 use http::header::{HeaderValue, LOCATION};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A page of lines or events is cut at this many bytes.
@@ -79,7 +80,7 @@ async fn start(state: &Arc<State>, call: &Call, body: NewSessionBody) -> Answer 
     let wanted = body.into_new_session(state.config.default_path.clone(), origin)?;
     let has_prompt = wanted.prompt.is_some();
     let sequence = input::sequence(call)?;
-    let Created { session, existed } = state.sessions.create(wanted).await?;
+    let Created { session, existed } = state.start_session(wanted, call.starter()).await?;
     let status = if existed {
         StatusCode::OK
     } else {
@@ -88,12 +89,12 @@ async fn start(state: &Arc<State>, call: &Call, body: NewSessionBody) -> Answer 
     let mut response = if stream {
         let follower = state.sessions.follow(&session.id)?;
         let turns = u64::from(has_prompt && !existed).max(session.turns);
-        let from = if existed {
-            newest(&session, sequence) + 1
-        } else {
-            1
+        let from = match sequence {
+            _ if !existed => 1,
+            Sequence::Lines => session.total_lines + 1,
+            Sequence::Events => session.last_seq + 1,
         };
-        let request = input::stream(call, sequence, &session, from, Until::Turn(turns))?;
+        let request = input::stream(call, sequence, &session, Start::At(from), Until::Turn(turns))?;
         sse::session(follower, request, status)
     } else {
         json(
@@ -122,14 +123,6 @@ async fn start(state: &Arc<State>, call: &Call, body: NewSessionBody) -> Answer 
     Ok(response)
 }
 
-fn newest(session: &arp_sessions::model::SessionView, sequence: Sequence) -> u64 {
-    if sequence == Sequence::Lines {
-        session.total_lines
-    } else {
-        session.last_seq
-    }
-}
-
 pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
     let id = call.param("id");
     let session = match state.sessions.get(id) {
@@ -138,7 +131,7 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
     };
     let sequence = input::sequence(call)?;
     if call.accepts_sse() || call.query.flag("stream")? {
-        let request = input::stream(call, sequence, &session, 1, Until::End)?;
+        let request = input::stream(call, sequence, &session, Start::At(1), Until::End)?;
         return Ok(sse::session(
             state.sessions.follow(&session.id)?,
             request,
@@ -226,36 +219,13 @@ pub(super) async fn events(state: &Arc<State>, call: &Call) -> Answer {
         Some("latest") => Some(session.last_seq + 1),
         Some(_) => call.query.parsed::<u64>("before")?,
     };
-    let count = u64::try_from(limit).unwrap_or(u64::MAX);
-    let from = match before {
-        // Numbers have no gaps.
-        Some(before) => before.min(session.last_seq + 1).saturating_sub(count).max(1),
-        None => call.query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1),
-    };
-    let (mut entries, mut more) = page(state, &session.id, Sequence::Events, from, limit).await?;
-    if let Some(before) = before {
-        // Cut by size: go on to the end that was asked for, and drop from the front.
-        while entries
-            .last()
-            .is_some_and(|last| last.number + 1 < before.min(session.last_seq + 1))
-        {
-            let next = entries.last().map_or(from, |last| last.number + 1);
-            let (rest, _) = page(state, &session.id, Sequence::Events, next, limit).await?;
-            if rest.is_empty() {
-                break;
-            }
-            entries.extend(rest);
-            let mut size = 0;
-            let kept = entries.iter().rev().take_while(|entry| {
-                size += entry.text.len();
-                size <= PAGE_BYTES
-            });
-            let kept = kept.count().max(1);
-            entries.drain(..entries.len() - kept);
+    let (entries, more) = match before {
+        Some(before) => page_before(state, &session.id, before.min(session.last_seq + 1), limit).await?,
+        None => {
+            let from = call.query.parsed::<u64>("since")?.unwrap_or(0).saturating_add(1);
+            page(state, &session.id, Sequence::Events, from, limit).await?
         }
-        entries.retain(|entry| entry.number < before);
-        more = entries.first().is_some_and(|first| first.number > 1);
-    }
+    };
     let numbers = (
         entries.first().map(|entry| entry.number),
         entries.last().map(|entry| entry.number),
@@ -266,6 +236,47 @@ pub(super) async fn events(state: &Arc<State>, call: &Call) -> Answer {
         events: Some(raw_events(&entries)?),
         lines: None,
     })
+}
+
+/// The last events before a number, and whether there are some before those. Numbers have gaps where fragments
+/// were folded, so it is looked further back until there are enough.
+async fn page_before(
+    state: &Arc<State>,
+    id: &str,
+    before: u64,
+    limit: usize,
+) -> Result<(Vec<Entry>, bool), ApiError> {
+    let mut window = u64::try_from(limit).unwrap_or(u64::MAX).max(1);
+    loop {
+        let from = before.saturating_sub(window).max(1);
+        let mut cursor = state.sessions.read(id, Sequence::Events, from)?;
+        let mut kept: VecDeque<Entry> = VecDeque::new();
+        let (mut size, mut dropped) = (0, false);
+        'reading: loop {
+            let (next, read) = cursor.batch().await;
+            cursor = next;
+            let entries = read?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries {
+                if entry.number >= before {
+                    break 'reading;
+                }
+                size += entry.text.len();
+                kept.push_back(entry);
+                while kept.len() > limit.max(1) || (size > PAGE_BYTES && kept.len() > 1) {
+                    size -= kept.pop_front().map_or(0, |entry| entry.text.len());
+                    dropped = true;
+                }
+            }
+        }
+        if dropped || kept.len() >= limit || from == 1 {
+            let more = dropped || from > 1;
+            return Ok((kept.into(), more));
+        }
+        window = window.saturating_mul(4);
+    }
 }
 
 pub(super) async fn message(state: &Arc<State>, mut call: Call) -> Answer {
@@ -283,7 +294,12 @@ pub(super) async fn message(state: &Arc<State>, mut call: Call) -> Answer {
         } else {
             accepted.turns + 1
         };
-        let from = newest(&before, sequence) + 1;
+        let before_it = if sequence == Sequence::Lines {
+            accepted.tail.lines
+        } else {
+            accepted.tail.seq
+        };
+        let from = Start::At(before_it + 1);
         let request: FeedRequest = input::stream(&call, sequence, &before, from, Until::Turn(turns))?;
         return Ok(sse::session(state.sessions.follow(&id)?, request, StatusCode::OK));
     }
@@ -338,11 +354,31 @@ pub(super) async fn patch(state: &Arc<State>, mut call: Call) -> Answer {
 
 pub(super) async fn delete(state: &Arc<State>, call: &Call) -> Answer {
     let id = state.sessions.get(call.param("id"))?.id.clone();
-    let (force, keep) = (call.query.flag("force")?, call.query.flag("keep_history")?);
-    let kind = match state.sessions.delete(&id, force, keep).await? {
-        Deleted::Cancelled => "session_cancelled",
-        Deleted::Deleted => "session_deleted",
-        Deleted::Removed => "session_removed",
+    let removal = Removal {
+        force: call.query.flag("force")?,
+        history: match call.query.get("history") {
+            Some("delete") => History::Delete,
+            Some("keep") => History::Keep,
+            None | Some("") if call.query.flag("keep_history")? => History::Keep,
+            None | Some("") => History::IfOurs,
+            Some(other) => {
+                return Err(ApiError::bad_query(format!(
+                    "\"history\" is delete or keep, not {other:?}"
+                )));
+            }
+        },
     };
-    ok(&json!({"type": kind, "session_id": id}))
+    let (kind, history) = match state.sessions.delete(&id, removal).await? {
+        Deleted::Cancelled => ("session_cancelled", "kept"),
+        Deleted::Deleted => ("session_deleted", "deleted"),
+        Deleted::Removed => ("session_removed", "kept"),
+    };
+    ok(&json!({"type": kind, "session_id": id, "history": history}))
+}
+
+pub(super) async fn retry(state: &Arc<State>, mut call: Call) -> Answer {
+    let body: RetryBody = call.json().await?;
+    let id = state.sessions.get(call.param("id"))?.id.clone();
+    let accepted = state.sessions.retry(&id, body.id()?).await?;
+    json(StatusCode::ACCEPTED, &accepted_json(&id, &accepted))
 }

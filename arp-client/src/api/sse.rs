@@ -3,6 +3,7 @@
 use super::body::{self, Body};
 use super::feed::{self, FeedRequest, Item};
 use arp_sessions::Follower;
+use arp_sessions::log::Large;
 use arp_sessions::model::SessionView;
 use arp_sessions::read::{Entry, Sequence};
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use tokio::sync::mpsc;
 /// A comment keeps the line open this often.
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(15);
 const PING: &[u8] = b": ping\n\n";
+/// A large entry is sent in pieces of this many bytes.
+const PIECE: usize = 32 * 1024;
 
 /// An SSE answer and where its content is written to.
 pub(crate) fn response(status: StatusCode) -> (mpsc::Sender<Bytes>, Response<Body>) {
@@ -99,7 +102,20 @@ async fn run(mut items: mpsc::Receiver<Item>, out: mpsc::Sender<Bytes>, request:
                     &json!({"type": "session", "session": view}),
                 );
             }
-            Item::Entries(entries) => write_entries(&mut bytes, &entries, raw),
+            Item::Entries(entries) => {
+                for entry in entries {
+                    match entry.large.clone() {
+                        None if raw => write(&mut bytes, None, Some(entry.number), &entry.text),
+                        None => write(&mut bytes, None, Some(entry.number), &entry.event_json()),
+                        Some(large) => {
+                            let before = std::mem::take(&mut bytes);
+                            if pieces(before, &entry, large, raw, &out).await.is_none() {
+                                return;
+                            }
+                        }
+                    }
+                }
+            }
             Item::Approval(event) => approval(&mut bytes, &event),
             Item::CaughtUp(seq) if !raw => {
                 write_json(
@@ -135,14 +151,74 @@ fn status(out: &mut Vec<u8>, view: &Arc<SessionView>, told: &mut Option<arp_sess
     write_json(out, Some("status"), &data);
 }
 
-fn write_entries(out: &mut Vec<u8>, entries: &[Entry], raw: bool) {
-    for entry in entries {
-        if raw {
-            write(out, None, Some(entry.number), &entry.text);
-        } else {
-            write(out, None, Some(entry.number), &entry.event_json());
+/// Sends a large entry in pieces, after what was written before it. `None`: the reader is gone, or the disk says no.
+async fn pieces(
+    mut bytes: Vec<u8>,
+    entry: &Entry,
+    large: Large,
+    raw: bool,
+    out: &mpsc::Sender<Bytes>,
+) -> Option<()> {
+    bytes.extend_from_slice(format!("id: {}\ndata: ", entry.number).as_bytes());
+    let mut from = 0;
+    if !raw {
+        // The event's own brace is ours.
+        bytes.extend_from_slice(entry.event_head().as_bytes());
+        bytes.push(b',');
+        from = 1;
+    }
+    let mut rest = Vec::new();
+    while from < large.len() {
+        let piece = {
+            let large = large.clone();
+            tokio::task::spawn_blocking(move || large.piece(from, PIECE)).await
+        };
+        let piece = match piece {
+            Ok(Ok(piece)) if !piece.is_empty() => piece,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a stream ends early");
+                return None;
+            }
+            _ => return None,
+        };
+        from += piece.len();
+        rest.extend_from_slice(&piece);
+        append_text(&mut bytes, &mut rest, from >= large.len());
+        out.send(Bytes::from(std::mem::take(&mut bytes))).await.ok()?;
+    }
+    out.send(Bytes::from_static(b"\n\n")).await.ok()
+}
+
+/// Appends what is whole of a text that comes in pieces, as [`write`] would; a character that was cut stays in `rest`.
+fn append_text(out: &mut Vec<u8>, rest: &mut Vec<u8>, last: bool) {
+    let cut = if last { 0 } else { cut_character(rest) };
+    let whole = rest.len() - cut;
+    for character in String::from_utf8_lossy(&rest[..whole]).split_inclusive(['\n', '\r']) {
+        match character.strip_suffix(['\n', '\r']) {
+            Some(line) => {
+                out.extend_from_slice(line.as_bytes());
+                out.extend_from_slice(b"\ndata: ");
+            }
+            None => out.extend_from_slice(character.as_bytes()),
         }
     }
+    rest.drain(..whole);
+}
+
+/// Bytes at the end that are the beginning of a character.
+fn cut_character(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let byte = bytes[bytes.len() - back];
+        let needs = match byte {
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            0x80..=0xbf => continue,
+            _ => return 0,
+        };
+        return if needs > back { back } else { 0 };
+    }
+    0
 }
 
 /// An approval event in a stream of lines.
@@ -168,5 +244,26 @@ mod tests {
         let mut out = Vec::new();
         super::write(&mut out, Some("x"), Some(3), "a\rb\nc");
         assert_eq!(out, b"event: x\nid: 3\ndata: a\ndata: b\ndata: c\n\n");
+    }
+
+    #[test]
+    fn a_text_in_pieces_is_the_same_as_in_one() {
+        let text = "größe\r€uro 😀 end\u{fffd}";
+        let mut whole = Vec::new();
+        super::write(&mut whole, None, Some(1), text);
+        for size in 1..text.len() {
+            let (mut out, mut rest) = (b"id: 1\ndata: ".to_vec(), Vec::new());
+            let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+            for (number, piece) in pieces.iter().enumerate() {
+                rest.extend_from_slice(piece);
+                super::append_text(&mut out, &mut rest, number + 1 == pieces.len());
+            }
+            out.extend_from_slice(b"\n\n");
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                String::from_utf8(whole.clone()).unwrap(),
+                "{size}"
+            );
+        }
     }
 }

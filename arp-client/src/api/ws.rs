@@ -6,12 +6,12 @@ use super::error::ApiError;
 use super::events::Named;
 use super::feed::{self, Item, Until};
 use super::guard::wants_upgrade;
-use super::input::{self, ChangeBody, DecisionBody, InterruptBody, MessageBody, frame_as};
+use super::input::{self, ChangeBody, DecisionBody, InterruptBody, MessageBody, RetryBody, frame_as};
 use super::request::Call;
 use super::sessions::accepted_json;
 use super::{Answer, State, sse};
 use arp_sessions::clock::rfc3339;
-use arp_sessions::read::Sequence;
+use arp_sessions::read::{Sequence, Start};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Request, Response, StatusCode};
@@ -89,7 +89,7 @@ pub(super) fn session(state: &Arc<State>, call: Call) -> Answer {
         None | Some("") => Sequence::Events,
         Some(_) => input::sequence(&call)?,
     };
-    let request = input::stream(&call, sequence, &view, 1, Until::Removed)?;
+    let request = input::stream(&call, sequence, &view, Start::At(1), Until::Removed)?;
     let request = feed::FeedRequest {
         until: Until::Removed,
         ..request
@@ -178,6 +178,20 @@ impl Conversation {
             }
             Item::Entries(entries) => {
                 for entry in entries {
+                    // A frame is one piece; it is read when it is sent.
+                    let loaded = if entry.large.is_some() {
+                        tokio::task::spawn_blocking(move || entry.loaded()).await
+                    } else {
+                        Ok(Ok(entry))
+                    };
+                    let entry = match loaded {
+                        Ok(Ok(entry)) => entry,
+                        Ok(Err(error)) => {
+                            tracing::error!(%error, "a feed ends early");
+                            return Err(Over::Close);
+                        }
+                        Err(_) => return Err(Over::Close),
+                    };
                     let text = match self.sequence {
                         Sequence::Events => {
                             format!("{{\"type\":\"event\",\"event\":{}}}", entry.event_json())
@@ -291,6 +305,10 @@ impl Conversation {
                 let message = message.and_then(Value::as_str).unwrap_or_default();
                 sessions.unqueue(id, message).await?;
                 Ok(json!({"type": "message_removed", "session_id": id, "message_id": message}))
+            }
+            "retry" => {
+                let body: RetryBody = frame_as(frame)?;
+                Ok(accepted_json(id, &sessions.retry(id, body.id()?).await?))
             }
             "interrupt" => {
                 let body: InterruptBody = frame_as(frame)?;

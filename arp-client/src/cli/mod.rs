@@ -6,9 +6,13 @@ mod gateway;
 mod mcp;
 mod render;
 mod sessions;
+mod stop;
+mod tunnel;
 
+use crate::identity;
 use crate::tokens;
 use crate::trust::KnownRelays;
+use crate::tunnel_settings::Source;
 use clap::Subcommand;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,9 +22,15 @@ use std::process::ExitCode;
 pub enum Command {
     /// List, start, follow and answer the sessions of the running arpc.
     Sessions {
-        /// What to do.
+        /// What to do; lists them by default.
         #[command(subcommand)]
-        action: sessions::Action,
+        action: Option<sessions::Action>,
+    },
+    /// Stop the running arpc. Its sessions run on, and the next arpc finds them.
+    Stop {
+        /// Also end the agents: running turns are cut, and the next message resumes the sessions.
+        #[arg(long)]
+        park: bool,
     },
     /// Serve MCP on standard input and output for an agent (needs a running arpc with --enable-mcp).
     Mcp(mcp::Options),
@@ -31,9 +41,25 @@ pub enum Command {
     },
     /// List, add and revoke the tokens of the running arpc.
     Tokens {
+        /// What to do; lists them by default.
+        #[command(subcommand)]
+        action: Option<tokens::local::Action>,
+    },
+    /// A public URL without a server of your own: Cloudflare, Tailscale, ngrok, bore, or a command of yours.
+    Tunnel {
         /// What to do.
         #[command(subcommand)]
-        action: tokens::local::Action,
+        action: tunnel::Action,
+    },
+    /// Guard a tunnel's program (started by arpc itself).
+    #[command(hide = true, name = crate::tunnel::GUARD)]
+    TunnelGuard {
+        /// Become the program that follows, and end with this process.
+        #[arg(long)]
+        parent: Option<u32>,
+        /// The program and its arguments.
+        #[arg(last = true)]
+        command: Vec<std::ffi::OsString>,
     },
     /// The gateway in front of the agents' model APIs: start it, and say which upstreams it uses.
     Gateway {
@@ -48,20 +74,44 @@ pub enum Command {
 
 impl Command {
     /// Carries it out. Call it before any runtime or thread is made. `data_dir` and `client_id` are those of
-    /// the daemon.
+    /// the daemon (without an id it is the one of this machine); `tunnels` says where the settings of tunnels are.
     #[must_use]
-    pub fn run(self, data_dir: &Path, client_id: &str) -> ExitCode {
+    pub fn run(self, data_dir: &Path, client_id: Option<&str>, tunnels: &Source) -> ExitCode {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
         let done = match self {
             Self::SessionHost => return arp_sessions::host::host_main(),
+            Self::TunnelGuard { parent, command } => {
+                return match parent {
+                    Some(parent) => arp_tunnels::exec_main(parent, &command),
+                    None => arp_tunnels::guard_main(),
+                };
+            }
+            Self::Tunnel { action } => {
+                let id = client_id.map_or_else(|| identity::client_id(data_dir), |id| Ok(id.to_owned()));
+                match id {
+                    Ok(id) => {
+                        let context = tunnel::Context {
+                            data_dir,
+                            client_id: &id,
+                            source: tunnels,
+                        };
+                        return ExitCode::from(tunnel::run(action, &context));
+                    }
+                    Err(error) => Err(Failure::from(error)),
+                }
+            }
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
-                .and_then(|runtime| runtime.block_on(sessions::run(action, data_dir))),
+                .and_then(|runtime| runtime.block_on(sessions::run(action.unwrap_or_default(), data_dir))),
             Self::Gateway { action } => gateway::run(action),
-            Self::ForgetServer { address } => forget_server(&address, data_dir),
-            Self::Tokens { action } => runtime()
+            Self::Stop { park } => runtime()
                 .map_err(Failure::from)
-                .and_then(|runtime| runtime.block_on(change_tokens(&action, data_dir, client_id))),
+                .and_then(|runtime| runtime.block_on(stop::run(park, data_dir))),
+            Self::ForgetServer { address } => forget_server(&address, data_dir),
+            Self::Tokens { action } => runtime().map_err(Failure::from).and_then(|runtime| {
+                let action = action.unwrap_or(tokens::local::Action::List);
+                runtime.block_on(change_tokens(&action, data_dir, client_id))
+            }),
             Self::Mcp(options) => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(mcp::run(&options, data_dir))),
@@ -90,7 +140,15 @@ fn forget_server(address: &str, data_dir: &Path) -> Result<(), Failure> {
     }
 }
 
-async fn change_tokens(action: &tokens::local::Action, data_dir: &Path, id: &str) -> Result<(), Failure> {
+async fn change_tokens(
+    action: &tokens::local::Action,
+    data_dir: &Path,
+    id: Option<&str>,
+) -> Result<(), Failure> {
+    let id = match id {
+        Some(id) => id.to_owned(),
+        None => identity::client_id(data_dir)?,
+    };
     let id = id.parse().map_err(|e| Failure(format!("--client-id {e}")))?;
     print!(
         "{}",

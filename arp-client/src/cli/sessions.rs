@@ -17,7 +17,7 @@ pub enum Action {
         #[arg(long)]
         live: bool,
         /// At most so many.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, value_name = "N", default_value_t = LISTED)]
         limit: u32,
         /// Print the API's JSON.
         #[arg(long)]
@@ -44,6 +44,16 @@ pub enum Action {
     },
     /// Start a session.
     Start(Start),
+    /// Send a session a message, and follow it until its turn is over; one that has ended is resumed.
+    Send {
+        /// Its id, or the agent's own.
+        id: String,
+        /// What to say.
+        text: String,
+        /// Do not stay to follow it.
+        #[arg(short, long)]
+        detach: bool,
+    },
     /// Allow what an agent asks for.
     Approve {
         /// The approval's id, or the id of a session in which one waits.
@@ -69,6 +79,19 @@ pub enum Action {
         /// Its id, or the agent's own.
         id: String,
     },
+}
+
+/// Sessions that are listed where nobody says how many.
+const LISTED: u32 = 20;
+
+impl Default for Action {
+    fn default() -> Self {
+        Self::List {
+            live: false,
+            limit: LISTED,
+            json: false,
+        }
+    }
 }
 
 /// A session to start.
@@ -135,6 +158,7 @@ pub(super) async fn run(action: Action, data_dir: &Path) -> Result<(), Failure> 
         }
         Action::Follow { id, new, json } => follow(&client, &id, new, json, "end").await,
         Action::Start(start) => begin(&client, start).await,
+        Action::Send { id, text, detach } => send(&client, &id, &text, detach).await,
         Action::Approve { id, for_session } => {
             decide(
                 &client,
@@ -184,8 +208,26 @@ async fn begin(client: &Client, start: Start) -> Result<(), Failure> {
     follow(client, id, false, false, "turn").await
 }
 
+async fn send(client: &Client, id: &str, text: &str, detach: bool) -> Result<(), Failure> {
+    // Where its events end now: what follows is the answer.
+    let shown = client.get(&format!("{}?lines=none", path(id))).await?;
+    let seen = shown["session"]["last_seq"].as_u64();
+    client
+        .post(&format!("{}/messages", path(id)), &json!({"text": text}))
+        .await?;
+    if detach {
+        return Ok(());
+    }
+    let since = seen.map_or_else(|| "latest".to_owned(), |seq| seq.to_string());
+    follow_from(client, id, &format!("&since={since}"), false, "turn").await
+}
+
 async fn follow(client: &Client, id: &str, new: bool, json: bool, until: &str) -> Result<(), Failure> {
     let since = if new { "&since=latest" } else { "" };
+    follow_from(client, id, since, json, until).await
+}
+
+async fn follow_from(client: &Client, id: &str, since: &str, json: bool, until: &str) -> Result<(), Failure> {
     let mut events = client
         .follow(&format!("{}?format=events&until={until}{since}", path(id)))
         .await?;

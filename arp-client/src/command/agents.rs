@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// An agent that was not found is looked for again after this: it may have been installed meanwhile.
+/// An agent that was not found is looked for again after this, as it may have been installed meanwhile; and one that
+/// did not tell its version in time.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// One that was found is looked at again after this: it may have been updated.
 const LOOK_AGAIN_FOUND: Duration = Duration::from_secs(600);
@@ -88,7 +89,7 @@ impl Agents {
         // Held while looking: others who ask meanwhile get the same answer.
         let mut known = known.lock().await;
         if let Some(look) = known.as_ref() {
-            let good_for = if look.found.is_ok() {
+            let good_for = if look.found.as_ref().is_ok_and(|found| !found.slow) {
                 LOOK_AGAIN_FOUND
             } else {
                 LOOK_AGAIN
@@ -99,10 +100,21 @@ impl Agents {
                 return look.found.clone();
             }
         }
-        let found = self
+        let mut found = self
             .places
             .find(agent, self.paths.get(agent.id()).map(PathBuf::as_path))
             .await;
+        if let (
+            Ok(slow),
+            Some(Look {
+                found: Ok(before), ..
+            }),
+        ) = (&mut found, known.as_ref())
+            && slow.slow
+            && slow.path == before.path
+        {
+            slow.version = before.version;
+        }
         *known = Some(Look {
             at: Instant::now(),
             found: found.clone(),

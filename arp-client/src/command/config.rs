@@ -13,10 +13,8 @@ use std::time::Duration;
 pub struct CommandConfig {
     /// Where sessions are kept.
     pub data_dir: PathBuf,
-    /// The client id, which is a token too.
+    /// The client id.
     pub client_id: String,
-    /// Further tokens.
-    pub tokens: Vec<String>,
     /// A second secret that every request needs, if it is set.
     pub edge_key: Option<String>,
     /// Listen here without a relay; loopback only.
@@ -72,7 +70,6 @@ impl CommandConfig {
         Self {
             data_dir,
             client_id,
-            tokens: Vec::new(),
             edge_key: None,
             listen: None,
             allowed_hosts: Vec::new(),
@@ -142,12 +139,5 @@ impl CommandConfig {
         sessions.keep_for = self.keep_for;
         sessions.keep_bytes = self.keep_bytes;
         Ok(sessions)
-    }
-
-    /// All that counts as a token.
-    pub(crate) fn all_tokens(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.client_id.as_str())
-            .chain(self.tokens.iter().map(String::as_str))
-            .filter(|token| !token.is_empty())
     }
 }

@@ -1,6 +1,7 @@
 //! One registration: from the connection to the control port until it is lost.
 
 use super::Link;
+use super::outage::in_words;
 use super::tunnel;
 use crate::config::{Mode, Public};
 use crate::defaults as d;
@@ -14,6 +15,7 @@ use arp_common::transport::{ReadHalf, WriteHalf};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
@@ -24,15 +26,15 @@ use tokio_util::sync::CancellationToken;
 pub enum LinkError {
     /// No connection.
     #[error(
-        "cannot reach the relay at {0} port {1}: {2}; check --server-addr, the port, and that arps runs there"
+        "cannot reach the relay at {0} port {1}: {2}; check --server-addr, --control-port, and that arps runs there"
     )]
-    Unreachable(String, u16, io::Error),
+    Unreachable(String, u16, String),
     /// No TLS.
     #[error(
         "no secure connection to the relay at {0} port {1}: {2}; check the port. A relay that speaks only plain \
          needs --plaintext"
     )]
-    NoTls(String, u16, io::Error),
+    NoTls(String, u16, String),
     /// Another key than at first contact.
     #[error(
         "THE RELAY AT {host} SHOWS ANOTHER KEY THAN BEFORE, so nothing is sent to it.\n  known: {known}\n  shown: {shown}\n\
@@ -70,6 +72,9 @@ pub enum LinkError {
     /// It was lost.
     #[error("lost the relay: {0}")]
     Lost(String),
+    /// A relay of version 1 wants to be told anew that we are here.
+    #[error("the registration is to be renewed")]
+    Renew,
     /// It stops.
     #[error("the relay is shutting down")]
     Shutdown,
@@ -84,6 +89,14 @@ impl LinkError {
     /// Would trying again change nothing?
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Replaced | Self::Refused(_, true))
+    }
+
+    /// Is it merely not there, or was just lost? That comes and goes in many forms.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(..) | Self::NoTls(..) | Self::NoAnswer(..) | Self::Lost(_) | Self::Shutdown
+        )
     }
 
     /// At the first contact a person is there to see it; later it may pass, and the edge must not be
@@ -111,25 +124,22 @@ pub(super) async fn serve(
         opened = register(link) => opened?,
         () = stop.cancelled() => return Ok(()),
     };
-    let Opened {
-        frames,
-        wr,
-        version,
-        heartbeat,
-        public,
-    } = opened;
-    registered(&public);
-    let channel = Channel {
-        link,
-        frames,
-        wr,
-        version,
-        heartbeat,
-        changes: VecDeque::new(),
-    };
+    registered(&opened.public);
     tokio::select! {
-        ended = channel.run(stop) => ended,
+        ended = stay(link, opened, stop) => ended,
         () = link.names.settle() => Ok(()),
+    }
+}
+
+/// Serves the channel, and those that renew it, until one is lost.
+async fn stay(link: &Link, opened: Opened, stop: &CancellationToken) -> Result<(), LinkError> {
+    let mut channel = Channel::new(link, opened);
+    loop {
+        match channel.run(stop).await {
+            // The old channel is closed when the new one stands, so that there is no moment without one.
+            Err(LinkError::Renew) => channel = Channel::new(link, register(link).await?),
+            ended => return ended,
+        }
     }
 }
 
@@ -149,27 +159,14 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
     let no_answer = |e: String| LinkError::NoAnswer(config.server.host.clone(), e);
     let (rd, mut wr) = stream.into_split();
     let mut frames = FrameReader::new(rd);
-    let (tokens, id_token) = link.names.current();
-    let register = Register {
-        client_id: config.client_id.clone(),
-        version: Some(VERSION),
-        agent: Some(concat!("arpc/", env!("CARGO_PKG_VERSION")).into()),
-        mode: Some(match config.mode {
-            Mode::Tcp { .. } => protocol::Mode::Tcp,
-            Mode::Command(_) => protocol::Mode::Command,
-        }),
-        tokens,
-        id_token: (!id_token).then_some(false),
-        join_key: config.join_key.clone(),
-    };
     let handshake = async {
-        write_frame(&mut wr, &Command::Register(register)).await?;
+        write_frame(&mut wr, &registration(link)).await?;
         frames.next().await
     };
     let answer = timeout(HANDSHAKE, handshake)
         .await
         .map_err(|_| no_answer(format!("no answer in {} s", HANDSHAKE.as_secs())))?
-        .map_err(|e| no_answer(e.to_string()))?;
+        .map_err(|e| no_answer(frame_in_words(&e)))?;
     let result = match answer {
         Some(Command::RegisterResult(result)) => result,
         Some(_) => return Err(no_answer("it does not speak the protocol".into())),
@@ -205,6 +202,31 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
     })
 }
 
+/// What we register with.
+fn registration(link: &Link) -> Command {
+    let config = &link.config;
+    let (tokens, id_token) = link.names.current();
+    Command::Register(Register {
+        client_id: config.client_id.clone(),
+        version: Some(VERSION),
+        agent: Some(concat!("arpc/", env!("CARGO_PKG_VERSION")).into()),
+        mode: Some(match config.mode {
+            Mode::Tcp { .. } => protocol::Mode::Tcp,
+            Mode::Command(_) => protocol::Mode::Command,
+        }),
+        tokens,
+        id_token: (!id_token).then_some(false),
+        join_key: config.join_key.clone(),
+    })
+}
+
+fn frame_in_words(e: &FrameError) -> String {
+    match e {
+        FrameError::Io(e) => in_words(e),
+        other => other.to_string(),
+    }
+}
+
 struct Channel<'a> {
     link: &'a Link,
     frames: FrameReader<ReadHalf>,
@@ -215,13 +237,28 @@ struct Channel<'a> {
     changes: VecDeque<Change>,
 }
 
-impl Channel<'_> {
-    async fn run(mut self, stop: &CancellationToken) -> Result<(), LinkError> {
+impl<'a> Channel<'a> {
+    fn new(link: &'a Link, opened: Opened) -> Self {
+        Self {
+            link,
+            frames: opened.frames,
+            wr: opened.wr,
+            version: opened.version,
+            heartbeat: opened.heartbeat,
+            changes: VecDeque::new(),
+        }
+    }
+
+    async fn run(&mut self, stop: &CancellationToken) -> Result<(), LinkError> {
         let v2 = self.version >= 2;
+        // There is no heartbeat in version 1, and some of its relays forget who is silent for 90 s.
+        let mut renew = interval_at(Instant::now() + d::RENEW, d::RENEW);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewed: Option<Instant> = None;
         let mut heartbeat = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
-        let lost = |e: FrameError| LinkError::Lost(e.to_string());
+        let lost = |e: FrameError| LinkError::Lost(frame_in_words(&e));
         loop {
             tokio::select! {
                 biased;
@@ -234,7 +271,20 @@ impl Channel<'_> {
                 }
                 frame = self.frames.next() => {
                     heard = Instant::now();
+                    if renewed.is_some_and(|at| at.elapsed() < d::RENEW_REFUSED)
+                        && !matches!(frame, Ok(Some(_)))
+                        && !self.link.renew_by_reconnecting.swap(true, Relaxed)
+                    {
+                        // It did not take the renewal well: from now on it gets a connection for each.
+                        return Err(LinkError::Renew);
+                    }
                     match frame.map_err(lost)? {
+                        // What a relay of version 1 may say to a renewal.
+                        Some(Command::RegisterResult(result)) if !v2 && result.success => {}
+                        Some(Command::RegisterResult(result)) if !v2 => {
+                            let why = result.error.unwrap_or_else(|| "no reason given".into());
+                            return Err(LinkError::Refused(why, false));
+                        }
                         Some(Command::RequestNewProxyConn { proxy_conn_id }) => {
                             tunnel::open(self.link, proxy_conn_id, self.version);
                         }
@@ -255,6 +305,13 @@ impl Channel<'_> {
                     let (tokens, id_token) = self.link.names.wanted();
                     self.say(&Command::SetTokens { tokens, id_token }).await?;
                     self.changes.push_back(change);
+                }
+                _ = renew.tick(), if !v2 => {
+                    if self.link.renew_by_reconnecting.load(Relaxed) {
+                        return Err(LinkError::Renew);
+                    }
+                    self.say(&registration(self.link)).await?;
+                    renewed = Some(Instant::now());
                 }
                 _ = heartbeat.tick(), if v2 => self.say(&Command::Ping {}).await?,
                 () = sleep_until(heard + self.heartbeat * HEARTBEATS_MISSED), if v2 => {
@@ -278,7 +335,7 @@ impl Channel<'_> {
     async fn say(&mut self, command: &Command) -> Result<(), LinkError> {
         match timeout(HANDSHAKE, write_frame(&mut self.wr, command)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(LinkError::Lost(e.to_string())),
+            Ok(Err(e)) => Err(LinkError::Lost(frame_in_words(&e))),
             Err(_) => Err(LinkError::Lost("it takes nothing any more".into())),
         }
     }

@@ -1,6 +1,7 @@
 //! Connections to the relay: TLS with the relay's key checked, or plain where that was asked for.
 
 use super::channel::LinkError;
+use super::outage::in_words;
 use crate::config::{Config, Server};
 use crate::defaults as d;
 use crate::trust::{KnownRelays, Policy};
@@ -40,7 +41,7 @@ impl Dialer {
             None
         } else {
             Some(Secure {
-                identity: Identity::load_or_create(&config.data_dir.join("edge-key.pem"))?,
+                identity: Identity::load_or_create(&config.data_dir.join(crate::config::EDGE_KEY))?,
                 policy: config.trust.clone(),
                 known: KnownRelays::new(&config.data_dir),
                 current: Mutex::default(),
@@ -60,7 +61,7 @@ impl Dialer {
     /// Connects to a port of the relay within the time for it.
     pub(super) async fn dial(&self, port: u16) -> Result<Stream, LinkError> {
         let host = &self.server.host;
-        let failed = |e| LinkError::Unreachable(host.clone(), port, e);
+        let failed = |e| LinkError::Unreachable(host.clone(), port, in_words(&e));
         let dialed = timeout(d::DIAL, TcpStream::connect((host.as_str(), port))).await;
         let tcp = dialed
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -94,7 +95,7 @@ impl Dialer {
                 })
             }
             Err(ConnectError::Untrusted(e)) => Err(LinkError::Untrusted(host.clone(), e)),
-            Err(ConnectError::Io(e)) => Err(LinkError::NoTls(host.clone(), port, e)),
+            Err(ConnectError::Io(e)) => Err(LinkError::NoTls(host.clone(), port, in_words(&e))),
         }
     }
 }

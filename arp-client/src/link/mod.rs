@@ -4,6 +4,7 @@
 mod backoff;
 mod channel;
 mod dial;
+mod outage;
 mod tunnel;
 
 pub use channel::LinkError;
@@ -14,7 +15,9 @@ use crate::config::{Config, Public};
 use crate::defaults as d;
 use crate::tokens::Names;
 use backoff::Backoff;
+use outage::{Blocked, Outage};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +29,10 @@ pub struct Link {
     names: Arc<Names>,
     handler: Arc<Handler>,
     tunnels: TaskTracker,
+    /// Can tunnels not be opened?
+    blocked: Arc<Blocked>,
+    /// A relay of version 1 that closes a channel on which it hears a second registration.
+    renew_by_reconnecting: AtomicBool,
     /// Ends tunnels that wait for their first use.
     idle: CancellationToken,
     /// Ends all tunnels.
@@ -42,6 +49,8 @@ impl Link {
             names,
             handler,
             tunnels: TaskTracker::new(),
+            blocked: Arc::default(),
+            renew_by_reconnecting: AtomicBool::new(false),
             idle: kill.child_token(),
             kill,
         }
@@ -60,9 +69,11 @@ impl Link {
         let result = self.stay(&stop, &mut registered).await;
         self.idle.cancel();
         self.tunnels.close();
-        if !self.tunnels.is_empty() && stop.is_cancelled() {
+        // Idle tunnels end at once, by us or by the relay: what is left then is under way.
+        let at_once = tokio::time::timeout(d::AT_ONCE, self.tunnels.wait()).await;
+        if at_once.is_err() && stop.is_cancelled() {
             tracing::info!(
-                "waiting up to {} s for {} exchanges",
+                "waiting up to {} s for {} exchanges that are under way",
                 d::GRACE.as_secs(),
                 self.tunnels.len()
             );
@@ -81,10 +92,12 @@ impl Link {
         let mut backoff = Backoff::new(d::RECONNECT_FIRST, self.config.reconnect_interval);
         let start = Instant::now();
         let mut ever = false;
+        let mut outage = Outage::default();
         loop {
             let mut up = false;
             let Err(error) = channel::serve(self, stop, |public| {
                 up = true;
+                outage.over();
                 registered(public);
             })
             .await
@@ -108,8 +121,9 @@ impl Link {
             if give_up {
                 return Err(error);
             }
+            self.blocked.lost();
+            outage.failed(error);
             let pause = backoff.next();
-            tracing::warn!("{error}; connecting again in {:.1} s", pause.as_secs_f32());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return Ok(()),

@@ -1,14 +1,16 @@
 //! One tunnel: dialed when the relay asks for it, served from its first use on.
 
+use super::outage::Blocked;
 use super::{Dialer, Link};
 use crate::command::{PeerInfo, Via};
 use crate::config::Config;
 use crate::defaults as d;
 use crate::forward::Forward;
 use crate::serving::CommandMode;
+use crate::trace::Traced;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
-use arp_common::transport::{MaybePlain, Prefixed, Stream};
+use arp_common::transport::{Carrier, Prefixed, Stream};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,10 +40,10 @@ pub(super) fn open(link: &Link, id: String, version: u32) {
         return;
     }
     let (config, dialer, handler) = (link.config.clone(), link.dialer.clone(), link.handler.clone());
-    let (idle, kill) = (link.idle.clone(), link.kill.clone());
+    let (idle, kill, blocked) = (link.idle.clone(), link.kill.clone(), link.blocked.clone());
     link.tunnels.spawn(async move {
         tokio::select! {
-            () = serve(&config, &dialer, &handler, id, version, &idle) => {}
+            () = serve(&config, &dialer, &handler, &blocked, id, version, &idle) => {}
             () = kill.cancelled() => {}
         }
     });
@@ -51,12 +53,13 @@ async fn serve(
     config: &Config,
     dialer: &Dialer,
     handler: &Arc<Handler>,
+    blocked: &Blocked,
     id: String,
     version: u32,
     idle: &CancellationToken,
 ) {
     let ready = async {
-        let tunnel = present(config, dialer, id).await?;
+        let tunnel = present(config, dialer, blocked, id).await?;
         first_use(tunnel, version).await
     };
     let used = tokio::select! {
@@ -72,7 +75,7 @@ async fn serve(
     else {
         return;
     };
-    tracing::debug!(?kind, ?peer, "tunnel in use");
+    tracing::trace!(?kind, ?peer, "tunnel in use");
     match &**handler {
         Handler::Tcp(forward) => forward.serve(tunnel, head, kind).await,
         // Only HTTP is spoken there: a raw connection ends.
@@ -82,21 +85,31 @@ async fn serve(
                 via: Via::Relay,
                 addr: peer,
             };
-            mode.serve(Prefixed::new(head, tunnel), peer, idle.clone()).await;
+            let tunnel = Traced::server(Prefixed::new(head, tunnel));
+            mode.serve(tunnel, peer, idle.clone()).await;
         }
     }
 }
 
 /// Dials the proxy port and says which request this answers.
-async fn present(config: &Config, dialer: &Dialer, id: String) -> Option<Stream> {
-    let _turn = DIALS.acquire().await.ok()?;
-    let mut tunnel = match dialer.dial(config.server.proxy_port).await {
-        Ok(tunnel) => tunnel,
+async fn present(config: &Config, dialer: &Dialer, blocked: &Blocked, id: String) -> Option<Stream> {
+    let turn = DIALS.acquire().await.ok()?;
+    let dialed = dialer.dial(config.server.proxy_port).await;
+    let mut tunnel = match dialed {
+        Ok(tunnel) => {
+            blocked.works();
+            tunnel
+        }
         Err(e) => {
-            tracing::warn!("cannot open a tunnel: {e}");
+            drop(turn);
+            blocked
+                .failed(&config.server.host, config.server.proxy_port, &e)
+                .await;
             return None;
         }
     };
+    // Visitors may pause while they read.
+    arp_common::net::let_pause(tunnel.tcp(), true);
     let hello = Command::NewProxyConn {
         proxy_conn_id: id,
         client_id: config.client_id.clone(),

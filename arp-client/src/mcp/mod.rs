@@ -35,6 +35,8 @@ pub(crate) use caller::Caller;
 
 /// Claude gives up on a tool call after 60 s unless something comes: a comment in the stream this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const AN_HOUR: Duration = Duration::from_secs(3600);
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 /// A head of a request has to arrive within this.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest body of a request.
@@ -75,11 +77,12 @@ pub(crate) async fn listen(
     settings.cancellation_token = stop.child_token();
     settings.max_request_body_bytes = MAX_BODY;
     let tools = Tools::new(Arc::clone(state), Caller::default());
-    let service: Http = StreamableHttpService::new(
-        move || Ok(tools.clone()),
-        Arc::new(LocalSessionManager::default()),
-        settings,
-    );
+    // A prompt may wait for as long as an approval does, and a caller that gave no token for progress hears nothing
+    // meanwhile: that is no reason to take its session for dead.
+    let mut manager = LocalSessionManager::default();
+    let patience = state.config.approval_timeout.unwrap_or(A_DAY);
+    manager.session_config.keep_alive = Some(patience.max(AN_HOUR) + 2 * KEEP_ALIVE);
+    let service: Http = StreamableHttpService::new(move || Ok(tools.clone()), Arc::new(manager), settings);
     let (connections, stop) = (tasks.clone(), stop.clone());
     tasks.spawn(async move {
         loop {

@@ -2,9 +2,9 @@
 
 use super::caller::Caller;
 use crate::command::State;
-use arp_agents::claude::tool_card;
+use arp_agents::claude::{questions, tool_card};
 use arp_agents::driver::Decision;
-use arp_agents::event::{Approval, Question, ToolKind};
+use arp_agents::event::{Approval, ToolKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -27,23 +27,20 @@ pub(super) async fn ask(state: &Arc<State>, caller: Caller, prompt: Prompt) -> V
         .get("description")
         .and_then(Value::as_str)
         .map(str::to_owned);
-    let questions = questions(&prompt.input);
     let approval = Approval {
         id: String::new(),
         tool_call_id: prompt.tool_use_id,
         tool_name: prompt.tool_name,
-        kind: if questions.is_empty() {
-            card.kind
-        } else {
-            ToolKind::Question
-        },
+        kind: card.kind,
         title: card.title,
         reason,
+        questions: questions(&prompt.input),
         input: prompt.input.clone(),
         changes: card.changes,
         can_allow_session: false,
-        can_edit: true,
-        questions,
+        session_grants: Vec::new(),
+        modes: Vec::new(),
+        can_edit: card.kind != ToolKind::Question,
     };
     let executor = caller.executor.as_deref().unwrap_or("claude");
     let waiting =
@@ -79,32 +76,6 @@ fn answer(decision: Decision, input: Value) -> Value {
     }
 }
 
-/// The questions of `AskUserQuestion`.
-fn questions(input: &Value) -> Vec<Question> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let Some(questions) = input.get("questions").and_then(Value::as_array) else {
-        return Vec::new();
-    };
-    questions
-        .iter()
-        .filter_map(|question| {
-            let options = question.get("options").and_then(Value::as_array)?;
-            Some(Question {
-                text: text(question.get("question")?)?,
-                header: question.get("header").and_then(text),
-                options: options
-                    .iter()
-                    .filter_map(|option| text(option.get("label")?))
-                    .collect(),
-                multiple: question
-                    .get("multiSelect")
-                    .and_then(Value::as_bool)
-                    .unwrap_or(false),
-            })
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +86,7 @@ mod tests {
             for_session: false,
             updated_input: None,
             answers: [].into(),
+            permission_mode: None,
         };
         assert_eq!(
             answer(allow, json!({"command": "ls"})),
@@ -133,6 +105,7 @@ mod tests {
             for_session: false,
             updated_input: None,
             answers,
+            permission_mode: None,
         };
         assert_eq!(
             answer(chosen, json!({"questions": []}))["updatedInput"]["answers"]["Which?"],

@@ -2,8 +2,7 @@
 
 use super::caller::Caller;
 use super::prompt;
-use crate::command::State;
-use arp_agents::driver::PermissionMode;
+use crate::command::{Starter, State};
 use arp_sessions::NewSession;
 use arp_sessions::error::SessionError;
 use arp_sessions::model::{Origin, Status};
@@ -94,23 +93,28 @@ impl Tools {
         caller
     }
 
-    async fn call(&self, name: &str, arguments: Map<String, Value>) -> Result<Value, SessionError> {
+    async fn call(
+        &self,
+        caller: &Caller,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<Value, SessionError> {
         let sessions = &self.state.sessions;
         match name {
             "start_session" => {
                 let start: Start = arguments_as(arguments)?;
-                let created = sessions
-                    .create(NewSession {
-                        executor: start.executor,
-                        prompt: Some(start.prompt),
-                        project_path: start.project_path,
-                        default_path: self.state.config.default_path.clone(),
-                        model: start.model,
-                        permission_mode: Some(PermissionMode::Default),
-                        origin: Origin::Mcp,
-                        ..NewSession::default()
-                    })
-                    .await?;
+                let wanted = NewSession {
+                    executor: start.executor,
+                    prompt: Some(start.prompt),
+                    project_path: start.project_path,
+                    default_path: self.state.config.default_path.clone(),
+                    model: start.model,
+                    permission_mode: Some(sessions.mode_for(caller.session.as_deref())?),
+                    origin: Origin::Mcp,
+                    ..NewSession::default()
+                };
+                // Whoever calls is an agent, not the owner.
+                let created = self.state.start_session(wanted, Starter::Visitor).await?;
                 Ok(json!({"session_id": created.session.id, "session": created.session}))
             }
             "list_sessions" => {
@@ -149,6 +153,7 @@ impl Tools {
             }
             "send_message" => {
                 let say: Say = arguments_as(arguments)?;
+                sessions.check_steering(caller.session.as_deref(), &say.session_id)?;
                 let accepted = sessions.message(&say.session_id, say.text, None, false).await?;
                 Ok(json!({"message": accepted.message}))
             }
@@ -208,6 +213,8 @@ impl ServerHandler for Tools {
         let called = if request.name == "approval_prompt" {
             match arguments_as(arguments) {
                 Ok(question) => {
+                    // Said before anybody can decide: a quick answer would overtake it.
+                    show_life_once(&context, 1).await;
                     let asked = prompt::ask(&self.state, self.caller(&context), question);
                     tokio::select! {
                         answer = asked => Ok(answer),
@@ -221,7 +228,7 @@ impl ServerHandler for Tools {
                 Err(error) => Err(error),
             }
         } else {
-            self.call(&request.name, arguments).await
+            self.call(&self.caller(&context), &request.name, arguments).await
         };
         let result = match called {
             Ok(value) => CallToolResult::success(vec![ContentBlock::text(value.to_string())]),
@@ -233,16 +240,22 @@ impl ServerHandler for Tools {
     }
 }
 
-/// Tells the caller that we are still there, as long as it wants to be told. Does not end.
+/// Tells the caller that we are still there, if it wants to be told. False if that cannot be.
+async fn show_life_once(context: &RequestContext<RoleServer>, progress: u32) -> bool {
+    let Some(token) = context.meta.get_progress_token() else {
+        return false;
+    };
+    let mut life = ProgressNotificationParam::new(token, f64::from(progress));
+    life.message = Some("waiting for the user".to_owned());
+    context.peer.notify_progress(life).await.is_ok()
+}
+
+/// Goes on telling it. Does not end.
 async fn show_life(context: &RequestContext<RoleServer>) {
-    if let Some(token) = context.meta.get_progress_token() {
-        for progress in 1_u32.. {
-            let mut life = ProgressNotificationParam::new(token.clone(), f64::from(progress));
-            life.message = Some("waiting for the user".to_owned());
-            if context.peer.notify_progress(life).await.is_err() {
-                break;
-            }
-            tokio::time::sleep(LIFE_EVERY).await;
+    for progress in 2_u32.. {
+        tokio::time::sleep(LIFE_EVERY).await;
+        if !show_life_once(context, progress).await {
+            break;
         }
     }
     std::future::pending().await

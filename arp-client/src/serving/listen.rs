@@ -31,6 +31,13 @@ impl CommandMode {
         })?;
         let mode = self.clone();
         self.spawn(async move { mode.accept_local(listener).await });
+        let socket = crate::tunnel::agent::socket(&self.state.config.data_dir);
+        let listener = ipc::Listener::bind(&socket).map_err(|source| CommandError::Listen {
+            at: socket.display().to_string(),
+            source,
+        })?;
+        let mode = self.clone();
+        self.spawn(async move { mode.accept_visitors(listener).await });
         if let Some(mcp) = self.state.config.mcp {
             let socket = crate::mcp::socket(&self.state.config.data_dir);
             let listener = ipc::Listener::bind(&socket).map_err(|source| CommandError::Listen {
@@ -87,6 +94,25 @@ impl CommandMode {
                 ),
                 Err(error) => {
                     tracing::warn!(%error, "cannot take a local connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Visitors through a tunnel that another process of this user holds.
+    async fn accept_visitors(&self, listener: ipc::Listener) {
+        loop {
+            match listener.accept().await {
+                Ok(stream) => self.serve_in_task(
+                    stream,
+                    PeerInfo {
+                        via: Via::Tunnel,
+                        addr: None,
+                    },
+                ),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take a connection of a tunnel");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

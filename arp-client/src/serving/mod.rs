@@ -4,9 +4,11 @@
 //! a connection of the loopback listener, the local socket), [`CommandMode::shutdown`] ends it all.
 
 mod listen;
+mod visitors;
 
 use crate::api;
-use crate::command::{CommandConfig, CommandError, PeerInfo, State, Via};
+use crate::command::{AgentState, CommandConfig, CommandError, PeerInfo, State, Via};
+use crate::tokens::Names;
 use arp_sessions::Leaving;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -33,14 +35,15 @@ pub struct CommandMode {
 }
 
 impl CommandMode {
-    /// Opens the sessions, looks for agents, and listens where the configuration says.
+    /// Opens the sessions, looks for agents, and listens where the configuration says. `names` are the tokens that the
+    /// loopback listener asks for.
     ///
     /// # Errors
     /// [`CommandError`], whose text says what to do.
-    pub async fn start(config: CommandConfig) -> Result<Self, CommandError> {
+    pub async fn start(config: CommandConfig, names: Arc<Names>) -> Result<Self, CommandError> {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let state = Arc::new(State::open(config, stop.clone())?);
+        let state = Arc::new(State::open(config, names, stop.clone())?);
         let mode = Self { state, tasks, stop };
         mode.listen().await?;
         // Versions are asked for before the first visitor wants to know them.
@@ -53,13 +56,14 @@ impl CommandMode {
                 }
             }
         });
-        let history = Arc::clone(&mode.state.history);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = history.scan() {
-                tracing::warn!(%error, "cannot read the agents' histories");
-            }
-        });
+        let state = Arc::clone(&mode.state);
+        tokio::task::spawn_blocking(move || state.scan());
         Ok(mode)
+    }
+
+    /// The relay has said by which URL it is visited: pages of that origin are our own.
+    pub fn told_public_url(&self, url: Option<&str>) {
+        self.state.told_public_url(url);
     }
 
     /// Serves one connection until it is closed, or `cancel` (then what runs is finished, within limits).
@@ -70,12 +74,18 @@ impl CommandMode {
         let state = Arc::clone(&self.state);
         let service = service_fn(move |request| {
             let state = Arc::clone(&state);
-            async move { Ok::<_, std::convert::Infallible>(api::handle(state, peer, request).await) }
+            async move {
+                let answer = match peer.via {
+                    Via::Tunnel => visitors::answer(state, peer.addr, request).await,
+                    _ => api::handle(state, peer, request).await,
+                };
+                Ok::<_, std::convert::Infallible>(answer)
+            }
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).max_buf_size(MAX_HEAD);
         // A tunnel of the relay may be idle for hours before a request comes.
-        builder.header_read_timeout((peer.via == Via::Loopback).then_some(HEAD_TIMEOUT));
+        builder.header_read_timeout(matches!(peer.via, Via::Loopback).then_some(HEAD_TIMEOUT));
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
@@ -93,6 +103,28 @@ impl CommandMode {
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
+    }
+
+    /// The agents of this machine in words: name, version and place of those that can be used, and what to do about
+    /// the others. Those that are asked for their version for the first time take seconds.
+    pub async fn agents(&self) -> Vec<Result<String, String>> {
+        let in_words = |state: AgentState| match state.found {
+            Ok(found) => {
+                let name = state.agent.display_name();
+                let version = found.version.map(|v| format!(" {v}")).unwrap_or_default();
+                Ok(format!("{name}{version}  ({})", found.path.display()))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        self.state.agents.all().await.into_iter().map(in_words).collect()
+    }
+
+    /// Waits until somebody on this machine asks `arpc` to stop, and says what is to become of its sessions.
+    pub async fn asked_to_stop(&self) -> Leaving {
+        let mut leaving = self.state.leaving.subscribe();
+        let asked = leaving.wait_for(Option::is_some).await;
+        // The sender lives as long as we do.
+        asked.ok().and_then(|leaving| *leaving).unwrap_or(Leaving::RunOn)
     }
 
     /// Stops: sessions are parked, or run on without us; then all connections end.

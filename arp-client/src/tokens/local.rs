@@ -1,9 +1,10 @@
 //! `arpc tokens`: asks the running daemon over a socket that only this user can open. One line of JSON each
 //! way.
 
-use super::{Added, Names, duration, now, stem};
+use super::{Added, Kept, Names, now, stem};
 use arp_common::ids::{ClientId, Token};
 use arp_common::private;
+use arp_common::settings::duration;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -30,7 +31,10 @@ pub enum Action {
     },
     /// List all tokens.
     List,
-    /// Take a token back.
+    /// Take a token back: any that `arpc tokens` lists, the client id and those of the configuration too.
+    ///
+    /// Exchanges under way are finished. One of the configuration stays revoked until `arpc tokens add` lets it in
+    /// again.
     Revoke {
         /// The token.
         token: String,
@@ -50,8 +54,8 @@ struct Told {
     error: Option<String>,
     #[serde(default)]
     configured: Vec<Token>,
-    #[serde(default)]
-    added: Vec<Added>,
+    #[serde(flatten)]
+    kept: Kept,
     #[serde(default)]
     id_token: bool,
 }
@@ -63,11 +67,11 @@ async fn answer(names: &Names, line: &[u8]) -> Told {
         Ok(Ask::List) => Ok(()),
         Err(_) => Err("not a question that this arpc knows; is it of another version?".into()),
     };
-    let (configured, added) = names.list();
+    let (configured, kept) = names.list();
     Told {
         error: done.err(),
         configured,
-        added,
+        kept,
         id_token: names.id_token,
     }
 }
@@ -197,14 +201,22 @@ pub async fn run(action: &Action, dir: &Path, id: &ClientId) -> Result<String, S
 
 fn list(id: &ClientId, told: &Told) -> String {
     let mut text = String::new();
+    let mut named = |name: &str, from: &str| {
+        let revoked = if told.kept.has_revoked(name) {
+            ", revoked"
+        } else {
+            ""
+        };
+        text.push_str(&format!("{name}  ({from}{revoked})\n"));
+    };
     if told.id_token {
-        text.push_str(&format!("{}  (client id)\n", id.as_str()));
+        named(id.as_str(), "client id");
     }
     for token in &told.configured {
-        text.push_str(&format!("{}  (configuration)\n", token.as_str()));
+        named(token.as_str(), "configuration");
     }
     let now = now();
-    for Added { token, expires } in &told.added {
+    for Added { token, expires } in &told.kept.added {
         let until = match expires.map(|e| e.saturating_sub(now)) {
             None => "does not expire".to_owned(),
             Some(s) if s >= 86_400 => format!("expires in {} d {} h", s / 86_400, s % 86_400 / 3600),
@@ -212,6 +224,9 @@ fn list(id: &ClientId, told: &Told) -> String {
             Some(s) => format!("expires in {} min {} s", s / 60, s % 60),
         };
         text.push_str(&format!("{}  ({until})\n", token.as_str()));
+    }
+    if text.is_empty() {
+        text.push_str("there is no token: nobody can come in; `arpc tokens add` makes one\n");
     }
     text
 }

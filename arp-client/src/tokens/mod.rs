@@ -48,7 +48,7 @@ pub enum TokenError {
     #[error("there is no such token; `arpc tokens list` shows those there are")]
     Unknown,
     /// It comes from a flag, the environment or a file.
-    #[error("this token is part of the configuration (--token): take it away there and restart arpc")]
+    #[error("this token is part of the configuration and does not expire; add another one that does")]
     Configured,
     /// Too many.
     #[error("no more than {MAX_TOKENS} tokens; revoke one first")]
@@ -82,13 +82,52 @@ struct Offer {
     doubted: Vec<Token>,
 }
 
+/// What is kept in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Tokens that were added while running.
+    #[serde(default)]
+    pub added: Vec<Added>,
+    /// Names of the configuration (the client id may be one) that were taken back while running.
+    #[serde(default)]
+    pub revoked: Vec<Token>,
+}
+
+/// The file as it is written now, or the list that it was before names of the configuration could be revoked.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum File {
+    Now(Kept),
+    Before(Vec<Added>),
+}
+
+impl From<File> for Kept {
+    fn from(file: File) -> Self {
+        match file {
+            File::Now(kept) => kept,
+            File::Before(added) => Self {
+                added,
+                revoked: Vec::new(),
+            },
+        }
+    }
+}
+
+impl Kept {
+    fn has_revoked(&self, name: &str) -> bool {
+        self.revoked.iter().any(|r| r.as_str().eq_ignore_ascii_case(name))
+    }
+}
+
 /// All names of this edge.
 #[derive(Debug)]
 pub struct Names {
+    id: ClientId,
     configured: Vec<Token>,
+    /// Is the client id a token by the configuration?
     id_token: bool,
     path: PathBuf,
-    added: Mutex<Vec<Added>>,
+    kept: Mutex<Kept>,
     offer: Mutex<Offer>,
     changes: mpsc::Sender<Change>,
     told: tokio::sync::Mutex<mpsc::Receiver<Change>>,
@@ -111,6 +150,26 @@ fn stem(id: &ClientId) -> String {
     format!("tokens-{hex}")
 }
 
+fn file_of(dir: &Path, id: &ClientId) -> PathBuf {
+    dir.join(stem(id)).with_extension("json")
+}
+
+fn read(path: &Path) -> io::Result<Kept> {
+    match private::read(path, MAX_FILE) {
+        Ok(json) => serde_json::from_slice::<File>(&json)
+            .map(Kept::from)
+            .map_err(|_| {
+                let text = format!(
+                    "{} is damaged; put it right, or take it away (tokens that were added are lost then)",
+                    path.display()
+                );
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),
+        Err(e) => Err(e),
+    }
+}
+
 impl Names {
     /// The names of `id`: `configured` ones, those in its file, and the id itself if it is one.
     ///
@@ -122,20 +181,14 @@ impl Names {
         configured: Vec<Token>,
         id_token: bool,
     ) -> Result<Self, TokenError> {
-        let path = dir.join(stem(id)).with_extension("json");
-        let added: Vec<Added> = match private::read(&path, MAX_FILE) {
-            Ok(json) => serde_json::from_slice(&json).map_err(|e| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display()))
-            })?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(e.into()),
-        };
+        let path = file_of(dir, id);
         let (changes, told) = mpsc::channel(QUEUE);
         let names = Self {
+            id: id.clone(),
             configured,
             id_token,
+            kept: Mutex::new(read(&path)?),
             path,
-            added: Mutex::new(added),
             offer: Mutex::default(),
             changes,
             told: tokio::sync::Mutex::new(told),
@@ -146,8 +199,17 @@ impl Names {
         Ok(names)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Added>> {
-        self.added.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Can the file of `id` be used?
+    ///
+    /// # Errors
+    /// If it is there and cannot be understood.
+    pub fn check(dir: &Path, id: &ClientId) -> Result<(), TokenError> {
+        read(&file_of(dir, id))?;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn offer(&self) -> MutexGuard<'_, Offer> {
@@ -158,21 +220,27 @@ impl Names {
     pub fn current(&self) -> (Vec<Token>, bool) {
         let offer = self.offer();
         let out = |t: &Token| offer.asked.as_ref() == Some(t) || offer.doubted.contains(t);
-        (self.valid(out), self.id_token)
+        (self.valid(out), self.lets_id_in())
     }
 
     /// The same with the token that the relay is asked about now.
     pub(crate) fn wanted(&self) -> (Vec<Token>, bool) {
         let offer = self.offer();
         let out = |t: &Token| offer.asked.as_ref() != Some(t) && offer.doubted.contains(t);
-        (self.valid(out), self.id_token)
+        (self.valid(out), self.lets_id_in())
+    }
+
+    /// Is the client id a token now?
+    fn lets_id_in(&self) -> bool {
+        self.id_token && !self.lock().has_revoked(self.id.as_str())
     }
 
     fn valid(&self, out: impl Fn(&Token) -> bool) -> Vec<Token> {
         let now = now();
-        let added = self.lock();
-        let valid = added.iter().filter(|a| a.expires.is_none_or(|e| e > now));
-        let mut all = self.configured.clone();
+        let kept = self.lock();
+        let valid = kept.added.iter().filter(|a| a.expires.is_none_or(|e| e > now));
+        let configured = self.configured.iter().filter(|t| !kept.has_revoked(t.as_str()));
+        let mut all: Vec<Token> = configured.cloned().collect();
         for token in valid.map(|a| &a.token) {
             if !all.contains(token) && !out(token) {
                 all.push(token.clone());
@@ -208,7 +276,7 @@ impl Names {
                 Ok(()) => {}
                 Err(TokenError::Refused(why)) => {
                     tracing::warn!("the token {token} was dropped, because the relay refused it: {why}");
-                    self.lock().retain(|a| a.token != token);
+                    self.lock().added.retain(|a| a.token != token);
                     if let Err(e) = self.save() {
                         tracing::warn!("{e}");
                     }
@@ -222,12 +290,19 @@ impl Names {
         std::future::pending().await
     }
 
-    /// Tokens of the configuration, and those that were added.
-    pub fn list(&self) -> (Vec<Token>, Vec<Added>) {
+    /// Tokens of the configuration, and what was changed while running.
+    pub fn list(&self) -> (Vec<Token>, Kept) {
         (self.configured.clone(), self.lock().clone())
     }
 
-    /// Adds a token and waits until the relay has taken it.
+    /// Is this a name by the configuration?
+    fn is_configured(&self, name: &str) -> bool {
+        let same = |t: &str| t.eq_ignore_ascii_case(name);
+        self.configured.iter().any(|t| same(t.as_str())) || (self.id_token && same(self.id.as_str()))
+    }
+
+    /// Adds a token and waits until the relay has taken it. One of the configuration that was revoked is let in
+    /// again.
     ///
     /// # Errors
     /// See [`TokenError`]; nothing is added then.
@@ -235,14 +310,24 @@ impl Names {
         let _turn = self.turn.lock().await;
         let same = |t: &Token| t.as_str().eq_ignore_ascii_case(new.token.as_str());
         let before = self.lock().clone();
-        if self.configured.iter().any(same) || before.iter().any(|a| same(&a.token)) {
-            return Err(TokenError::Exists);
+        if self.is_configured(new.token.as_str()) {
+            if new.expires.is_some() {
+                return Err(TokenError::Configured);
+            }
+            if !before.has_revoked(new.token.as_str()) {
+                return Err(TokenError::Exists);
+            }
+            self.lock().revoked.retain(|t| !same(t));
+        } else {
+            if before.added.iter().any(|a| same(&a.token)) {
+                return Err(TokenError::Exists);
+            }
+            if self.configured.len() + before.added.len() >= MAX_TOKENS {
+                return Err(TokenError::TooMany);
+            }
+            self.offer().asked = Some(new.token.clone());
+            self.lock().added.push(new);
         }
-        if self.configured.len() + before.len() >= MAX_TOKENS {
-            return Err(TokenError::TooMany);
-        }
-        self.offer().asked = Some(new.token.clone());
-        self.lock().push(new);
         let done = match self.tell().await {
             Ok(()) => self.save(),
             Err(e) => Err(e),
@@ -255,19 +340,24 @@ impl Names {
         done
     }
 
-    /// Takes a token back. It is gone at once here; the relay hears of it now or when it is reached again.
+    /// Takes a token back, one of the configuration (the client id too) until it is added again. It is gone at once
+    /// here; the relay hears of it now or when it is reached again.
     ///
     /// # Errors
     /// See [`TokenError`].
     pub async fn revoke(&self, token: &str) -> Result<(), TokenError> {
         let _turn = self.turn.lock().await;
-        if self.configured.iter().any(|t| t.as_str() == token) {
-            return Err(TokenError::Configured);
-        }
-        let had = self.lock().len();
-        self.lock().retain(|a| a.token.as_str() != token);
-        if self.lock().len() == had {
-            return Err(TokenError::Unknown);
+        {
+            let mut kept = self.lock();
+            let had = kept.added.len();
+            kept.added
+                .retain(|a| !a.token.as_str().eq_ignore_ascii_case(token));
+            if self.is_configured(token) && !kept.has_revoked(token) {
+                let name: Result<Token, _> = token.parse();
+                kept.revoked.push(name.map_err(|_| TokenError::Unknown)?);
+            } else if kept.added.len() == had {
+                return Err(TokenError::Unknown);
+            }
         }
         self.save()?;
         match self.tell().await {
@@ -280,7 +370,7 @@ impl Names {
     /// Takes tokens back when they expire, until `stop`.
     pub async fn expire(&self, stop: CancellationToken) {
         loop {
-            let next = self.lock().iter().filter_map(|a| a.expires).min();
+            let next = self.lock().added.iter().filter_map(|a| a.expires).min();
             let pause = next.map_or(TICK, |at| Duration::from_secs(at.saturating_sub(now())).min(TICK));
             tokio::select! {
                 () = tokio::time::sleep(pause.max(Duration::from_millis(200))) => {}
@@ -311,6 +401,13 @@ impl Names {
         }
     }
 
+    /// Without a relay there is nobody to ask: every change is taken. Does not end.
+    pub async fn without_relay(&self) {
+        loop {
+            self.next_change().await.answered(None);
+        }
+    }
+
     async fn tell(&self) -> Result<(), TokenError> {
         let (answer, heard) = oneshot::channel();
         // A link that is away leaves the change in the queue; it is stale then and answered by nobody.
@@ -327,7 +424,7 @@ impl Names {
     fn drop_expired(&self) -> Result<usize, TokenError> {
         let now = now();
         let gone = {
-            let mut added = self.lock();
+            let added = &mut self.lock().added;
             let had = added.len();
             added.retain(|a| a.expires.is_none_or(|e| e > now));
             had - added.len()
@@ -345,27 +442,6 @@ impl Names {
         }
         Ok(private::replace(&self.path, &json)?)
     }
-}
-
-/// Reads a time such as `90s`, `30m`, `12h`, `7d`; in seconds.
-///
-/// # Errors
-/// If it is none.
-pub fn duration(text: &str) -> Result<u64, String> {
-    let bad = || format!("{text}: not a time such as 90s, 30m, 12h or 7d");
-    let (number, unit) = text
-        .split_at_checked(text.len().saturating_sub(1))
-        .ok_or_else(bad)?;
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return Err(bad()),
-    };
-    let number: u64 = number.parse().map_err(|_| bad())?;
-    number.checked_mul(unit).filter(|s| *s > 0).ok_or_else(bad)
 }
 
 #[cfg(test)]
@@ -387,7 +463,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let names = names(dir.path());
         let relay = async {
-            for answer in [None, Some("taken".to_owned()), None, None] {
+            for answer in [None, Some("taken".to_owned()), None, None, None, None, None, None] {
                 names.next_change().await.answered(answer);
             }
         };
@@ -402,9 +478,19 @@ mod tests {
                 Err(TokenError::Exists)
             ));
             names.add(added("brief", Some(now() + 3600))).await.unwrap();
-            assert!(matches!(names.revoke("fixed").await, Err(TokenError::Configured)));
             assert!(matches!(names.revoke("bob").await, Err(TokenError::Unknown)));
             names.revoke("alice").await.unwrap();
+            // Those of the configuration, too, the client id among them; until they are added again.
+            names.revoke("FIXED").await.unwrap();
+            names.revoke("demo").await.unwrap();
+            assert!(matches!(names.revoke("demo").await, Err(TokenError::Unknown)));
+            assert!(!names.current().1);
+            assert_eq!(self::names(dir.path()).current().0.len(), 1, "it is kept");
+            let later = added("fixed", Some(now() + 9));
+            assert!(matches!(names.add(later).await, Err(TokenError::Configured)));
+            names.add(added("fixed", None)).await.unwrap();
+            names.add(added("demo", None)).await.unwrap();
+            assert!(names.current().1);
         };
         tokio::join!(relay, person);
         let shown = |n: &Names| {
@@ -417,21 +503,10 @@ mod tests {
         assert_eq!(shown(&names), ["fixed", "brief"]);
         // After a restart they are there again, unless their time is over.
         assert_eq!(shown(&self::names(dir.path())), ["fixed", "brief"]);
-        names.lock()[0].expires = Some(now());
+        names.lock().added[0].expires = Some(now());
         assert_eq!(shown(&names), ["fixed"]);
         names.save().unwrap();
-        assert!(self::names(dir.path()).list().1.is_empty());
-    }
-
-    #[test]
-    fn times_are_understood() {
-        assert_eq!(
-            (duration("90s"), duration("7d"), duration("2w")),
-            (Ok(90), Ok(604_800), Ok(1_209_600))
-        );
-        for bad in ["", "7", "d", "0h", "-1d", "7 d", "1ä", "99999999999999999999d"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
+        assert!(self::names(dir.path()).list().1.added.is_empty());
     }
 
     proptest::proptest! {
@@ -443,7 +518,8 @@ mod tests {
         ) {
             let dir = tempfile::tempdir().unwrap();
             let path = names(dir.path()).path;
-            for content in [text.as_bytes(), &bytes, b"[{\"token\":\"a/b\"}]", b"[{\"token\":\"ok\",\"x\":1}]"] {
+            for content in [text.as_bytes(), &bytes, b"[{\"token\":\"a/b\"}]", b"[{\"token\":\"ok\",\"x\":1}]",
+                b"{\"added\":[{\"token\":\"ok\"}],\"revoked\":[\"fixed\"]}"] {
                 std::fs::write(&path, content).unwrap();
                 let id = "demo".parse().unwrap();
                 if let Ok(names) = Names::load(dir.path(), &id, Vec::new(), true) {

@@ -302,7 +302,14 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        // Politely, so that no agent is left behind.
+        // With its agents: a signal alone would leave them running.
+        let _ = Command::new(env!("CARGO_BIN_EXE_arpc"))
+            .arg("--data-dir")
+            .arg(self.root.path().join("data"))
+            .args(["stop", "--park"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status();
         let _ = Command::new("kill").arg(self.pid().to_string()).status();
         let until = Instant::now() + Duration::from_secs(10);
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {

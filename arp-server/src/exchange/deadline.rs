@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     after: Option<Duration>,
     at: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -21,26 +21,28 @@ pub struct Deadline {
 
 impl Deadline {
     /// This long, from the first time on that there is something to wait for.
-    pub fn set(&mut self, after: Duration) {
+    pub(crate) fn set(&mut self, after: Duration) {
         self.after = Some(after);
         self.at = None;
     }
 
     /// No deadline.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.after = None;
         self.at = None;
     }
 
     /// Has it passed? (An error of kind `TimedOut` may also be the kernel's.)
-    pub fn passed(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         self.at.is_some_and(|at| Instant::now() >= at)
     }
 
     /// Ready when it has passed.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(after) = self.after.take() {
-            let at = Instant::now() + after;
+            let Some(at) = Instant::now().checked_add(after) else {
+                return Poll::Pending;
+            };
             self.at = Some(at);
             if let Some(sleep) = &mut self.sleep
                 && sleep.deadline() > at
@@ -63,7 +65,7 @@ impl Deadline {
     ///
     /// # Errors
     /// Those of `poll`, and `TimedOut`.
-    pub async fn run<T>(
+    pub(crate) async fn run<T>(
         &mut self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> io::Result<T> {

@@ -1,22 +1,29 @@
 //! Reading into and writing out of the buffers of one connection.
 
+use super::deadline::Deadline;
 use crate::defaults as d;
 use arp_common::transport::{ReadHalf, WriteHalf};
 use bytes::{Buf, Bytes, BytesMut};
+use std::future::poll_fn;
 use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
-/// Reads what there is to the end of `buf`, whose free room grows with the flow: a read that filled it
-/// doubles it for the next one. Ready with 0 at the end of the stream.
-pub fn poll_fill(rd: &mut ReadHalf, buf: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+/// Reads what there is to the end of `buf`. What is left of a message in it makes for more room, as what was
+/// taken out does not: a body that is passed on as it comes needs no more than a little. Ready with 0 at the end of the
+/// stream.
+pub(crate) fn poll_fill(
+    rd: &mut ReadHalf,
+    buf: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     poll_fill_from(d::READ_BUF, rd, buf, cx)
 }
 
 /// The same for the head of a request: it begins with less, because many may never end theirs.
-pub fn poll_fill_head(
+pub(crate) fn poll_fill_head(
     rd: &mut ReadHalf,
     buf: &mut BytesMut,
     cx: &mut Context<'_>,
@@ -48,28 +55,65 @@ fn poll_fill_from(
     tokio_util::io::poll_read_buf(Pin::new(rd), cx, buf)
 }
 
-/// Writes all of `out`, then all of `data`, gathering both into as few calls as can be.
-pub fn poll_write(
-    wr: &mut WriteHalf,
-    out: &mut BytesMut,
-    data: &mut Bytes,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
-    while !out.is_empty() || !data.is_empty() {
-        let n = match (out.is_empty(), data.is_empty()) {
-            (false, false) => {
-                let parts = [IoSlice::new(out), IoSlice::new(data)];
-                ready!(Pin::new(&mut *wr).poll_write_vectored(cx, &parts))?
-            }
-            (false, true) => ready!(Pin::new(&mut *wr).poll_write(cx, out))?,
-            (true, _) => ready!(Pin::new(&mut *wr).poll_write(cx, data))?,
-        };
-        if n == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        let of_out = n.min(out.len());
-        out.advance(of_out);
-        data.advance(n - of_out);
+/// What is to be written: what was gathered, a piece that is not copied, and what stands behind it.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    /// First.
+    pub(crate) head: BytesMut,
+    /// Then.
+    pub(crate) piece: Bytes,
+    /// Last.
+    pub(crate) tail: &'static [u8],
+}
+
+impl Outgoing {
+    /// Bytes in all.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.piece.len() + self.tail.len()
     }
-    Pin::new(wr).poll_flush(cx)
+
+    fn poll_write(&mut self, wr: &mut WriteHalf, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.len() > 0 {
+            let parts = [&self.head[..], &self.piece[..], self.tail].map(IoSlice::new);
+            let mut filled = parts.iter().filter(|p| !p.is_empty());
+            let n = match (filled.next(), filled.next()) {
+                (Some(only), None) => ready!(Pin::new(&mut *wr).poll_write(cx, only))?,
+                _ => ready!(Pin::new(&mut *wr).poll_write_vectored(cx, &parts))?,
+            };
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_head = n.min(self.head.len());
+            self.head.advance(of_head);
+            let of_piece = (n - of_head).min(self.piece.len());
+            self.piece.advance(of_piece);
+            self.tail = &self.tail[n - of_head - of_piece..];
+        }
+        Pin::new(wr).poll_flush(cx)
+    }
+
+    /// Writes it all. `pause` is the time in which the peer may take nothing.
+    ///
+    /// # Errors
+    /// As the connection says, and `TimedOut`.
+    pub(crate) async fn write(
+        &mut self,
+        wr: &mut WriteHalf,
+        deadline: &mut Deadline,
+        pause: std::time::Duration,
+    ) -> io::Result<()> {
+        let mut left = self.len();
+        deadline.set(pause);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = self.poll_write(wr, cx) {
+                return Poll::Ready(done);
+            }
+            if self.len() < left {
+                left = self.len();
+                deadline.set(pause);
+            }
+            deadline.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
+    }
 }

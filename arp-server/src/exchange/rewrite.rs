@@ -1,9 +1,11 @@
 //! Writing the head that goes to the edge, and the one that goes back to the visitor: framing afresh,
 //! hop-by-hop fields ended, what was ours removed, what a proxy adds added.
 
-use crate::http::head::{Field, Framing, Name, RequestHead, ResponseHead};
-use crate::registry::{Client, Registry};
-use crate::routing::source::{COOKIE, Route, Source, cleaned_cookie, cleaned_referer};
+use crate::exchange::origin::Origin;
+use crate::http::{Field, Framing, Name, RequestHead, ResponseHead};
+use crate::registry::Client;
+use crate::routing::Route;
+use crate::routing::source::COOKIE;
 use crate::shared::Visitor;
 use bytes::{BufMut, BytesMut};
 use std::fmt::Write as _;
@@ -57,13 +59,34 @@ fn put_length(out: &mut BytesMut, n: u64) {
     put_field(out, b"Content-Length", itoa::Buffer::new().format(n).as_bytes());
 }
 
+/// Is this field about the way that a request came? Only trusted proxies may say something of that. Many services
+/// take `_` for `-`.
+fn tells_the_way(name: &[u8]) -> bool {
+    let is = |want: &[u8]| {
+        let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
+        name.len() == want.len() && name.iter().zip(want).all(same)
+    };
+    match name.first() {
+        Some(b'x' | b'X') => {
+            let family = b"x-forwarded-";
+            let begins = name.len() > family.len() && {
+                let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
+                name.iter().zip(family).all(same)
+            };
+            begins || is(b"x-forwarded") || is(b"x-real-ip") || is(b"x-arp-token")
+        }
+        Some(b'f' | b'F') => is(b"forwarded"),
+        _ => false,
+    }
+}
+
 /// Writes the request head for the edge.
-pub fn put_request(
+pub(crate) fn put_request(
     out: &mut BytesMut,
     head: &RequestHead,
     route: &Route<Arc<Client>>,
     visitor: &Visitor,
-    names: &Registry,
+    origin: &Origin<'_>,
 ) {
     out.reserve(1024);
     out.put_slice(head.method().as_bytes());
@@ -85,21 +108,19 @@ pub fn put_request(
     for field in fields.iter() {
         match field.known {
             known if known.is_hop_by_hop() => {}
-            Name::Host | Name::XArpToken | Name::XForwardedPrefix => {}
-            Name::XForwardedFor | Name::XForwardedProto | Name::XForwardedHost if !visitor.trusted => {}
-            Name::Forwarded | Name::XRealIp | Name::XForwardedPort if !visitor.trusted => {}
+            Name::Host | Name::XArpToken | Name::XForwardedPrefix | Name::XForwardedProto => {}
+            _ if tells_the_way(field.name) && (!visitor.trusted || field.name.contains(&b'_')) => {}
             Name::XForwardedFor => forwarded_for.push(field.value),
-            Name::XForwardedProto => {}
             Name::XForwardedHost => {
                 host_told = true;
                 put_field(out, field.name, field.value);
             }
             Name::Cookie => {
-                if let Some(value) = cleaned_cookie(field.value) {
+                if let Some(value) = origin.cookies(field.value) {
                     put_field(out, field.name, &value);
                 }
             }
-            Name::Referer => match cleaned_referer(head, names) {
+            Name::Referer => match &route.referer {
                 Some(value) => put_field(out, field.name, value.as_bytes()),
                 None => put_field(out, field.name, field.value),
             },
@@ -119,9 +140,9 @@ pub fn put_request(
     if !host_told {
         put_field(out, b"X-Forwarded-Host", host.as_bytes());
     }
-    if route.source == Source::Prefix {
+    if let Some(prefix) = &route.prefix {
         out.put_slice(b"X-Forwarded-Prefix: /t/");
-        out.put_slice(route.token.as_str().as_bytes());
+        out.put_slice(prefix.as_str().as_bytes());
         out.put_slice(b"\r\n");
     }
     put_field(out, b"Via", VIA.as_bytes());
@@ -167,11 +188,14 @@ pub fn passed_on(head: &ResponseHead) -> impl Iterator<Item = Field<'_>> {
     })
 }
 
-/// The cookie that keeps a browser with its client. It lives as long as the browser's session.
+/// The cookie that keeps a browser with its client, for [`COOKIE_LIFE`] from the last page on.
 pub fn cookie(value: &str, secure: bool) -> String {
     let secure = if secure { "; Secure" } else { "" };
-    format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax{secure}")
+    format!("{COOKIE}={value}; Path=/; Max-Age={COOKIE_LIFE}; HttpOnly; SameSite=Lax{secure}")
 }
+
+/// Seconds after which a browser that opened no page forgets its client: 90 days.
+const COOKIE_LIFE: u32 = 90 * 24 * 60 * 60;
 
 /// Value of `Strict-Transport-Security`. Subdomains are not ours to speak for.
 pub fn hsts(secs: u64) -> String {
@@ -248,3 +272,6 @@ pub fn put_switch(out: &mut BytesMut, head: &ResponseHead, set_cookie: Option<&s
     }
     out.put_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod hostile;

@@ -1,9 +1,10 @@
 //! Bodies of HTTP/1 messages: taking the framing off bytes as they arrive, and putting ours on.
 
-use super::head::{Framing, Name};
 use super::scan::{Scan, Scanner};
+use super::{Framing, Name};
 use crate::defaults::{MAX_FIELDS, MAX_HEAD};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::num::NonZeroUsize;
 
 /// Longest line before a chunk, extensions included.
 const MAX_CHUNK_LINE: usize = 1024;
@@ -228,11 +229,91 @@ fn parse_trailers(block: &[u8]) -> Result<Option<Trailers>, BadBody> {
     }
 }
 
-/// Writes the size line of a chunk.
-pub fn put_chunk_size(out: &mut BytesMut, size: usize) {
+/// Puts the framing onto the pieces of a body.
+///
+/// A chunk of size 0 ends a body for whoever reads it. So no piece can be one: its length is not zero by its
+/// type, and the last chunk is written by [`Encoder::end`] alone, after which there is no encoder any more.
+#[derive(Debug)]
+pub struct Encoder {
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// This many bytes are still to come.
+    Length(u64),
+    Chunked,
+    UntilEof,
+}
+
+impl Encoder {
+    /// An encoder for one body.
+    pub fn new(framing: Framing) -> Self {
+        let form = match framing {
+            Framing::None => Form::Length(0),
+            Framing::Length(n) => Form::Length(n),
+            Framing::Chunked => Form::Chunked,
+            Framing::UntilEof => Form::UntilEof,
+        };
+        Self { form }
+    }
+
+    /// Puts what stands in front of a piece of `len` bytes into `out`, and returns what stands behind it. All
+    /// three belong together: who has a piece waits for its end, too.
+    ///
+    /// # Errors
+    /// If the body becomes longer than was told.
+    pub fn piece(&mut self, out: &mut BytesMut, len: NonZeroUsize) -> Result<&'static [u8], BadBody> {
+        match &mut self.form {
+            Form::Length(left) => {
+                let rest = left.checked_sub(len.get() as u64);
+                *left = rest.ok_or(BadBody("longer than its Content-Length"))?;
+                Ok(b"")
+            }
+            Form::Chunked => {
+                put_chunk_size(out, len);
+                Ok(b"\r\n")
+            }
+            Form::UntilEof => Ok(b""),
+        }
+    }
+
+    /// Puts the end of the body into `out`.
+    ///
+    /// # Errors
+    /// If the body is shorter than was told.
+    pub fn end(self, out: &mut BytesMut, trailers: Option<&Trailers>) -> Result<(), BadBody> {
+        match self.form {
+            Form::Length(0) | Form::UntilEof => {}
+            Form::Length(_) => return Err(BadBody("shorter than its Content-Length")),
+            Form::Chunked => {
+                out.put_slice(b"0\r\n");
+                if let Some(trailers) = trailers {
+                    out.put_slice(trailers.lines());
+                }
+                out.put_slice(b"\r\n");
+            }
+        }
+        Ok(())
+    }
+
+    /// Does a piece stand alone on the wire, with nothing around it?
+    pub fn is_plain(&self) -> bool {
+        !matches!(self.form, Form::Chunked)
+    }
+
+    /// Counts bytes that were moved past the encoder, of a body that [`Encoder::is_plain`].
+    pub fn skip(&mut self, n: u64) {
+        if let Form::Length(left) = &mut self.form {
+            *left = left.saturating_sub(n);
+        }
+    }
+}
+
+fn put_chunk_size(out: &mut BytesMut, size: NonZeroUsize) {
     let mut digits = [0u8; 16];
     let mut at = digits.len();
-    let mut n = size;
+    let mut n = size.get();
     loop {
         at -= 1;
         digits[at] = b"0123456789abcdef"[n & 15];
@@ -242,15 +323,6 @@ pub fn put_chunk_size(out: &mut BytesMut, size: usize) {
         }
     }
     out.put_slice(&digits[at..]);
-    out.put_slice(b"\r\n");
-}
-
-/// Writes the last chunk and the trailers.
-pub fn put_last_chunk(out: &mut BytesMut, trailers: Option<&Trailers>) {
-    out.put_slice(b"0\r\n");
-    if let Some(trailers) = trailers {
-        out.put_slice(trailers.lines());
-    }
     out.put_slice(b"\r\n");
 }
 
@@ -333,10 +405,47 @@ mod tests {
 
     #[test]
     fn sizes_are_written_in_hex() {
-        for n in [0usize, 9, 10, 255, 65536, usize::MAX] {
+        for n in [1usize, 9, 10, 255, 65536, usize::MAX] {
             let mut out = BytesMut::new();
-            put_chunk_size(&mut out, n);
+            put_chunk_size(&mut out, NonZeroUsize::new(n).unwrap());
             assert_eq!(out, format!("{n:x}\r\n"));
         }
+    }
+
+    /// What a peer would see of pieces of these lengths.
+    fn encode(framing: Framing, pieces: &[usize], trailers: Option<&Trailers>) -> Result<Vec<u8>, BadBody> {
+        let (mut encoder, mut out) = (Encoder::new(framing), BytesMut::new());
+        for len in pieces.iter().filter_map(|n| NonZeroUsize::new(*n)) {
+            let behind = encoder.piece(&mut out, len)?;
+            out.put_bytes(b'x', len.get());
+            out.put_slice(behind);
+        }
+        encoder.end(&mut out, trailers)?;
+        Ok(out.to_vec())
+    }
+
+    #[test]
+    fn what_is_put_on_comes_off_again() {
+        let trailers = Trailers::from_fields([(&b"X-Sum"[..], &b"7"[..])].into_iter());
+        for pieces in [&[][..], &[1], &[3, 1, 40_000], &[16; 9]] {
+            let total: usize = pieces.iter().sum();
+            let length = Framing::Length(total as u64);
+            for framing in [Framing::Chunked, Framing::UntilEof, length] {
+                let wire = encode(framing, pieces, trailers.as_ref()).unwrap();
+                for step in [1, 2, 7, 100_000] {
+                    let (content, got, rest) = decode(framing, &wire, step).unwrap();
+                    assert_eq!((content.len(), rest.len()), (total, 0), "{framing:?} {pieces:?}");
+                    assert_eq!(got, trailers.clone().filter(|_| framing == Framing::Chunked));
+                }
+            }
+            assert!(encode(Framing::Length(total as u64 + 1), pieces, None).is_err());
+            assert!(total == 0 || encode(Framing::Length(total as u64 - 1), pieces, None).is_err());
+        }
+    }
+
+    #[test]
+    fn a_chunk_of_size_0_comes_once_and_last() {
+        let wire = encode(Framing::Chunked, &[0, 2, 0, 1, 0, 0], None).unwrap();
+        assert_eq!(wire, b"2\r\nxx\r\n1\r\nx\r\n0\r\n\r\n");
     }
 }

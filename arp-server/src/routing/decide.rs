@@ -2,15 +2,14 @@
 
 use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
-use crate::http::head::{Name, RequestHead};
-use crate::registry::{Client, Registry};
+use crate::http::{BadHead, Name, RequestHead};
+use crate::registry::Client;
 use crate::routing::guesses::Standing;
-use crate::routing::source::{Decision, Names, Route, Site, route, wants_html};
-use crate::shared::Public;
-use crate::shared::Visitor;
-use arp_common::ids::Token;
-use smallvec::SmallVec;
-use std::cell::RefCell;
+use crate::routing::names::{Asked, Inquiry};
+use crate::routing::redirect::Location;
+use crate::routing::source::wants_html;
+use crate::routing::{Decision, Route, Site, route};
+use crate::shared::{Public, Visitor};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -25,93 +24,90 @@ impl Public {
         visitor: &Visitor,
         peer: SocketAddr,
     ) -> Result<Route<Arc<Client>>, Refusal> {
-        let scheme = visitor.scheme(head);
+        let site = self.site(head, visitor);
         if self.tls.is_some()
-            && scheme == "http"
-            && let Some(host) = head.host()
+            && site.scheme == "http"
+            && let Some(host) = site.host
         {
-            return Err(Refusal::redirect(308, format!("https://{host}{}", head.target())));
+            return Err(Refusal::redirect(308, Location::at("https", host, head.target())));
         }
-        let site = Site {
-            scheme,
-            domain: self.limits.domain.as_deref(),
+        let mut inquiry = Inquiry::new(&self.registry);
+        let decision = route(head, &site, &mut inquiry);
+        // Before anything is told.
+        let asked = inquiry.done();
+        let in_vain = match decision {
+            Decision::Unknown(_) => true,
+            // The page that asked may have had names in its address.
+            Decision::NoToken => asked.tries > 0,
+            _ => false,
         };
-        let noting = Noting {
-            registry: &self.registry,
-            missed: RefCell::default(),
-        };
-        let decision = route(head, site, &noting);
-        let missed = noting.missed.into_inner();
-        let token = match &decision {
-            Decision::Go(route) => Some(&route.token),
-            // It, too, tells that a token is right.
-            Decision::Redirect(_, token) => Some(token),
-            Decision::NoToken => {
-                return Err(Refusal::landing_file(head.target()).unwrap_or_else(Refusal::no_token));
-            }
-            Decision::Unknown => None,
-        };
-        self.withhold(head, visitor, peer, token, &missed).await?;
+        self.settle(asked, in_vain, head, visitor, peer).await?;
         match decision {
             Decision::Go(route) => Ok(route),
-            Decision::Redirect(location, _) => Err(Refusal::redirect(307, location)),
-            Decision::NoToken | Decision::Unknown => Err(Refusal::unknown_token()),
+            Decision::Redirect(location) => Err(Refusal::redirect(307, location)),
+            Decision::NoToken => Err(Refusal::landing_file(head.target()).unwrap_or_else(Refusal::no_token)),
+            Decision::Unknown(unknown) => Err(Refusal::unknown_token(&unknown)),
+            Decision::Conflict => Err(Refusal::token_conflict()),
+            Decision::OtherHost => Err(Refusal::other_host()),
         }
     }
 
-    /// Has an address that guesses wait before it is told about a name; `token` is the one it found, if it
-    /// found one, and `missed` those it asked for in vain on the way.
-    async fn withhold(
+    /// How a request came.
+    fn site<'a>(&'a self, head: &'a RequestHead, visitor: &Visitor) -> Site<'a> {
+        Site {
+            scheme: visitor.scheme(head),
+            host: visitor.host(head),
+            domain: self.limits.domain.as_deref(),
+            public: self.limits.public_host.as_deref(),
+        }
+    }
+
+    /// Counts what a request asked, and has an address that guesses wait before it is told.
+    async fn settle(
         &self,
+        asked: Asked,
+        in_vain: bool,
         head: &RequestHead,
         visitor: &Visitor,
         peer: SocketAddr,
-        token: Option<&Token>,
-        missed: &Missed,
     ) -> Result<(), Refusal> {
-        let Some(token) = token else {
+        if in_vain {
             let ip = self.source(head, visitor);
-            return match self.guesses.miss(ip, tries(head)) {
+            return match self.guesses.miss(ip, asked.tries.max(1)) {
                 Standing::Good => Ok(()),
                 Standing::Doubtful => Err(too_many()),
                 Standing::Guessing => {
                     // Neither more nor less than for a name that is there.
-                    let _ = self.turn(head, ip, peer).await;
+                    let _ = self.turn(ip, peer, asked.tries.max(1)).await;
                     Err(too_many())
                 }
             };
-        };
-        if !missed.is_empty() {
-            let ip = self.source(head, visitor);
-            // Who has a client of his own must not guess through it faster than without.
-            if self.guesses.miss_beside(ip, missed) == Some(Standing::Guessing)
-                && !self.turn(head, ip, peer).await
-            {
-                return Err(too_many());
-            }
         }
-        if self.guesses.is_empty() || unguessable(token) {
+        if asked.missed.is_empty() && asked.found.is_empty() {
             return Ok(());
         }
         let ip = self.source(head, visitor);
-        let name = || self.registry.hash(token.as_str());
-        if self.guesses.admits(ip, name) {
+        let turns = self.guesses.served(ip, &asked.found, &asked.missed);
+        if turns == 0 {
             return Ok(());
         }
-        if !self.turn(head, ip, peer).await {
+        if !self.turn(ip, peer, turns).await {
             return Err(too_many());
         }
-        self.guesses.befriend(ip, name());
+        self.guesses.befriend(ip, &asked.found);
         Ok(())
     }
 
-    async fn turn(&self, head: &RequestHead, ip: IpAddr, peer: SocketAddr) -> bool {
+    async fn turn(&self, ip: IpAddr, peer: SocketAddr, names: usize) -> bool {
         // On the heap: hardly any connection ever waits here, and none is to be larger for it.
-        tries(head) <= NAMES_A_TURN && Box::pin(self.guesses.turn(ip, peer)).await
+        names <= NAMES_A_TURN && Box::pin(self.guesses.turn(ip, peer, names)).await
     }
 
     /// An answer of the relay's own, to a request whose head was understood, or not.
     pub(crate) fn own(&self, refusal: &Refusal, head: Option<&RequestHead>, visitor: &Visitor) -> Rendered {
+        // Without the path: it may hold a token that was mistyped.
+        let (method, status, code) = (head.map(RequestHead::method), refusal.status, refusal.code);
+        tracing::debug!(method, status, code, "answered by the relay itself");
         let mut answer = refusal.render(head.is_some_and(wants_html));
         answer.hsts = match head {
             Some(head) => self.hsts(head, visitor),
@@ -120,13 +116,28 @@ impl Public {
         answer
     }
 
+    /// An answer of the relay's own, to a head that is too long or not one; `start` is as much of it as was read.
+    pub(crate) fn own_to_bad(&self, bad: BadHead, start: &[u8], visitor: &Visitor) -> Rendered {
+        let flood = if bad.status == 431 {
+            Refusal::flood(start, self.limits.domain.as_deref())
+        } else {
+            None
+        };
+        let page = flood.is_some();
+        let refusal =
+            flood.unwrap_or_else(|| Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text));
+        let mut answer = refusal.render(page);
+        answer.hsts = self.limits.hsts.filter(|_| visitor.tls);
+        answer
+    }
+
     /// Seconds of HSTS for an answer to this visitor.
     pub(crate) fn hsts(&self, head: &RequestHead, visitor: &Visitor) -> Option<u64> {
         self.limits.hsts.filter(|_| visitor.scheme(head) == "https")
     }
 
-    /// Whose guess it is: behind trusted proxies, the visitor that they have seen.
-    fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
+    /// Whose request it is: behind trusted proxies, the visitor that they have seen.
+    pub(crate) fn source(&self, head: &RequestHead, visitor: &Visitor) -> IpAddr {
         if !visitor.trusted {
             return visitor.ip;
         }
@@ -148,54 +159,6 @@ fn seen_by_proxies(head: &RequestHead, trusts: impl Fn(IpAddr) -> bool) -> Optio
         }
     }
     None
-}
-
-/// Is this a name of 128 bits, as derived client ids and tokens of `arpc tokens add` are? Slowness would protect
-/// it no further.
-fn unguessable(token: &Token) -> bool {
-    let token = token.as_str();
-    token.len() == 32 && token.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-/// Keyed hashes of names that a request asked for in vain.
-type Missed = SmallVec<[u128; 2]>;
-
-/// The registry, with a note of what was looked up in vain and might have been a guess: not what could be no
-/// token, and nothing of 128 bits or more, as signatures in an application's own URLs are.
-struct Noting<'a> {
-    registry: &'a Registry,
-    missed: RefCell<Missed>,
-}
-
-/// From here on a name is too long to be found by trying: 128 bits take 22 characters.
-const TOO_LONG_TO_GUESS: usize = 22;
-
-impl Names for Noting<'_> {
-    type Client = Arc<Client>;
-    fn by_token(&self, token: &str) -> Option<Arc<Client>> {
-        let found = self.registry.by_token(token);
-        if found.is_none() && token.len() < TOO_LONG_TO_GUESS && token.parse::<Token>().is_ok() {
-            self.missed.borrow_mut().push(self.registry.hash(token));
-        }
-        found
-    }
-    fn by_label(&self, label: &str) -> Option<(Token, Arc<Client>)> {
-        self.registry.by_label(label)
-    }
-    fn mark(&self, token: &str) -> u128 {
-        self.registry.hash(token)
-    }
-    fn by_mark(&self, mark: u128) -> Option<(Token, Arc<Client>)> {
-        self.registry.by_hash(mark)
-    }
-}
-
-/// How many names a request asks for: one can carry many.
-fn tries(head: &RequestHead) -> usize {
-    let count = |text: &[u8]| text.windows(6).filter(|w| w == b"token=").count();
-    let fields = [Name::Referer, Name::Cookie];
-    let in_fields = fields.iter().flat_map(|name| head.fields.all(*name)).map(count);
-    (count(head.target().as_bytes()) + in_fields.sum::<usize>()).max(1)
 }
 
 fn too_many() -> Refusal {

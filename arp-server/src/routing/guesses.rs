@@ -22,7 +22,7 @@ const ASKED: usize = 32;
 
 /// How an address stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// No more misses than anybody.
     Good,
     /// Misses are told to slow down.
@@ -33,7 +33,7 @@ pub enum Standing {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Guesses {
+pub(crate) struct Guesses {
     debts: DashMap<IpAddr, Debt>,
     /// How many there are, so that a relay without guessers never looks further.
     count: AtomicUsize,
@@ -81,6 +81,19 @@ impl Debt {
         (self.misses - self.at.elapsed().as_secs_f64() * MISSES_PER_SEC).max(0.0)
     }
 
+    /// Notes names, and tells how many of them are new.
+    fn ask(&mut self, names: &[u128]) -> usize {
+        let mut new = 0;
+        for name in names {
+            if !self.asked.contains(name) {
+                self.asked.truncate(ASKED - 1);
+                self.asked.push_front(*name);
+                new += 1;
+            }
+        }
+        new
+    }
+
     fn befriend(&mut self, name: u128) {
         if self.friends.len() < FRIENDS && !self.friends.contains(&name) {
             self.friends.push(name);
@@ -100,12 +113,12 @@ fn standing(misses: f64) -> Standing {
 
 impl Guesses {
     /// Has nobody missed lately?
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
 
     /// How an address stands before it asks.
-    pub fn standing(&self, ip: IpAddr) -> Standing {
+    pub(crate) fn standing(&self, ip: IpAddr) -> Standing {
         if self.is_empty() {
             return Standing::Good;
         }
@@ -115,26 +128,33 @@ impl Guesses {
     }
 
     /// Notes `n` names that do not exist, and tells how the address stands now.
-    pub fn miss(&self, ip: IpAddr, n: usize) -> Standing {
+    pub(crate) fn miss(&self, ip: IpAddr, n: usize) -> Standing {
         self.owe(ip, |_| n).1
     }
 
-    /// Notes names that do not exist, asked for by requests that are served by another one: applications have
-    /// parameters of their own that look like ours, and who has a client may use it to guess on. A name counts
-    /// once. Tells how the address stands now, if it asked for a new one.
-    pub fn miss_beside(&self, ip: IpAddr, names: &[u128]) -> Option<Standing> {
-        let (new, standing) = self.owe(ip, |debt| {
-            let mut new = 0;
-            for name in names {
-                if !debt.asked.contains(name) {
-                    debt.asked.truncate(ASKED - 1);
-                    debt.asked.push_front(*name);
-                    new += 1;
-                }
-            }
-            new
-        });
-        (new > 0).then_some(standing)
+    /// Notes the names that a request asked for which is served, and tells how many turns it has to wait first.
+    ///
+    /// Those that do not exist: applications have parameters of their own that look like ours, and who has a
+    /// client may use it to guess on. Each counts once. Those that do: from an address that guesses they wait as
+    /// those that do not, unless they were in use there.
+    pub(crate) fn served(&self, ip: IpAddr, found: &[u128], missed: &[u128]) -> usize {
+        if missed.is_empty() && self.is_empty() {
+            return 0;
+        }
+        let mut new = 0;
+        if !missed.is_empty() {
+            new = self.owe(ip, |debt| debt.ask(missed)).0;
+        }
+        let Some(mut debt) = self.debts.get_mut(&counted(ip)) else {
+            return 0;
+        };
+        if standing(debt.now()) == Standing::Guessing {
+            return new + found.iter().filter(|name| !debt.friends.contains(name)).count();
+        }
+        for name in found {
+            debt.befriend(*name);
+        }
+        0
     }
 
     /// Adds to an address's debt what `count` says: how much, and how it stands now.
@@ -162,36 +182,18 @@ impl Guesses {
         (n, standing(debt.misses))
     }
 
-    /// May a visitor at `ip` be served at once by a name that exists? `name` gives its keyed hash. Else by
-    /// turns.
-    pub fn admits(&self, ip: IpAddr, name: impl FnOnce() -> u128) -> bool {
-        if self.is_empty() {
-            return true;
-        }
-        let Some(mut debt) = self.debts.get_mut(&counted(ip)) else {
-            return true;
-        };
-        let name = name();
-        if debt.friends.contains(&name) {
-            return true;
-        }
-        if standing(debt.now()) == Standing::Guessing {
-            return false;
-        }
-        debt.befriend(name);
-        true
-    }
-
-    /// Remembers that a name is in use from an address.
-    pub fn befriend(&self, ip: IpAddr, name: u128) {
+    /// Remembers that names are in use from an address.
+    pub(crate) fn befriend(&self, ip: IpAddr, names: &[u128]) {
         if let Some(mut debt) = self.debts.get_mut(&counted(ip)) {
-            debt.befriend(name);
+            for name in names {
+                debt.befriend(*name);
+            }
         }
     }
 
-    /// Waits until a guessing address may be told about one more name. False if the connection `who` waits
+    /// Waits until a guessing address may be told about `names` more names. False if the connection `who` waits
     /// already, or too many do; then it must not be told.
-    pub async fn turn(&self, ip: IpAddr, who: SocketAddr) -> bool {
+    pub(crate) async fn turn(&self, ip: IpAddr, who: SocketAddr, names: usize) -> bool {
         let Some(line) = self.debts.get(&counted(ip)).map(|debt| debt.line.clone()) else {
             return true;
         };
@@ -203,7 +205,7 @@ impl Guesses {
         if let Some(at) = *next {
             sleep_until(at).await;
         }
-        *next = Some(tokio::time::Instant::now() + GUESS_TURN);
+        *next = Some(tokio::time::Instant::now() + GUESS_TURN * u32::try_from(names).unwrap_or(u32::MAX));
         true
     }
 
@@ -233,14 +235,24 @@ mod tests {
         }
         guesses.miss(bad, 1);
         assert_eq!(guesses.miss(bad, 1), Standing::Doubtful);
-        assert!(guesses.admits(bad, || 1), "a name that exists still works");
+        assert_eq!(
+            guesses.served(bad, &[1], &[]),
+            0,
+            "a name that exists still works"
+        );
         for _ in 0..MAX_MISSES as usize + 1 {
             guesses.miss(bad, 1);
         }
         assert_eq!(guesses.standing(bad), Standing::Guessing);
-        assert!(!guesses.admits(bad, || 2), "a name that is new there has to wait");
-        assert!(guesses.admits(bad, || 1), "who was there before stays");
-        assert!(guesses.admits(good, || 2) && guesses.standing(good) == Standing::Good);
+        assert_eq!(
+            guesses.served(bad, &[2, 3], &[]),
+            2,
+            "names that are new there have to wait"
+        );
+        assert_eq!(guesses.served(bad, &[2], &[4]), 2, "hit or miss alike");
+        assert_eq!(guesses.served(bad, &[1], &[]), 0, "who was there before stays");
+        assert_eq!(guesses.served(good, &[2], &[]), 0);
+        assert_eq!(guesses.standing(good), Standing::Good);
     }
 
     #[test]
@@ -250,15 +262,14 @@ mod tests {
         // An application with a few parameters of its own, however often it uses them.
         for _ in 0..10_000 {
             for name in 0..4 {
-                guesses.miss_beside(ip, &[name, name + 100]);
+                assert_eq!(guesses.served(ip, &[], &[name, name + 100]), 0);
             }
         }
         assert_eq!(guesses.standing(ip), Standing::Good);
-        assert_eq!(guesses.miss_beside(ip, &[1]), None);
-        let guessed = (1_000..3_000)
-            .filter_map(|name| guesses.miss_beside(ip, &[name]))
-            .last();
-        assert_eq!(guessed, Some(Standing::Guessing));
+        let waits = (1_000..3_000).filter(|name| guesses.served(ip, &[], &[*name]) > 0);
+        assert!(waits.count() > 1_400);
+        assert_eq!(guesses.standing(ip), Standing::Guessing);
+        assert_eq!(guesses.served(ip, &[], &(5_000..5_003).collect::<Vec<_>>()), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -274,20 +285,20 @@ mod tests {
             let guesses = guesses.clone();
             guessers.spawn(async move {
                 for _ in 0..20 {
-                    assert!(guesses.turn(ip, at(port)).await);
+                    assert!(guesses.turn(ip, at(port), 1).await);
                 }
             });
         }
         tokio::task::yield_now().await;
-        assert!(!guesses.turn(ip, at(7)).await, "a connection waits once");
-        assert!(guesses.turn(ip, at(99)).await);
+        assert!(!guesses.turn(ip, at(7), 1).await, "a connection waits once");
+        assert!(guesses.turn(ip, at(99), 1).await);
         let waited = start.elapsed();
         assert!(
             waited >= GUESS_TURN * 38 && waited <= GUESS_TURN * 42,
             "{waited:?}"
         );
-        guesses.befriend(ip, 3);
-        assert!(guesses.admits(ip, || 3), "and never again");
+        guesses.befriend(ip, &[3]);
+        assert_eq!(guesses.served(ip, &[3], &[]), 0, "and never again");
         while let Some(done) = guessers.join_next().await {
             done.unwrap();
         }
@@ -296,9 +307,12 @@ mod tests {
             "so many a second, however many ask"
         );
         // Who hangs up leaves the line.
-        let gone = tokio::time::timeout(GUESS_TURN / 2, guesses.turn(ip, at(1)));
+        let gone = tokio::time::timeout(GUESS_TURN / 2, guesses.turn(ip, at(1), 1));
         assert!(gone.await.is_err());
-        assert!(guesses.turn(ip, at(1)).await);
+        assert!(guesses.turn(ip, at(1), 4).await);
+        let four = tokio::time::Instant::now();
+        assert!(guesses.turn(ip, at(1), 1).await);
+        assert!(four.elapsed() >= GUESS_TURN * 4, "a turn for each name");
     }
 
     #[test]

@@ -7,25 +7,25 @@
 //! `arp_token=<token>[:<mark of the owner>[:<mark>…]]`
 //!
 //! The *owner* was opened first, when nothing had to be told apart: its scripts were loaded from URLs without
-//! a token. Those of all later clients are redirected to URLs with one (`route.rs`), so a script without is
-//! the owner's. A mark is the keyed hash of a token: nobody can guess tokens by making up marks.
+//! a token. Those of all later clients are redirected to URLs with one (`redirect.rs`), so a script without is
+//! the owner's. A mark is the keyed hash of a token that exists: nobody can guess tokens by making up marks.
 
-use crate::routing::source::Names;
+use arp_common::ids::Token;
 
 /// Clients beside the current one that a cookie holds.
 const MAX_OTHERS: usize = 4;
 
 /// What our cookie says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tabs<'a> {
+pub(crate) struct Tabs<'a> {
     /// The token that was opened last.
-    pub current: &'a str,
+    pub(crate) current: &'a str,
     others: Option<&'a str>,
 }
 
 impl<'a> Tabs<'a> {
     /// Reads the value of a cookie.
-    pub fn parse(value: &'a str) -> Self {
+    pub(crate) fn parse(value: &'a str) -> Self {
         match value.split_once(':') {
             Some((current, others)) => Self {
                 current,
@@ -39,7 +39,7 @@ impl<'a> Tabs<'a> {
     }
 
     /// The marks of the other clients, the owner's first.
-    pub fn others(&self) -> impl Iterator<Item = u128> + 'a {
+    pub(crate) fn others(&self) -> impl Iterator<Item = u128> + 'a {
         let marks = self.others.into_iter().flat_map(|o| o.split(':'));
         marks
             .take(MAX_OTHERS)
@@ -47,20 +47,22 @@ impl<'a> Tabs<'a> {
     }
 
     /// Whose the scripts without a token in their URL are, where more than one client was opened.
-    pub fn owner(&self) -> Option<u128> {
+    pub(crate) fn owner(&self) -> Option<u128> {
         self.others().next()
     }
 }
 
-/// The cookie of a browser that opens `token`, given what it had.
-pub fn remembered<N: Names>(had: Option<Tabs<'_>>, token: &str, names: &N) -> String {
-    let mut value = token.to_owned();
-    let Some(had) = had.filter(|had| had.others.is_some() || had.current != token) else {
+/// The cookie of a browser that opens `token`, given what it had and the mark of the token in that, if it is
+/// still somebody's.
+pub(crate) fn remembered(had: Option<Tabs<'_>>, last: Option<u128>, token: &Token, opened: u128) -> String {
+    let mut value = token.as_str().to_owned();
+    let Some(had) = had.filter(|had| had.others.is_some() || had.current != token.as_str()) else {
         return value;
     };
-    let (opened, last) = (names.mark(token), names.mark(had.current));
-    let owner = had.owner().unwrap_or(last);
-    let rest = std::iter::once(last).chain(had.others().skip(1));
+    let Some(owner) = had.owner().or(last) else {
+        return value;
+    };
+    let rest = last.into_iter().chain(had.others().skip(1));
     let mut marks = vec![owner];
     for mark in rest {
         if marks.len() < MAX_OTHERS && mark != opened && !marks.contains(&mark) {
@@ -74,7 +76,7 @@ pub fn remembered<N: Names>(had: Option<Tabs<'_>>, token: &str, names: &N) -> St
 }
 
 /// Is this path (as a Referer has it) a script or a style sheet rather than a page?
-pub fn is_part(target: &str) -> bool {
+pub(crate) fn is_part(target: &str) -> bool {
     const KINDS: [&str; 13] = [
         "js", "mjs", "cjs", "jsx", "ts", "mts", "tsx", "css", "scss", "sass", "less", "vue", "svelte",
     ];
@@ -91,33 +93,27 @@ pub fn is_part(target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arp_common::ids::Token;
 
-    /// Names whose mark is their length.
-    struct Lengths;
-    impl Names for Lengths {
-        type Client = ();
-        fn by_token(&self, _: &str) -> Option<()> {
-            None
-        }
-        fn by_label(&self, _: &str) -> Option<(Token, ())> {
-            None
-        }
-        fn mark(&self, token: &str) -> u128 {
-            token.len() as u128
-        }
-        fn by_mark(&self, _: u128) -> Option<(Token, ())> {
-            None
-        }
-    }
-
+    /// A name's mark is its length.
     fn open(had: &str, token: &str) -> (String, Vec<u128>) {
         let had = (!had.is_empty()).then(|| Tabs::parse(had));
-        let value = remembered(had, token, &Lengths);
+        let last = had.map(|had| had.current.len() as u128);
+        let value = remembered(had, last, &token.parse().unwrap(), token.len() as u128);
         let tabs = Tabs::parse(&value);
         assert_eq!(tabs.current, token);
         let others = tabs.others().collect();
         (value, others)
+    }
+
+    #[test]
+    fn a_cookie_of_nobody_leaves_no_mark() {
+        let token = "a".parse().unwrap();
+        assert_eq!(remembered(Some(Tabs::parse("guess")), None, &token, 1), "a");
+        let had = Some(Tabs::parse("guess:7:8"));
+        assert_eq!(
+            remembered(had, None, &token, 1),
+            format!("a:{:032x}:{:032x}", 7, 8)
+        );
     }
 
     #[test]

@@ -1,19 +1,21 @@
-//! The table of bindings and its rules.
+//! The file: its table, how it is opened, listed and weeded. The rules of claims are in [`super::claim`].
 
-use arp_common::ids::{ClientId, Token};
+use arp_common::ids::Token;
 use arp_common::private;
 use arp_common::tls::Fingerprint;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OpenFlags, params};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arp_common::ids::ClientId;
 
 /// Time that another process (`arps clients forget`) may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 /// A client's last visit is written down when the one on file is this old, in seconds.
-const SEEN_STEP: i64 = 3600;
+pub(super) const SEEN_STEP: i64 = 3600;
 /// Version of the table below.
-const SCHEMA: i64 = 1;
-const CREATE: &str = "
+const SCHEMA: i64 = 2;
+const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS bindings (
         name TEXT PRIMARY KEY,       -- in lower case: host names have none
         shown TEXT NOT NULL,         -- as the client writes it
@@ -21,10 +23,16 @@ const CREATE: &str = "
         key BLOB NOT NULL,           -- SHA-256 of the edge's public key
         routed INTEGER NOT NULL,     -- do visitors reach the client by it?
         first_seen INTEGER NOT NULL, -- seconds since 1970
-        last_seen INTEGER NOT NULL
-    ) WITHOUT ROWID;
+        last_seen INTEGER NOT NULL,
+        used INTEGER NOT NULL        -- has a visitor ever asked for the client?
+    ) WITHOUT ROWID;";
+const INDEXES: &str = "
     CREATE INDEX IF NOT EXISTS by_client ON bindings (client);
-    CREATE INDEX IF NOT EXISTS by_seen ON bindings (last_seen);";
+    CREATE INDEX IF NOT EXISTS by_key ON bindings (key);
+    CREATE INDEX IF NOT EXISTS by_seen ON bindings (last_seen);
+    CREATE INDEX IF NOT EXISTS by_use ON bindings (used, last_seen);";
+/// Version 1 did not know who was ever used: all that it has may have been.
+const FROM_1: &str = "ALTER TABLE bindings ADD COLUMN used INTEGER NOT NULL DEFAULT 1;";
 
 /// Why the store does not work.
 #[derive(Debug, thiserror::Error)]
@@ -40,40 +48,20 @@ pub enum StoreError {
         "{0} was written by a newer arps; use that one, or move the file away (all key bindings are lost then)"
     )]
     Newer(PathBuf),
+    /// It was there once.
+    #[error(
+        "{path} is {what}, but this relay has run before with this data directory: which key holds which name is \
+         lost with it, and every name would be free for whoever comes first. Put store.db back from a backup. To \
+         start with every name free on purpose, take the file names-key beside it away as well",
+        path = .0.display(), what = .1
+    )]
+    Lost(PathBuf, &'static str),
     /// Its thread cannot be started.
     #[error("cannot start the store's thread: {0}")]
     Thread(std::io::Error),
     /// Its thread has ended, or a write failed.
     #[error("the store of the relay does not answer")]
     Closed,
-}
-
-/// Names that an edge wants.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    /// Its id, which is always among the names.
-    pub client: ClientId,
-    /// Further names.
-    pub tokens: Vec<Token>,
-    /// Do visitors reach it by its id?
-    pub id_token: bool,
-    /// The key it holds; none in plain.
-    pub key: Option<Fingerprint>,
-    /// May it ask for names that are not bound to its key yet?
-    pub may_ask: bool,
-}
-
-/// What became of a claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// The names are its own.
-    Granted,
-    /// Another key holds this one.
-    Bound(Token),
-    /// It has asked for too many names in vain.
-    TooManyTries,
-    /// There is no room for another name.
-    Full,
 }
 
 /// One client as it is on file.
@@ -89,23 +77,48 @@ pub struct Binding {
     pub names: usize,
     /// First registration, in seconds since 1970.
     pub first_seen: i64,
-    /// Last registration, to the hour, in seconds since 1970.
+    /// When it was here last, to the hour, in seconds since 1970.
     pub last_seen: i64,
+    /// Has a visitor ever asked for it?
+    pub used: bool,
+}
+
+/// Which bindings are to be forgotten.
+#[derive(Debug, Clone, Default)]
+pub struct Forget {
+    /// Client ids, single names, or patterns (`ci-*`) of either; everybody if there are none.
+    pub patterns: Vec<String>,
+    /// Only clients that have not been here for so many seconds.
+    pub older_than: Option<i64>,
+    /// Only clients for which no visitor ever came.
+    pub never_used: bool,
 }
 
 /// The open file.
 #[derive(Debug)]
 pub struct Db {
-    sql: Connection,
+    pub(super) sql: Connection,
+    /// False for a copy in memory of a file that cannot be written to.
+    kept: bool,
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Db {
-    /// Opens the file, and makes it if need be (mode 0600).
+    /// Opens the file. It is made (mode 0600) where the relay has not run `before`; where it has, a file that is
+    /// missing or empty is an error.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, before: bool) -> Result<Self, StoreError> {
         if !path.exists() {
+            if before {
+                return Err(StoreError::Lost(path.to_owned(), "missing"));
+            }
             // SQLite gives its journals the rights of the file itself.
             private::create(path, b"")?;
         }
@@ -115,13 +128,65 @@ impl Db {
         sql.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         // A binding that was granted must not be forgotten by a power cut.
         sql.pragma_update(None, "synchronous", "FULL")?;
+        if before && !has_table(&sql, "main")? {
+            return Err(StoreError::Lost(path.to_owned(), "empty"));
+        }
         let version: i64 = sql.query_row("PRAGMA user_version", [], |r| r.get(0))?;
         if version > SCHEMA {
             return Err(StoreError::Newer(path.to_owned()));
         }
-        sql.execute_batch(CREATE)?;
-        sql.pragma_update(None, "user_version", SCHEMA)?;
-        Ok(Self { sql })
+        // Nothing is written where nothing has to be: a full disk must not keep the relay from starting.
+        if version < SCHEMA {
+            let mut steps = String::from("BEGIN IMMEDIATE;");
+            steps.push_str(TABLE);
+            if version == 1 {
+                steps.push_str(FROM_1);
+            }
+            steps.push_str(INDEXES);
+            steps.push_str(&format!("PRAGMA user_version = {SCHEMA}; COMMIT;"));
+            sql.execute_batch(&steps)?;
+        }
+        Ok(Self { sql, kept: true })
+    }
+
+    /// Reads the file into memory, where it cannot be written to: on a full disk SQLite cannot even make the
+    /// files that it wants beside it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn copy(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI;
+        let sql = Connection::open_in_memory_with_flags(flags)?;
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        let has_wal = std::fs::metadata(PathBuf::from(wal)).is_ok_and(|wal| wal.len() > 0);
+        if has_wal {
+            // Then the index of the journal is in memory, too. Before it is attached: that reads it already.
+            sql.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+            sql.execute("ATTACH ?1 AS disk", [path.to_string_lossy()])?;
+        } else {
+            sql.execute("ATTACH ?1 AS disk", [immutable(path)])?;
+        }
+        if !has_table(&sql, "disk")? {
+            return Err(StoreError::Lost(path.to_owned(), "empty"));
+        }
+        let version: i64 = sql.query_row("PRAGMA disk.user_version", [], |r| r.get(0))?;
+        if version > SCHEMA {
+            return Err(StoreError::Newer(path.to_owned()));
+        }
+        sql.execute_batch(TABLE)?;
+        sql.execute_batch(
+            "INSERT INTO main.bindings
+                 SELECT name, shown, client, key, routed, first_seen, last_seen, 1 FROM disk.bindings;
+             DETACH disk;",
+        )?;
+        sql.execute_batch(INDEXES)?;
+        Ok(Self { sql, kept: false })
+    }
+
+    /// Does what is written here last?
+    pub fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// The `max` clients seen last, the latest first.
@@ -130,7 +195,7 @@ impl Db {
     /// If SQLite fails.
     pub fn bindings(&self, max: usize) -> Result<Vec<Binding>, StoreError> {
         let mut clients = self.sql.prepare(
-            "SELECT client, key, count(*), min(first_seen), max(last_seen) FROM bindings
+            "SELECT client, key, count(*), min(first_seen), max(last_seen), max(used) FROM bindings
              GROUP BY client, key ORDER BY max(last_seen) DESC LIMIT ?1",
         )?;
         let mut names = self.sql.prepare(
@@ -138,11 +203,11 @@ impl Db {
         )?;
         let rows = clients.query_map([i64::try_from(max).unwrap_or(i64::MAX)], |r| {
             let (client, key): (String, [u8; 32]) = (r.get(0)?, r.get(1)?);
-            Ok((client, key, r.get(2)?, r.get(3)?, r.get(4)?))
+            Ok((client, key, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))
         })?;
         let mut all = Vec::new();
         for row in rows {
-            let (client, key, count, first_seen, last_seen): (_, _, i64, _, _) = row?;
+            let (client, key, count, first_seen, last_seen, used): (_, _, i64, _, _, _) = row?;
             let routed = names.query_map(params![client, key], |r| r.get::<_, String>(0))?;
             let routed = routed.filter_map(|n| n.ok()?.parse().ok()).collect();
             // A row that somebody wrote by hand and that is no name is passed over.
@@ -154,206 +219,124 @@ impl Db {
                 names: usize::try_from(count).unwrap_or(0),
                 first_seen,
                 last_seen,
+                used,
             });
         }
         Ok(all)
     }
 
-    /// Unbinds a client with all its names, or a single further name. Tells how many names became free.
+    /// Unbinds names, and gives those that became free, as their clients wrote them.
     ///
     /// # Errors
     /// If SQLite fails.
-    pub fn forget(&mut self, name: &str) -> Result<usize, StoreError> {
+    pub fn forget(&mut self, what: &Forget) -> Result<Vec<String>, StoreError> {
         let work = self.sql.transaction()?;
-        let mut gone = work.execute("DELETE FROM bindings WHERE client = ?1", [name])?;
-        if gone == 0 {
-            gone = work.execute(
-                "DELETE FROM bindings WHERE name = ?1",
-                [name.to_ascii_lowercase()],
-            )?;
-        }
+        let gone = unbind(&work, what)?;
         work.commit()?;
         Ok(gone)
     }
 
-    /// Decides claims in order, in one transaction. At most `max_names` are bound in all.
+    /// The names that [`Db::forget`] would unbind.
     ///
     /// # Errors
-    /// If SQLite fails; nothing is bound then.
-    pub fn claim_all(&mut self, claims: &[&Claim], max_names: usize) -> Result<Vec<Verdict>, StoreError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    /// If SQLite fails.
+    pub fn would_forget(&mut self, what: &Forget) -> Result<Vec<String>, StoreError> {
+        // Dropped, it is rolled back.
         let work = self.sql.transaction()?;
-        let mut verdicts = Vec::with_capacity(claims.len());
-        for claim in claims {
-            verdicts.push(decide(&work, claim, max_names, now)?);
-        }
-        work.commit()?;
-        Ok(verdicts)
+        unbind(&work, what)
     }
 }
 
-struct Wanted {
-    shown: Token,
-    name: String,
-    routed: bool,
-    /// Routed, last seen, client; if it is bound to the claim's key already.
-    held: Option<(bool, i64, String)>,
-}
-
-fn decide(work: &Transaction<'_>, claim: &Claim, max_names: usize, now: i64) -> Result<Verdict, StoreError> {
-    let id = Token::from(claim.client.clone());
-    let mut wanted: Vec<Wanted> = Vec::with_capacity(claim.tokens.len() + 1);
-    let further = claim.tokens.iter().map(|t| (t.clone(), true));
-    for (shown, routed) in std::iter::once((id, claim.id_token)).chain(further) {
-        let name = shown.as_str().to_ascii_lowercase();
-        if wanted.iter().any(|w| w.name == name) {
-            continue;
-        }
-        let mut find =
-            work.prepare_cached("SELECT key, routed, last_seen, client FROM bindings WHERE name = ?1")?;
-        let row = find
-            .query_row([&name], |r| {
-                Ok((r.get::<_, [u8; 32]>(0)?, (r.get(1)?, r.get(2)?, r.get(3)?)))
-            })
-            .optional()?;
-        let held = match row {
-            Some((key, held)) if claim.key.is_some_and(|k| *k.as_bytes() == key) => Some(held),
-            // Whoever tries too much is not even told whether there is such a name.
-            _ if !claim.may_ask => return Ok(Verdict::TooManyTries),
-            Some(_) => return Ok(Verdict::Bound(shown)),
-            None => None,
-        };
-        wanted.push(Wanted {
-            shown,
-            name,
-            routed,
-            held,
-        });
-    }
-    let Some(key) = &claim.key else {
-        // Nothing can be bound to a client that has no key.
-        return Ok(Verdict::Granted);
+fn unbind(work: &Connection, what: &Forget) -> Result<Vec<String>, StoreError> {
+    let mut gone = Vec::new();
+    let everybody = [String::from("*")];
+    let patterns = if what.patterns.is_empty() {
+        &everybody[..]
+    } else {
+        &what.patterns
     };
-    let fresh = wanted.iter().filter(|w| w.held.is_none()).count();
-    if fresh > 0 {
-        let count: i64 = work.query_row("SELECT count(*) FROM bindings", [], |r| r.get(0))?;
-        if usize::try_from(count).unwrap_or(usize::MAX).saturating_add(fresh) > max_names {
-            return Ok(Verdict::Full);
+    let cutoff = what.older_than.map_or(i64::MAX, |age| now().saturating_sub(age));
+    for pattern in patterns {
+        let mut of_clients = work.prepare_cached(
+            "DELETE FROM bindings WHERE client GLOB ?1 AND client IN
+                     (SELECT client FROM bindings GROUP BY client
+                      HAVING max(last_seen) <= ?2 AND max(used) <= ?3)
+                 RETURNING shown",
+        )?;
+        let rows = of_clients.query_map(params![pattern, cutoff, !what.never_used], |r| r.get(0))?;
+        let of_clients: Vec<String> = rows.collect::<Result<_, _>>()?;
+        // A further name of somebody who stays.
+        let mut names = work.prepare_cached(
+                "DELETE FROM bindings WHERE name GLOB ?1 AND name != lower(client) AND last_seen <= ?2 AND used <= ?3
+                 RETURNING shown",
+            )?;
+        let single = of_clients.is_empty() || pattern.contains(['*', '?', '[']);
+        gone.extend(of_clients);
+        if single {
+            let pattern = pattern.to_ascii_lowercase();
+            let rows = names.query_map(params![pattern, cutoff, !what.never_used], |r| r.get(0))?;
+            gone.extend(rows.collect::<Result<Vec<String>, _>>()?);
         }
     }
-    for w in &wanted {
-        let as_it_was = w.held.as_ref().is_some_and(|(routed, seen, client)| {
-            *routed == w.routed && client == claim.client.as_str() && (now - seen).abs() < SEEN_STEP
-        });
-        if as_it_was {
-            continue;
-        }
-        work.prepare_cached(
-            "INSERT INTO bindings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
-             ON CONFLICT (name) DO UPDATE SET shown = ?2, client = ?3, routed = ?5, last_seen = ?6",
-        )?
-        .execute(params![
-            w.name,
-            w.shown.as_str(),
-            claim.client.as_str(),
-            key.as_bytes(),
-            w.routed,
-            now
-        ])?;
-    }
-    retire(work, claim, key, &wanted)?;
-    Ok(Verdict::Granted)
+    Ok(gone)
 }
 
-/// Names that the client no longer uses lead nowhere, and stay bound: nobody who knew one can have it.
-fn retire(
-    work: &Transaction<'_>,
-    claim: &Claim,
-    key: &Fingerprint,
-    wanted: &[Wanted],
-) -> Result<(), StoreError> {
-    let mut find =
-        work.prepare_cached("SELECT name FROM bindings WHERE client = ?1 AND key = ?2 AND routed = 1")?;
-    let names = find.query_map(params![claim.client.as_str(), key.as_bytes()], |r| {
-        r.get::<_, String>(0)
-    })?;
-    let names: Vec<String> = names.collect::<Result<_, _>>()?;
-    for name in names.iter().filter(|n| !wanted.iter().any(|w| w.name == **n)) {
-        work.execute("UPDATE bindings SET routed = 0 WHERE name = ?1", [name])?;
+fn has_table(sql: &Connection, schema: &str) -> Result<bool, rusqlite::Error> {
+    let query =
+        format!("SELECT count(*) FROM {schema}.sqlite_master WHERE type = 'table' AND name = 'bindings'");
+    sql.query_row(&query, [], |r| r.get(0))
+}
+
+/// The URI of a file of which SQLite shall believe that nobody changes it.
+fn immutable(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.to_string_lossy().bytes() {
+        match byte {
+            b'/' | b':' | b'.' | b'-' | b'_' => uri.push(char::from(byte)),
+            b'\\' => uri.push('/'),
+            _ if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
+            _ => uri.push_str(&format!("%{byte:02X}")),
+        }
     }
-    Ok(())
+    uri + "?immutable=1"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(n: u8) -> Option<Fingerprint> {
-        Some(Fingerprint::from_bytes([n; 32]))
-    }
-
-    fn claim(client: &str, tokens: &[&str], key: Option<Fingerprint>) -> Claim {
-        Claim {
-            client: client.parse().unwrap(),
-            tokens: tokens.iter().map(|t| t.parse().unwrap()).collect(),
-            id_token: true,
-            key,
-            may_ask: true,
-        }
-    }
-
-    fn ask(db: &mut Db, claim: &Claim) -> Verdict {
-        db.claim_all(&[claim], 8).unwrap().remove(0)
-    }
-
     #[test]
-    fn a_name_belongs_to_the_first_key_for_good() {
+    fn a_table_of_the_first_version_is_taken_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.db");
-        let mut db = Db::open(&path).unwrap();
-        let bound = |name: &str| Verdict::Bound(name.parse().unwrap());
-        assert_eq!(ask(&mut db, &claim("Demo", &["alice"], key(1))), Verdict::Granted);
-        assert_eq!(ask(&mut db, &claim("Demo", &[], key(1))), Verdict::Granted);
-        drop(db);
-        let mut db = Db::open(&path).unwrap();
-        // Neither id nor token, in no case, not as a token, not after it was given up, not in plain.
-        assert_eq!(ask(&mut db, &claim("demo", &[], key(2))), bound("demo"));
-        assert_eq!(ask(&mut db, &claim("x", &["DEMO"], key(2))), bound("DEMO"));
-        assert_eq!(ask(&mut db, &claim("x", &["Alice"], key(2))), bound("Alice"));
-        assert_eq!(ask(&mut db, &claim("demo", &[], None)), bound("demo"));
-        // A refused claim binds nothing.
-        assert_eq!(ask(&mut db, &claim("x", &[], key(3))), Verdict::Granted);
-        let known = db.bindings(9).unwrap();
-        let demo = known.iter().find(|b| b.client.as_str() == "Demo").unwrap();
-        assert_eq!((demo.names, demo.routed.len(), Some(demo.key)), (2, 1, key(1)));
-        assert_eq!(db.forget("Demo").unwrap(), 2);
-        assert_eq!(ask(&mut db, &claim("demo", &[], key(2))), Verdict::Granted);
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(
+            "CREATE TABLE bindings (name TEXT PRIMARY KEY, shown TEXT NOT NULL, client TEXT NOT NULL, key BLOB NOT NULL,
+                 routed INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL) WITHOUT ROWID;
+             INSERT INTO bindings VALUES ('demo', 'Demo', 'Demo', zeroblob(32), 1, 5, 6);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let known = Db::open(&path, true).unwrap().bindings(9).unwrap();
+            assert_eq!((known.len(), known[0].used, known[0].last_seen), (1, true, 6));
+        }
+        let copied = Db::copy(&path).unwrap();
+        assert_eq!((copied.bindings(9).unwrap().len(), copied.is_kept()), (1, false));
     }
 
     #[test]
-    fn plain_clients_bind_nothing_and_the_table_is_bounded() {
+    fn a_lost_store_is_not_taken_for_a_new_one() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = Db::open(&dir.path().join("store.db")).unwrap();
-        assert_eq!(ask(&mut db, &claim("old", &[], None)), Verdict::Granted);
-        assert!(db.bindings(9).unwrap().is_empty());
-        let tokens = ["a", "b", "c", "d", "e", "f", "g"];
-        assert_eq!(ask(&mut db, &claim("one", &tokens, key(1))), Verdict::Granted);
-        assert_eq!(ask(&mut db, &claim("two", &[], key(2))), Verdict::Full);
-        assert_eq!(ask(&mut db, &claim("one", &tokens, key(1))), Verdict::Granted);
-    }
-
-    #[test]
-    fn whoever_tried_too_often_learns_nothing_and_owners_do_not_mind() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut db = Db::open(&dir.path().join("store.db")).unwrap();
-        assert_eq!(ask(&mut db, &claim("one", &[], key(1))), Verdict::Granted);
-        let tired = |id, k| Claim {
-            may_ask: false,
-            ..claim(id, &[], k)
-        };
-        assert_eq!(ask(&mut db, &tired("one", key(2))), Verdict::TooManyTries);
-        assert_eq!(ask(&mut db, &tired("none", key(2))), Verdict::TooManyTries);
-        assert_eq!(ask(&mut db, &tired("one", key(1))), Verdict::Granted);
+        let path = dir.path().join("store.db");
+        let lost = |path: &Path| matches!(Db::open(path, true), Err(StoreError::Lost(..)));
+        assert!(lost(&path) && !path.exists(), "missing");
+        drop(Db::open(&path, false).unwrap());
+        assert!(!lost(&path));
+        std::fs::write(&path, b"").unwrap();
+        assert!(lost(&path), "emptied");
+        assert!(lost(&path), "nor the second time");
+        assert!(matches!(Db::copy(&path), Err(StoreError::Lost(..))));
     }
 }

@@ -1,23 +1,30 @@
 //! What must survive a restart: which names are bound to which edge's key.
 //!
 //! SQLite, on a thread of its own; the registry in memory answers every request of a visitor. A flood of
-//! registrations shares transactions, so that it costs few disk writes.
+//! registrations shares transactions, so that it costs few disk writes. Where nothing can be written (a full
+//! disk), those who are known are recognised all the same, and nobody new is let in.
 
+mod claim;
 mod db;
 
-pub use db::{Binding, Claim, Db, StoreError, Verdict};
+pub use claim::{Claim, Limit, Limits, Online, Verdict};
+pub use db::{Binding, Db, Forget, StoreError};
 
-use std::path::Path;
+use crate::defaults as d;
+use arp_common::ids::ClientId;
+use arp_common::tls::Fingerprint;
+use std::path::PathBuf;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
-/// Claims that may wait for the thread.
+/// Jobs that may wait for the thread.
 const QUEUE: usize = 1024;
 /// Claims of one transaction.
 const BATCH: usize = 256;
 
-struct Job {
-    claim: Claim,
-    answer: oneshot::Sender<Result<Verdict, StoreError>>,
+enum Job {
+    Claim(Claim, oneshot::Sender<Result<Verdict, StoreError>>),
+    Seen(ClientId, Fingerprint, bool),
 }
 
 /// The open store of a running relay.
@@ -27,19 +34,25 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store and gives what it knows: the `max` bindings of the clients seen last.
+    /// Serves an open file, which is at `path`.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn open(path: &Path, max_names: usize, max: usize) -> Result<(Self, Vec<Binding>), StoreError> {
-        let db = Db::open(path)?;
-        let known = db.bindings(max)?;
+    pub fn start(db: Db, path: PathBuf, limits: Limits, online: Box<Online>) -> Result<Self, StoreError> {
         let (jobs, rx) = mpsc::channel(QUEUE);
+        let keeper = Keeper {
+            failing: !db.is_kept(),
+            db,
+            path,
+            limits,
+            online,
+            tried: Instant::now(),
+        };
         std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || serve(db, rx, max_names))
+            .spawn(move || keeper.serve(rx))
             .map_err(StoreError::Thread)?;
-        Ok((Self { jobs }, known))
+        Ok(Self { jobs })
     }
 
     /// Binds the names of a claim to its key, if nobody else's key holds one of them.
@@ -48,34 +61,114 @@ impl Store {
     /// See [`StoreError`]; nothing is bound then.
     pub async fn claim(&self, claim: Claim) -> Result<Verdict, StoreError> {
         let (answer, verdict) = oneshot::channel();
-        let job = Job { claim, answer };
+        let job = Job::Claim(claim, answer);
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         verdict.await.map_err(|_| StoreError::Closed)?
     }
+
+    /// Notes, some time, that a client is here, and whether a visitor has ever asked for it. Waits for nothing: when
+    /// the disk is slow, this is what can be left out.
+    pub fn seen(&self, client: ClientId, key: Fingerprint, used: bool) {
+        let _ = self.jobs.try_send(Job::Seen(client, key, used));
+    }
 }
 
-/// The thread: ends when the relay has dropped its [`Store`].
-fn serve(mut db: Db, mut jobs: mpsc::Receiver<Job>, max_names: usize) {
-    while let Some(first) = jobs.blocking_recv() {
-        let mut batch = vec![first];
-        while batch.len() < BATCH
-            && let Ok(next) = jobs.try_recv()
-        {
-            batch.push(next);
-        }
-        let claims: Vec<&Claim> = batch.iter().map(|j| &j.claim).collect();
-        match db.claim_all(&claims, max_names) {
-            Ok(verdicts) => {
-                for (job, verdict) in batch.into_iter().zip(verdicts) {
-                    let _ = job.answer.send(Ok(verdict));
+/// The thread.
+struct Keeper {
+    db: Db,
+    path: PathBuf,
+    limits: Limits,
+    online: Box<Online>,
+    /// Did the last write fail? It is said once.
+    failing: bool,
+    /// When a file that could not be written to was tried last.
+    tried: Instant,
+}
+
+impl Keeper {
+    /// Ends when the relay has dropped its [`Store`].
+    fn serve(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(first) = jobs.blocking_recv() {
+            let mut batch = Vec::new();
+            let mut next = Some(first);
+            while let Some(job) = next {
+                match job {
+                    Job::Claim(claim, answer) => batch.push((claim, answer)),
+                    Job::Seen(client, key, used) => self.seen(&client, &key, used),
                 }
+                next = (batch.len() < BATCH).then(|| jobs.try_recv().ok()).flatten();
             }
-            Err(e) => {
-                tracing::error!("cannot keep key bindings: {e}");
-                for job in batch {
-                    let _ = job.answer.send(Err(StoreError::Closed));
-                }
-            }
+            self.decide(batch);
         }
     }
+
+    fn decide(&mut self, batch: Vec<(Claim, oneshot::Sender<Result<Verdict, StoreError>>)>) {
+        if batch.is_empty() {
+            return;
+        }
+        self.open_again();
+        if self.db.is_kept() {
+            let claims: Vec<&Claim> = batch.iter().map(|(claim, _)| claim).collect();
+            match self.db.claim_all(&claims, self.limits, &*self.online) {
+                Ok(verdicts) => {
+                    let wrote = verdicts
+                        .iter()
+                        .any(|v| matches!(v, Verdict::Granted(n) if *n > 0));
+                    if wrote {
+                        self.works();
+                    }
+                    for ((_, answer), verdict) in batch.into_iter().zip(verdicts) {
+                        let _ = answer.send(Ok(verdict));
+                    }
+                    return;
+                }
+                Err(e) => self.failed(&e),
+            }
+        }
+        for (claim, answer) in batch {
+            let known = self.db.recognise(&claim);
+            let _ = answer.send(known.and_then(|verdict| verdict.ok_or(StoreError::Closed)));
+        }
+    }
+
+    fn seen(&mut self, client: &ClientId, key: &Fingerprint, used: bool) {
+        if !self.db.is_kept() {
+            return;
+        }
+        if let Err(e) = self.db.seen(client, key, used) {
+            self.failed(&e);
+        }
+    }
+
+    /// Tries a file again that could not be written to.
+    fn open_again(&mut self) {
+        if self.db.is_kept() || self.tried.elapsed() < d::STORE_RETRY {
+            return;
+        }
+        self.tried = Instant::now();
+        if let Ok(db) = Db::open(&self.path, true) {
+            self.db = db;
+        }
+    }
+
+    fn works(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("the relay can write to its store again");
+        }
+    }
+
+    fn failed(&mut self, e: &StoreError) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!("{}", cannot_write(&self.path, e));
+        }
+    }
+}
+
+/// What an operator is told when nothing can be written.
+pub fn cannot_write(path: &std::path::Path, e: &StoreError) -> String {
+    format!(
+        "THE RELAY CANNOT WRITE TO {}: {e}. Edge agents that it knows are served; new names are refused until this \
+         is mended. Is the disk full (df), or read-only?",
+        path.display()
+    )
 }

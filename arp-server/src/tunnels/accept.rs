@@ -1,7 +1,7 @@
 //! The proxy port: tunnels arrive, say which request they answer, and go to their pool.
 
+use super::pending::Pending;
 use crate::defaults as d;
-use crate::registry::Registry;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::ids::TunnelId;
 use arp_common::protocol::{Command, FrameError, FrameReader};
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 /// Why a connection on the proxy port was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum TunnelError {
+pub(crate) enum TunnelError {
     /// Not our protocol, or broken off.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -36,7 +36,7 @@ pub enum TunnelError {
 ///
 /// # Errors
 /// See [`TunnelError`]; the connection is closed.
-pub async fn take(tcp: TcpStream, acceptor: &Acceptor, registry: &Arc<Registry>) -> Result<(), TunnelError> {
+pub(crate) async fn take(tcp: TcpStream, acceptor: &Acceptor, pending: &Pending) -> Result<(), TunnelError> {
     let accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp))
         .await
         .map_err(|_| TunnelError::Silent)??;
@@ -57,8 +57,7 @@ pub async fn take(tcp: TcpStream, acceptor: &Acceptor, registry: &Arc<Registry>)
         return Err(TunnelError::NotATunnel);
     };
     let id: TunnelId = proxy_conn_id.parse().map_err(|_| TunnelError::NotAskedFor)?;
-    let asked = registry
-        .pending()
+    let asked = pending
         .claim(id, &client_id, key)
         .ok_or(TunnelError::NotAskedFor)?;
     let (stream, buf) = frames.into_parts();
@@ -68,11 +67,11 @@ pub async fn take(tcp: TcpStream, acceptor: &Acceptor, registry: &Arc<Registry>)
 }
 
 /// Looks for tunnels that never came, until the relay stops.
-pub async fn expire(registry: Arc<Registry>) {
+pub(crate) async fn expire(pending: Arc<Pending>) {
     let mut tick = tokio::time::interval(d::POOL_REPAIR);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        registry.pending().expire();
+        pending.expire();
     }
 }

@@ -1,6 +1,8 @@
 //! The tunnels of the edges: each client's pool, those that were asked for, and how they arrive.
 
-pub mod accept;
-pub mod pending;
+pub(crate) mod accept;
+pub(crate) mod lease;
+pub(crate) mod pending;
 pub mod pool;
-pub mod waiting;
+pub(crate) mod queue;
+pub(crate) mod tunnel;

@@ -1,7 +1,7 @@
 //! Tunnels that edges were asked for and that have not come yet.
 
+use super::pool::Pool;
 use crate::defaults as d;
-use crate::tunnels::pool::Pool;
 use arp_common::ids::{ClientId, TunnelId};
 use arp_common::tls::Fingerprint;
 use dashmap::DashMap;
@@ -10,27 +10,27 @@ use std::time::Instant;
 
 /// Tunnels that were asked for and have not come yet.
 #[derive(Debug, Default)]
-pub struct Pending {
+pub(crate) struct Pending {
     map: DashMap<TunnelId, Asked>,
 }
 
 /// One tunnel that was asked for.
 #[derive(Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Where it belongs.
-    pub pool: Arc<Pool>,
+    pub(crate) pool: Arc<Pool>,
     /// Who may open it.
-    pub client: ClientId,
+    pub(crate) client: ClientId,
     /// The key that holds the registration; none in plain.
-    pub key: Option<Fingerprint>,
+    pub(crate) key: Option<Fingerprint>,
     /// Under which registration.
-    pub generation: u64,
+    pub(crate) generation: u64,
     deadline: Instant,
 }
 
 impl Pending {
     /// Notes that a tunnel was asked for.
-    pub fn add(
+    pub(crate) fn add(
         &self,
         id: TunnelId,
         pool: Arc<Pool>,
@@ -51,8 +51,13 @@ impl Pending {
         );
     }
 
+    /// Takes a note back: the tunnel was not asked for after all.
+    pub(crate) fn forget(&self, id: TunnelId) {
+        self.map.remove(&id);
+    }
+
     /// Takes the note: an id is good once, in time, and only for the client and key it was given to.
-    pub fn claim(&self, id: TunnelId, client: &ClientId, key: Option<Fingerprint>) -> Option<Asked> {
+    pub(crate) fn claim(&self, id: TunnelId, client: &ClientId, key: Option<Fingerprint>) -> Option<Asked> {
         let fits =
             |asked: &Asked| asked.client == *client && asked.key == key && asked.deadline > Instant::now();
         self.map
@@ -61,7 +66,7 @@ impl Pending {
     }
 
     /// Gives up what is overdue.
-    pub fn expire(&self) {
+    pub(crate) fn expire(&self) {
         let now = Instant::now();
         let mut late = Vec::new();
         self.map.retain(|_, asked| {

@@ -1,7 +1,8 @@
 //! One client's tunnels: which are idle, who waits for one, how many more to ask the edge for.
 //!
 //! Refill is driven by use: taking a tunnel, queueing for one or losing one asks for what is missing at
-//! that moment. A returned tunnel and a new one go to whoever has waited longest. An idle tunnel is
+//! that moment, and stock means tunnels that any request may take. A returned tunnel and a new one go to whose turn
+//! it is ([`super::queue`]). When nothing else is left, an exchange whose visitor keeps it waiting makes room. An idle tunnel is
 //! watched by the waker of a read that is left pending on it, so its death is known when it happens and
 //! an idle tunnel costs no task.
 //!
@@ -9,20 +10,20 @@
 //! request could queue at the moment a tunnel comes back); it is never held across an await, and no tunnel
 //! is dropped under it.
 
+use super::lease::{Lease, Leased};
+use super::pending::Pending;
+use super::queue::{Queue, within_share};
+use super::tunnel::{Permit, Tunnel, Want, Watch};
 use crate::defaults as d;
-use crate::tunnels::pending::Pending;
 use arp_common::ids::{ClientId, TunnelId};
 use arp_common::protocol::{Command, Mode};
 use arp_common::tls::Fingerprint;
 use arp_common::transport::{ReadHalf, WriteHalf};
 use bytes::BytesMut;
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Wake, Waker};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// What the operator set for every client's pool.
@@ -38,17 +39,6 @@ pub struct PoolLimits {
     pub wait: Duration,
 }
 
-/// What a request needs of its tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Any: the request can be repeated should the tunnel turn out dead.
-    Any,
-    /// One that was never used or was in use a moment ago: the request cannot be repeated.
-    Safe,
-    /// One that was never used: another one has just turned out dead.
-    Fresh,
-}
-
 /// Why there is no tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CheckoutError {
@@ -58,6 +48,9 @@ pub enum CheckoutError {
     /// Too many wait already.
     #[error("too many requests are waiting for this edge agent")]
     Busy,
+    /// The visitor's address has its share of the client's tunnels, and kept them.
+    #[error("your address has as many requests open at this edge agent as it may have at a time")]
+    Share,
     /// None came in time.
     #[error("the edge agent opened no tunnel in time")]
     Timeout,
@@ -78,73 +71,6 @@ pub struct Link {
     pub tx: mpsc::Sender<Command>,
 }
 
-/// One connection to an edge, ready to carry an exchange.
-#[derive(Debug)]
-pub struct Tunnel {
-    /// Bytes from the edge.
-    pub rd: ReadHalf,
-    /// Bytes to the edge.
-    pub wr: WriteHalf,
-    /// Read and not yet used.
-    pub buf: BytesMut,
-    /// Exchanges it has carried.
-    pub uses: u32,
-    /// Does the edge expect an `Open` frame before the first byte?
-    pub version: u32,
-    last_used: Instant,
-    generation: u64,
-    watch: Arc<Watch>,
-    _seat: Seat,
-}
-
-impl Tunnel {
-    /// Leaves a read pending whose waker tells the pool when anything happens. False if something already
-    /// has: bytes that nobody asked for, or the end.
-    fn arm(&mut self) -> bool {
-        self.watch.fired.store(false, Ordering::Release);
-        let waker = Waker::from(self.watch.clone());
-        let mut byte = [0u8; 1];
-        let mut buf = ReadBuf::new(&mut byte);
-        Pin::new(&mut self.rd)
-            .poll_read(&mut Context::from_waker(&waker), &mut buf)
-            .is_pending()
-    }
-
-    fn is_warm(&self) -> bool {
-        self.uses == 0 || self.last_used.elapsed() < d::WARM
-    }
-}
-
-/// Wakes the pool's keeper when an idle tunnel stirs.
-#[derive(Debug)]
-struct Watch {
-    fired: AtomicBool,
-    pool: Arc<Pool>,
-}
-
-impl Wake for Watch {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Only a mark: this may run while the pool is locked.
-        self.fired.store(true, Ordering::Release);
-        self.pool.stirred.notify_one();
-    }
-}
-
-/// A place among the tunnels that a client may have; given back when the tunnel is dropped.
-#[derive(Debug)]
-struct Seat(Arc<Pool>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.live.fetch_sub(1, Ordering::Relaxed);
-        // Only a mark, as above: a waiting request may have been short of just this place.
-        self.0.stirred.notify_one();
-    }
-}
-
 /// A client's tunnels.
 #[derive(Debug)]
 pub struct Pool {
@@ -152,38 +78,38 @@ pub struct Pool {
     limits: Arc<PoolLimits>,
     pending: Arc<Pending>,
     state: Mutex<State>,
-    live: AtomicUsize,
-    served: AtomicU64,
-    stirred: Notify,
+    pub(super) live: AtomicUsize,
+    pub(super) in_use: AtomicUsize,
+    /// Changed only under the lock.
+    waiting: AtomicUsize,
+    pub(super) stirred: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     link: Option<Link>,
+    /// The newest registration that was ever in charge: an older one that comes late has no say.
+    newest: u64,
     idle: Vec<Tunnel>,
-    waiting: VecDeque<Waiter>,
+    queue: Queue,
+    leases: Vec<Weak<Lease>>,
     asked: usize,
     /// Tunnels that ended unused since the last repair. When there are many, keeping a stock only makes
     /// edge and local service open and close connections in a circle.
     wasted: usize,
 }
 
-#[derive(Debug)]
-struct Waiter {
-    want: Want,
-    tx: oneshot::Sender<Tunnel>,
-}
-
 impl Pool {
     /// An empty pool, offline.
-    pub fn new(client: ClientId, limits: Arc<PoolLimits>, pending: Arc<Pending>) -> Arc<Self> {
+    pub(crate) fn new(client: ClientId, limits: Arc<PoolLimits>, pending: Arc<Pending>) -> Arc<Self> {
         Arc::new(Self {
             client,
             limits,
             pending,
             state: Mutex::default(),
             live: AtomicUsize::new(0),
-            served: AtomicU64::new(0),
+            in_use: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             stirred: Notify::new(),
         })
     }
@@ -193,70 +119,117 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the edge in charge does with tunnels.
+    #[cfg(test)]
+    pub(crate) fn mode(&self) -> Option<Mode> {
+        self.lock().link.as_ref().and_then(|link| link.mode)
+    }
+
     /// Is the edge connected?
-    pub fn is_online(&self) -> bool {
+    pub(crate) fn is_online(&self) -> bool {
         self.lock().link.is_some()
     }
 
-    /// What the edge does with tunnels, as far as it said so.
-    pub fn mode(&self) -> Option<Mode> {
-        self.lock().link.as_ref().and_then(|l| l.mode)
-    }
-
-    /// Idle tunnels, tunnels in all, requests served.
-    pub fn counts(&self) -> (usize, usize, u64) {
-        (
-            self.lock().idle.len(),
-            self.live.load(Ordering::Relaxed),
-            self.served.load(Ordering::Relaxed),
-        )
-    }
-
-    /// Takes a tunnel, waiting for one if need be.
+    /// Takes a tunnel for a visitor at `address`, waiting for one if need be. Who no longer wants one drops
+    /// the future, and its place in the queue is free.
     ///
     /// # Errors
     /// See [`CheckoutError`].
-    pub async fn checkout(self: &Arc<Self>, want: Want) -> Result<Tunnel, CheckoutError> {
-        let waiting = {
-            let mut state = self.lock();
-            if state.link.is_none() {
-                return Err(CheckoutError::Offline);
+    pub(crate) async fn checkout(
+        self: &Arc<Self>,
+        want: Want,
+        address: IpAddr,
+    ) -> Result<Leased, CheckoutError> {
+        loop {
+            match self.take_or_queue(want, address)? {
+                Found::Idle(leased) if leased.tunnel.rd.is_quiet() => return Ok(leased),
+                // It has ended, or something came that nobody asked for.
+                Found::Idle(_) => {}
+                // On the heap: most requests find a tunnel, and need no room for waiting.
+                Found::Queued(queued) => return Box::pin(self.wait(queued, address)).await,
             }
-            let taken = take(&mut state.idle, want);
-            let waiting = match taken {
-                Some(tunnel) => {
-                    self.refill(&mut state);
-                    self.served.fetch_add(1, Ordering::Relaxed);
-                    return Ok(tunnel);
-                }
-                None => {
-                    if state.waiting.len() >= self.limits.max_waiting {
-                        state.waiting.retain(|w| !w.tx.is_closed());
-                        if state.waiting.len() >= self.limits.max_waiting {
-                            return Err(CheckoutError::Busy);
-                        }
-                    }
-                    let (tx, rx) = oneshot::channel();
-                    state.waiting.push_back(Waiter { want, tx });
-                    rx
-                }
-            };
-            self.refill(&mut state);
-            waiting
-        };
-        match tokio::time::timeout(self.limits.wait, waiting).await {
-            Ok(Ok(tunnel)) => {
-                self.served.fetch_add(1, Ordering::Relaxed);
-                Ok(tunnel)
-            }
-            _ if self.is_online() => Err(CheckoutError::Timeout),
-            _ => Err(CheckoutError::Offline),
         }
     }
 
+    fn take_or_queue(self: &Arc<Self>, want: Want, address: IpAddr) -> Result<Found, CheckoutError> {
+        let mut gone = Vec::new();
+        let mut state = self.lock();
+        if state.link.is_none() {
+            return Err(CheckoutError::Offline);
+        }
+        let held = state.queue.held(address);
+        let found = if self.within_share(&held) {
+            take(&mut state.idle, want)
+        } else {
+            None
+        };
+        let found = match found {
+            Some(tunnel) => Found::Idle(self.lease(&mut state, tunnel, held)),
+            None => {
+                let queued = state.queue.push(address, want, self.limits.max_waiting);
+                let (ticket, rx) = queued.ok_or(CheckoutError::Busy)?;
+                let pool = self.clone();
+                Found::Queued(Queued {
+                    pool,
+                    address,
+                    ticket,
+                    rx,
+                })
+            }
+        };
+        self.refill(&mut state, &mut gone);
+        drop(state);
+        drop(gone);
+        Ok(found)
+    }
+
+    async fn wait(self: &Arc<Self>, mut queued: Queued, address: IpAddr) -> Result<Leased, CheckoutError> {
+        let deadline = tokio::time::sleep(self.limits.wait);
+        tokio::pin!(deadline);
+        loop {
+            self.make_room(address);
+            tokio::select! {
+                biased;
+                got = &mut queued.rx => match got {
+                    Ok(leased) => return Ok(leased),
+                    Err(_) => return Err(CheckoutError::Offline),
+                },
+                () = &mut deadline => break,
+                () = tokio::time::sleep(d::MAKE_ROOM_EVERY) => {}
+            }
+        }
+        let mut state = self.lock();
+        if state.link.is_none() {
+            return Err(CheckoutError::Offline);
+        }
+        let held = state.queue.held(address);
+        if held.load(Ordering::Relaxed) > 0 && !self.within_share(&held) {
+            Err(CheckoutError::Share)
+        } else {
+            Err(CheckoutError::Timeout)
+        }
+    }
+
+    fn within_share(&self, held: &AtomicUsize) -> bool {
+        let used = self.in_use.load(Ordering::Relaxed);
+        within_share(held.load(Ordering::Relaxed), used, self.limits.max_tunnels)
+    }
+
+    fn lease(self: &Arc<Self>, state: &mut State, tunnel: Tunnel, held: Arc<AtomicUsize>) -> Leased {
+        let lease = Lease::new(self.clone(), held);
+        if state.leases.len() >= 64 + 2 * self.in_use.load(Ordering::Relaxed) {
+            state.leases.retain(|l| l.strong_count() > 0);
+        }
+        state.leases.push(Arc::downgrade(&lease));
+        Leased { tunnel, lease }
+    }
+
     /// Takes a tunnel back whose exchange ended cleanly, for the next one.
-    pub fn checkin(self: &Arc<Self>, mut tunnel: Tunnel) {
-        // A version 1 edge may well close after one exchange, and says nothing before it does.
+    pub(crate) fn checkin(self: &Arc<Self>, leased: Leased) {
+        let Leased { mut tunnel, lease } = leased;
+        drop(lease);
+        // A version 1 edge may well close after one exchange, and says nothing before it does. Who has sent
+        // more than was asked for would answer the next request with it.
         if tunnel.version < 2 || !tunnel.buf.is_empty() {
             return;
         }
@@ -266,10 +239,11 @@ impl Pool {
         self.offer(tunnel);
     }
 
-    /// A tunnel that was asked for has arrived. It is dropped if its registration is over.
-    pub fn arrived(self: &Arc<Self>, rd: ReadHalf, wr: WriteHalf, buf: BytesMut, generation: u64) {
+    /// A tunnel that was asked for has arrived. It is dropped if its registration is over, or if it brings
+    /// an answer before it was asked anything.
+    pub(crate) fn arrived(self: &Arc<Self>, rd: ReadHalf, wr: WriteHalf, buf: BytesMut, generation: u64) {
         self.live.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat(self.clone());
+        let permit = Permit(self.clone());
         let watch = Arc::new(Watch {
             fired: AtomicBool::new(false),
             pool: self.clone(),
@@ -280,176 +254,296 @@ impl Pool {
                 Some(link) if link.generation == generation => {
                     let version = link.version;
                     state.asked = state.asked.saturating_sub(1);
+                    state.wasted += usize::from(!buf.is_empty());
                     Some(version)
                 }
                 _ => None,
             }
         };
-        let Some(version) = version else { return };
-        let last_used = Instant::now();
+        let Some(version) = version.filter(|_| buf.is_empty()) else {
+            return;
+        };
         self.offer(Tunnel {
             rd,
             wr,
             buf,
             uses: 0,
             version,
-            last_used,
+            last_used: Instant::now(),
             generation,
             watch,
-            _seat: seat,
+            _permit: permit,
         });
     }
 
     /// A tunnel that was asked for will not come.
-    pub fn gave_up(self: &Arc<Self>, generation: u64) {
+    pub(crate) fn gave_up(self: &Arc<Self>, generation: u64) {
+        let mut gone = Vec::new();
         let mut state = self.lock();
         if state.link.as_ref().is_some_and(|l| l.generation == generation) {
             state.asked = state.asked.saturating_sub(1);
-            self.refill(&mut state);
+            self.refill(&mut state, &mut gone);
         }
+        drop(state);
     }
 
-    /// Gives a tunnel to whoever waits longest, or keeps it.
+    /// Gives a tunnel to whose turn it is, or keeps it.
     fn offer(self: &Arc<Self>, mut tunnel: Tunnel) {
-        let mut rejected = None;
-        {
-            let mut state = self.lock();
-            if state
-                .link
-                .as_ref()
-                .is_none_or(|l| l.generation != tunnel.generation)
-            {
-                rejected = Some(tunnel);
-            } else {
-                loop {
-                    let fits = |w: &Waiter| w.want != Want::Fresh || tunnel.uses == 0;
-                    let Some(at) = state.waiting.iter().position(fits) else {
-                        if tunnel.arm() {
-                            state.idle.push(tunnel);
-                        } else {
-                            state.wasted += usize::from(tunnel.uses == 0);
-                            rejected = Some(tunnel);
-                        }
-                        break;
-                    };
-                    let Some(waiter) = state.waiting.remove(at) else {
-                        break;
-                    };
-                    match waiter.tx.send(tunnel) {
-                        Ok(()) => break,
-                        Err(back) => tunnel = back,
-                    }
-                }
-            }
+        // Idle ones are looked at when they are taken.
+        if self.waiting.load(Ordering::Relaxed) > 0 && !tunnel.rd.is_quiet() {
+            return;
         }
+        let mut state = self.lock();
+        let in_charge = state.link.as_ref().map(|l| l.generation);
+        let rejected = if in_charge != Some(tunnel.generation) {
+            Some(tunnel)
+        } else if tunnel.arm() {
+            state.idle.push(tunnel);
+            self.serve_queue(&mut state);
+            None
+        } else {
+            state.wasted += usize::from(tunnel.uses == 0);
+            Some(tunnel)
+        };
+        drop(state);
         drop(rejected);
     }
 
-    /// Asks for the tunnels that are missing right now.
-    fn refill(self: &Arc<Self>, state: &mut State) {
+    /// Gives idle tunnels to those that wait, as long as one fits somebody whose turn it is.
+    fn serve_queue(self: &Arc<Self>, state: &mut State) {
+        while state.queue.len() > 0 && !state.idle.is_empty() {
+            let State { idle, queue, .. } = &mut *state;
+            let used = self.in_use.load(Ordering::Relaxed);
+            let next = queue.next(used, self.limits.max_tunnels, |want| take(idle, want));
+            let Some((waiter, held, tunnel)) = next else { break };
+            let leased = self.lease(state, tunnel, held);
+            if let Err(leased) = waiter.tx.send(leased) {
+                // Nobody waits there any more: it stays.
+                state.idle.push(leased.tunnel);
+            }
+        }
+        self.waiting.store(state.queue.len(), Ordering::Relaxed);
+    }
+
+    /// Asks for the tunnels that are missing right now; cold ones give way when there is no room for others,
+    /// and are put into `gone`, to be dropped without the lock.
+    fn refill(self: &Arc<Self>, state: &mut State, gone: &mut Vec<Tunnel>) {
+        self.waiting.store(state.queue.len(), Ordering::Relaxed);
         let Some(link) = &state.link else { return };
+        let (now, max) = (Instant::now(), self.limits.max_tunnels);
         let stock = if state.wasted > 2 * self.limits.target {
             0
         } else {
             self.limits.target
         };
-        let wanted = state.waiting.len() + stock.saturating_sub(state.idle.len());
-        let live = self.live.load(Ordering::Relaxed);
-        let room = self.limits.max_tunnels.saturating_sub(live + state.asked);
-        for _ in 0..wanted.saturating_sub(state.asked).min(room) {
+        let ready = state.idle.iter().filter(|t| t.is_ready(now)).count();
+        let waiting = state
+            .queue
+            .could_be_served(self.in_use.load(Ordering::Relaxed), max);
+        let missing = (waiting + stock.saturating_sub(ready)).saturating_sub(state.asked);
+        let mut room = max.saturating_sub(self.live.load(Ordering::Relaxed) + state.asked);
+        if missing > room {
+            let before = gone.len();
+            drop_cold(&mut state.idle, missing - room, gone, |t| !t.is_ready(now));
+            room += gone.len() - before;
+        }
+        for _ in 0..missing.min(room) {
             let id = TunnelId::random();
             let command = Command::RequestNewProxyConn {
                 proxy_conn_id: id.to_string(),
             };
-            if link.tx.try_send(command).is_err() {
-                // The edge does not read, or is gone; its link will end, or the next repair asks again.
-                break;
-            }
+            // Noted first: the answer may be there before we are back.
             self.pending
                 .add(id, self.clone(), self.client.clone(), link.key, link.generation);
+            if link.tx.try_send(command).is_err() {
+                // The edge does not read, or is gone; its link will end, or the next repair asks again.
+                self.pending.forget(id);
+                break;
+            }
             state.asked += 1;
         }
     }
 
-    /// The edge (re)connected. Tunnels of an earlier registration are closed.
-    pub fn link_up(self: &Arc<Self>, link: Link) {
-        let old = {
-            let mut state = self.lock();
-            state.link = Some(link);
-            state.asked = 0;
-            state.waiting.retain(|w| !w.tx.is_closed());
-            let old = std::mem::take(&mut state.idle);
-            self.refill(&mut state);
-            old
-        };
+    /// When somebody at `address` waits and there is neither a tunnel nor room for one, has an exchange end
+    /// that waits for its own visitor: one of an address that holds more, or, if the address has its share, one of
+    /// its own.
+    fn make_room(&self, address: IpAddr) {
+        let mut state = self.lock();
+        if state.link.is_none() {
+            return;
+        }
+        let own = state.queue.held(address);
+        let own_count = own.load(Ordering::Relaxed);
+        let in_share = self.within_share(&own);
+        let live = self.live.load(Ordering::Relaxed);
+        if in_share && live + state.asked < self.limits.max_tunnels {
+            return;
+        }
+        let full = self.in_use.load(Ordering::Relaxed) >= self.limits.max_tunnels;
+        let (mut victim, mut leaving) = (None, 0);
+        for lease in state.leases.iter().filter_map(Weak::upgrade) {
+            let of_own = Arc::ptr_eq(lease.held(), &own);
+            let held = lease.held().load(Ordering::Relaxed);
+            let may_go = if in_share || (full && !of_own) {
+                held > own_count
+            } else {
+                of_own
+            };
+            if !may_go {
+                continue;
+            }
+            if lease.is_reclaimed() {
+                leaving += 1;
+                continue;
+            }
+            let stalled = lease.stalled();
+            if stalled >= d::STALLED && victim.as_ref().is_none_or(|(best, _)| (held, stalled) > *best) {
+                victim = Some(((held, stalled), lease));
+            }
+        }
+        if let Some((_, lease)) = victim
+            && leaving < state.queue.len()
+        {
+            lease.ask_back();
+        }
+    }
+
+    /// The edge (re)connected. Tunnels of an earlier registration are closed. A registration that was replaced
+    /// before it got here changes nothing.
+    pub(crate) fn link_up(self: &Arc<Self>, link: Link) {
+        let mut gone = Vec::new();
+        let mut state = self.lock();
+        if link.generation < state.newest {
+            return;
+        }
+        state.newest = link.generation;
+        state.link = Some(link);
+        state.asked = 0;
+        let old = std::mem::take(&mut state.idle);
+        self.refill(&mut state, &mut gone);
+        drop(state);
         drop(old);
     }
 
     /// The control channel of this registration ended. Exchanges go on; idle tunnels are closed. Requests
     /// that wait for a tunnel go on waiting for the edge to come back, unless it left `for_good`.
-    pub fn link_down(&self, generation: u64, for_good: bool) {
-        let old = {
-            let mut state = self.lock();
-            if state.link.as_ref().is_none_or(|l| l.generation != generation) {
-                return;
-            }
-            state.link = None;
-            state.asked = 0;
-            if for_good {
-                state.waiting.clear();
-            }
-            std::mem::take(&mut state.idle)
-        };
+    pub(crate) fn link_down(&self, generation: u64, for_good: bool) {
+        let mut state = self.lock();
+        if state.link.as_ref().is_none_or(|l| l.generation != generation) {
+            return;
+        }
+        state.link = None;
+        state.asked = 0;
+        if for_good {
+            state.queue.clear();
+            self.waiting.store(0, Ordering::Relaxed);
+        }
+        let old = std::mem::take(&mut state.idle);
+        drop(state);
         drop(old);
     }
 
-    /// Waits until something happened to an idle tunnel, or a place became free.
-    pub async fn stirred(&self) {
+    /// Waits until something happened to an idle tunnel, or a permit or share became free.
+    pub(crate) async fn stirred(&self) {
         self.stirred.notified().await;
     }
 
-    /// Removes idle tunnels that died, closes those not needed for a while, asks for what is missing.
-    /// `repair` is true when it was called by the clock and not by an event.
-    pub fn tend(self: &Arc<Self>, repair: bool) {
-        let mut gone = Vec::new();
-        {
-            let mut state = self.lock();
-            let mut at = 0;
-            while at < state.idle.len() {
-                let tunnel = &mut state.idle[at];
-                if tunnel.watch.fired.load(Ordering::Acquire) && !tunnel.arm() {
-                    let tunnel = state.idle.remove(at);
-                    state.wasted += usize::from(tunnel.uses == 0);
-                    gone.push(tunnel);
-                } else {
-                    at += 1;
-                }
-            }
-            // The oldest stand in front, because the newest are used first.
-            let above = state.idle.len().saturating_sub(self.limits.target);
-            let stale = |t: &&Tunnel| t.last_used.elapsed() > d::IDLE_ABOVE_TARGET;
-            let stale = state.idle.iter().take(above).take_while(stale).count();
-            gone.extend(state.idle.drain(..stale));
-            state.waiting.retain(|w| !w.tx.is_closed());
-            if repair {
-                state.wasted = 0;
-            }
-            self.refill(&mut state);
+    /// Somebody who waits may be able to have a tunnel now. Only a mark: this may run while the pool is locked.
+    pub(super) fn stir_for_waiting(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            self.stirred.notify_one();
         }
+    }
+
+    /// Removes idle tunnels that died, closes those not needed for a while, cold ones first, serves those that
+    /// wait, asks for what is missing. `repair` is true when it was called by the clock and not by an event.
+    pub(crate) fn tend(self: &Arc<Self>, repair: bool) {
+        let mut gone = Vec::new();
+        let mut state = self.lock();
+        let mut at = 0;
+        while at < state.idle.len() {
+            let tunnel = &mut state.idle[at];
+            if !tunnel.is_calm() && !tunnel.arm() {
+                let tunnel = state.idle.remove(at);
+                state.wasted += usize::from(tunnel.uses == 0);
+                gone.push(tunnel);
+            } else {
+                at += 1;
+            }
+        }
+        let above = state.idle.len().saturating_sub(self.limits.target);
+        let before = gone.len();
+        let stale = |t: &Tunnel| t.last_used.elapsed() > d::IDLE_ABOVE_TARGET;
+        drop_cold(&mut state.idle, above, &mut gone, |t| t.uses > 0 && stale(t));
+        let above = above - (gone.len() - before);
+        drop_cold(&mut state.idle, above, &mut gone, stale);
+        if repair {
+            state.wasted = 0;
+            state.queue.sweep();
+        }
+        self.serve_queue(&mut state);
+        self.refill(&mut state, &mut gone);
+        drop(state);
         drop(gone);
     }
 }
 
-/// The most recently used tunnel that fits: its socket buffers are grown and its memory is warm.
-fn take(idle: &mut Vec<Tunnel>, want: Want) -> Option<Tunnel> {
-    let fits = |t: &Tunnel| {
-        !t.watch.fired.load(Ordering::Acquire)
-            && match want {
-                Want::Any => true,
-                Want::Safe => t.is_warm(),
-                Want::Fresh => t.uses == 0,
+/// What a request finds.
+enum Found {
+    Idle(Leased),
+    Queued(Queued),
+}
+
+/// A request in the queue. Dropping it leaves the queue; a tunnel that was given to it meanwhile goes back.
+struct Queued {
+    pool: Arc<Pool>,
+    address: IpAddr,
+    ticket: u64,
+    rx: oneshot::Receiver<Leased>,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let mut state = self.pool.lock();
+        let left = state.queue.leave(self.address, self.ticket);
+        self.pool.waiting.store(state.queue.len(), Ordering::Relaxed);
+        drop(state);
+        if !left {
+            self.rx.close();
+            if let Ok(Leased { tunnel, lease }) = self.rx.try_recv() {
+                drop(lease);
+                self.pool.offer(tunnel);
             }
+        }
+    }
+}
+
+/// The tunnel that suits a request best: used ones first, so that those that were never used are there for who
+/// may take no other, and of those the most recently used, whose socket buffers are grown and memory is warm.
+fn take(idle: &mut Vec<Tunnel>, want: Want) -> Option<Tunnel> {
+    let now = Instant::now();
+    let used = |t: &Tunnel| {
+        let fits = match want {
+            Want::Any => true,
+            Want::Ready => t.is_ready(now),
+            Want::Fresh => false,
+        };
+        fits && t.uses > 0 && t.is_calm()
     };
-    let at = idle.iter().rposition(fits)?;
+    let fresh = |t: &Tunnel| t.uses == 0 && t.is_calm();
+    let at = idle
+        .iter()
+        .rposition(used)
+        .or_else(|| idle.iter().rposition(fresh))?;
     Some(idle.remove(at))
+}
+
+/// Moves up to `most` idle tunnels of a kind into `gone`, the longest idle first.
+fn drop_cold(idle: &mut Vec<Tunnel>, most: usize, gone: &mut Vec<Tunnel>, of_kind: impl Fn(&Tunnel) -> bool) {
+    let mut left = most;
+    gone.extend(idle.extract_if(.., |t| {
+        let out = left > 0 && of_kind(t);
+        left -= usize::from(out);
+        out
+    }));
 }

@@ -15,9 +15,9 @@ pub struct Census {
     max_total: usize,
 }
 
-/// The place of one open connection; dropping it gives the place back.
+/// The permit of one open connection; dropping it gives the permit back.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnPermit {
     census: Arc<Census>,
     ip: Option<IpAddr>,
 }
@@ -33,10 +33,10 @@ impl Census {
         })
     }
 
-    /// A place for a connection from `ip`, unless it or all together have too many. An `exempt` address
+    /// A permit for a connection from `ip`, unless it or all together have too many. An `exempt` address
     /// (a trusted proxy, behind which everybody is) counts only towards the total.
-    pub fn admit(self: &Arc<Self>, ip: IpAddr, exempt: bool) -> Option<Place> {
-        let mut place = Place {
+    pub fn admit(self: &Arc<Self>, ip: IpAddr, exempt: bool) -> Option<ConnPermit> {
+        let mut permit = ConnPermit {
             census: self.clone(),
             ip: None,
         };
@@ -50,9 +50,9 @@ impl Census {
                 return None;
             }
             *count += 1;
-            place.ip = Some(ip);
+            permit.ip = Some(ip);
         }
-        Some(place)
+        Some(permit)
     }
 
     /// Connections open now.
@@ -61,7 +61,7 @@ impl Census {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnPermit {
     fn drop(&mut self) {
         self.census.total.fetch_sub(1, Ordering::Relaxed);
         if let Some(ip) = self.ip {

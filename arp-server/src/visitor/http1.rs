@@ -3,23 +3,24 @@
 use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
-use crate::exchange::poll_io::{poll_fill, poll_fill_head, poll_write};
+use crate::exchange::poll_io::{Outgoing, poll_fill, poll_fill_head};
 use crate::exchange::rewrite::{self, Added, AnswerForm};
 use crate::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
-use crate::http::body::{Decoder, Piece, Trailers, put_chunk_size, put_last_chunk};
-use crate::http::head::{BadHead, Framing, RequestHead, ResponseHead};
+use crate::http::body::{BadBody, Decoder, Encoder, Piece, Trailers};
 use crate::http::scan::{Scan, Scanner};
+use crate::http::{BadHead, Framing, RequestHead, ResponseHead};
 use crate::registry::Client;
-use crate::routing::source::Route;
+use crate::routing::Route;
 use crate::shared::Public;
 use crate::shared::Visitor;
-use crate::tunnels::pool::Tunnel;
-use arp_common::relay::{Transferred, copy_both};
+use crate::tunnels::lease::Leased;
+use arp_common::duplex::{self, Transferred};
 use arp_common::transport::{Joined, ReadHalf, WriteHalf};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,7 +29,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 /// One connection.
-pub struct Connection {
+pub(crate) struct Connection {
     public: Arc<Public>,
     visitor: Visitor,
     peer: SocketAddr,
@@ -48,12 +49,12 @@ enum Next {
     /// Ends as a failure.
     Abort,
     /// Carries another protocol.
-    Switch(Box<Tunnel>),
+    Switch(Box<Leased>),
 }
 
 impl Connection {
     /// A connection whose first bytes, `buf`, were read already.
-    pub fn new(
+    pub(crate) fn new(
         public: Arc<Public>,
         visitor: Visitor,
         peer: SocketAddr,
@@ -74,7 +75,7 @@ impl Connection {
     }
 
     /// Serves it until it ends. After `stop` no further request is taken.
-    pub async fn serve(mut self, stop: &CancellationToken) {
+    pub(crate) async fn serve(mut self, stop: &CancellationToken) {
         // Waited for in one place for as long as the connection lives: to begin anew for every request takes
         // a lock that all connections share.
         let mut stopped = pin!(stop.cancelled());
@@ -92,8 +93,8 @@ impl Connection {
             match next {
                 Next::Request => {}
                 Next::Close => return Box::pin(self.linger()).await,
-                Next::Abort => return self.wr.reset_on_drop(),
-                Next::Switch(tunnel) => return Box::pin(self.splice(*tunnel)).await,
+                Next::Abort => return self.wr.begin(),
+                Next::Switch(tunnel) => return Box::pin(self.switch(*tunnel)).await,
             }
         }
     }
@@ -105,12 +106,18 @@ impl Connection {
     ) -> Result<Option<Bytes>, BadHead> {
         let mut scanner = Scanner::default();
         let mut begun = false;
+        self.deadline.set(self.public.limits.keep_alive);
         loop {
-            // Empty lines in front of a request are skipped (RFC 9112 §2.2).
-            while self.buf.starts_with(b"\r\n") && !begun {
-                let _ = self.buf.split_to(2);
+            // Empty lines in front of a request are skipped (RFC 9112 §2.2), however they are cut.
+            while !begun && self.buf.starts_with(b"\r\n") {
+                self.buf.advance(2);
             }
-            match scanner.scan(&self.buf, true) {
+            let nothing = !begun && matches!(&self.buf[..], b"" | b"\r");
+            match if nothing {
+                Scan::Partial
+            } else {
+                scanner.scan(&self.buf, true)
+            } {
                 Scan::Complete(n) if n <= d::MAX_HEAD => return Ok(Some(self.buf.split_to(n).freeze())),
                 Scan::Partial if self.buf.len() < d::MAX_HEAD => {}
                 Scan::BareLf => {
@@ -128,8 +135,7 @@ impl Connection {
             }
             if self.buf.is_empty() {
                 self.buf = BytesMut::new();
-                self.deadline.set(self.public.limits.keep_alive);
-            } else if !begun {
+            } else if !nothing && !begun {
                 begun = true;
                 self.deadline.set(self.public.limits.head_timeout);
             }
@@ -147,23 +153,20 @@ impl Connection {
                 }
             };
             match read {
-                Ok(0) | Err(_) if !begun => return Ok(None),
-                Ok(0) => return Ok(None),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                Ok(n) if n > 0 => {}
+                Err(e) if begun && e.kind() == io::ErrorKind::TimedOut => {
                     return Err(BadHead {
                         status: 408,
                         text: "the request head did not come in time",
                     });
                 }
-                Err(_) => return Ok(None),
+                Ok(_) | Err(_) => return Ok(None),
             }
         }
     }
 
     async fn refuse_head(&mut self, bad: BadHead) -> Next {
-        let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
-        let answer = self.public.own(&refusal, None, &self.visitor);
+        let answer = self.public.own_to_bad(bad, &self.buf, &self.visitor);
         self.answer(answer, false, false).await
     }
 
@@ -237,10 +240,10 @@ impl Connection {
         };
         let mut responder = Answer {
             wr,
-            out: BytesMut::new(),
+            out: Outgoing::default(),
             http11: head.http11,
             keep_alive: head.keep_alive() && !stop.is_cancelled(),
-            chunked: false,
+            body: None,
             hsts: public.hsts(head, &self.visitor),
             deadline: Deadline::default(),
         };
@@ -300,12 +303,13 @@ impl Connection {
         }
     }
 
-    async fn send(&mut self, mut out: BytesMut) -> io::Result<()> {
-        self.deadline.set(d::WRITE_TIMEOUT);
-        let wr = &mut self.wr;
-        self.deadline
-            .run(|cx| poll_write(wr, &mut out, &mut Bytes::new(), cx))
-            .await
+    async fn send(&mut self, head: BytesMut) -> io::Result<()> {
+        let mut out = Outgoing {
+            head,
+            ..Outgoing::default()
+        };
+        let Self { wr, deadline, .. } = self;
+        out.write(wr, deadline, d::WRITE_TIMEOUT).await
     }
 
     /// Ends a connection so that the visitor sees the last answer: what it still sends is read for a
@@ -328,21 +332,20 @@ impl Connection {
     }
 
     /// Carries raw bytes both ways until both ends are done.
-    async fn splice(self, tunnel: Tunnel) {
-        let Tunnel { rd, wr, buf, .. } = tunnel;
-        let mut inner = Joined { rd, wr };
+    async fn switch(self, leased: Leased) {
+        let Leased { tunnel, lease } = leased;
+        let mut inner = Joined {
+            rd: tunnel.rd,
+            wr: tunnel.wr,
+        };
         let mut outer = Joined {
             rd: self.rd,
             wr: self.wr,
         };
         let mut count = Transferred::default();
-        if copy_both(&mut outer, &mut inner, self.buf, buf, &mut count)
-            .await
-            .is_err()
-        {
-            outer.wr.reset_on_drop();
-            inner.wr.reset_on_drop();
-        }
+        // What fails is dropped in the middle, which both ends see as a failure.
+        let _ = duplex::copy(&mut outer, &mut inner, self.buf, tunnel.buf, &mut count).await;
+        drop(lease);
     }
 }
 
@@ -365,10 +368,10 @@ impl RequestBody for Body<'_> {
                 rd, buf, deadline, ..
             } = self;
             match deadline.run(|cx| poll_fill(rd, buf, cx)).await {
-                Ok(0) => return Err(BodyError::Gone(io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => return Err(BodyError::Gone),
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(BodyError::Slow),
-                Err(e) => return Err(BodyError::Gone(e)),
+                Err(_) => return Err(BodyError::Gone),
             }
         }
     }
@@ -383,6 +386,10 @@ impl RequestBody for Body<'_> {
             }
         }
         std::future::pending().await
+    }
+
+    fn has_ended(&self) -> bool {
+        self.rd.has_ended()
     }
 
     fn direct(&self) -> Option<(&TcpStream, u64)> {
@@ -401,22 +408,25 @@ impl RequestBody for Body<'_> {
 struct Answer<'a> {
     wr: &'a mut WriteHalf,
     /// Not yet written.
-    out: BytesMut,
+    out: Outgoing,
     http11: bool,
     keep_alive: bool,
-    chunked: bool,
+    /// Once the head has been given.
+    body: Option<Encoder>,
     hsts: Option<u64>,
     deadline: Deadline,
 }
 
 impl Answer<'_> {
-    async fn write(&mut self, mut data: Bytes) -> io::Result<()> {
-        self.deadline.set(d::WRITE_TIMEOUT);
-        let Self {
-            wr, out, deadline, ..
-        } = self;
-        deadline.run(|cx| poll_write(wr, out, &mut data, cx)).await
+    async fn write(&mut self) -> io::Result<()> {
+        self.out
+            .write(self.wr, &mut self.deadline, d::WRITE_TIMEOUT)
+            .await
     }
+}
+
+fn broken(e: BadBody) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, e)
 }
 
 impl Responder for Answer<'_> {
@@ -431,8 +441,8 @@ impl Responder for Answer<'_> {
             http11: true,
             hsts: None,
         };
-        rewrite::put_answer(&mut self.out, head, form, Added::default());
-        self.write(Bytes::new()).await
+        rewrite::put_answer(&mut self.out.head, head, form, Added::default());
+        self.write().await
     }
 
     async fn head(&mut self, head: &ResponseHead, framing: Framing, added: Added<'_>) -> io::Result<()> {
@@ -442,7 +452,11 @@ impl Responder for Answer<'_> {
             Framing::Chunked => Framing::UntilEof,
             other => other,
         };
-        self.chunked = framing == Framing::Chunked;
+        self.body = Some(Encoder::new(framing));
+        match framing {
+            Framing::UntilEof => self.wr.begin_unframed(),
+            _ => self.wr.begin(),
+        }
         self.keep_alive &= framing != Framing::UntilEof;
         let form = AnswerForm {
             framing,
@@ -450,41 +464,39 @@ impl Responder for Answer<'_> {
             http11: self.http11,
             hsts: self.hsts,
         };
-        rewrite::put_answer(&mut self.out, head, form, added);
+        rewrite::put_answer(&mut self.out.head, head, form, added);
         Ok(())
     }
 
     async fn data(&mut self, data: Bytes) -> io::Result<()> {
-        if data.is_empty() {
+        let (Some(len), Some(body)) = (NonZeroUsize::new(data.len()), &mut self.body) else {
+            return Ok(());
+        };
+        let tail = body.piece(&mut self.out.head, len).map_err(broken)?;
+        if self.out.head.len() + data.len() <= d::WRITE_BUF {
+            self.out.head.put_slice(&data);
+            self.out.head.put_slice(tail);
             return Ok(());
         }
-        if self.chunked {
-            put_chunk_size(&mut self.out, data.len());
-        }
-        if self.out.len() + data.len() <= d::WRITE_BUF {
-            self.out.put_slice(&data);
-        } else {
-            self.write(data).await?;
-        }
-        if self.chunked {
-            self.out.put_slice(b"\r\n");
-        }
-        Ok(())
+        (self.out.piece, self.out.tail) = (data, tail);
+        self.write().await
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        if self.out.is_empty() {
+        if self.out.len() == 0 {
             Ok(())
         } else {
-            self.write(Bytes::new()).await
+            self.write().await
         }
     }
 
     async fn end(&mut self, trailers: Option<Trailers>) -> io::Result<()> {
-        if self.chunked {
-            put_last_chunk(&mut self.out, trailers.as_ref());
+        if let Some(body) = self.body.take() {
+            body.end(&mut self.out.head, trailers.as_ref()).map_err(broken)?;
         }
-        self.flush().await
+        self.flush().await?;
+        self.wr.finish();
+        Ok(())
     }
 
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
@@ -493,7 +505,14 @@ impl Responder for Answer<'_> {
     }
 
     fn direct(&self) -> Option<&TcpStream> {
-        self.wr.plain().filter(|_| !self.chunked && self.out.is_empty())
+        let plain = self.body.as_ref().is_some_and(Encoder::is_plain);
+        self.wr.plain().filter(|_| plain && self.out.len() == 0)
+    }
+
+    fn skip(&mut self, n: u64) {
+        if let Some(body) = &mut self.body {
+            body.skip(n);
+        }
     }
 
     fn can_switch(&self) -> bool {

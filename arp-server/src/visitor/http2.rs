@@ -1,12 +1,12 @@
 //! HTTP/2 connections of visitors: each stream becomes an exchange of its own.
 
-use crate::answer::{Refusal, Rendered, Who};
+use crate::answer::Rendered;
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::rewrite::{self, Added};
 use crate::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use crate::http::body::{BadBody, Piece, Trailers};
-use crate::http::head::{BadHead, Framing, Name, RequestHead, ResponseHead};
+use crate::http::{BadHead, Framing, Name, RequestHead, ResponseHead};
 use crate::shared::Public;
 use crate::shared::Visitor;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -16,16 +16,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Serves one connection until it ends. After `stop` no further stream is taken.
-pub async fn serve<S>(
+pub(crate) async fn serve<S>(
     public: Arc<Public>,
     visitor: Visitor,
     peer: SocketAddr,
@@ -37,20 +39,37 @@ pub async fn serve<S>(
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(d::H2_STREAMS)
-        .max_header_list_size(d::MAX_HEAD as u32)
+        .max_header_list_size(d::H2_MAX_HEAD)
         .initial_window_size(d::H2_STREAM_WINDOW)
         .initial_connection_window_size(d::H2_CONN_WINDOW)
-        .max_send_buffer_size(d::READ_BUF_MAX);
+        .max_send_buffer_size(d::H2_SEND_BUFFER);
+    let flow = Flow::default();
+    let io = Metered {
+        io,
+        flow: flow.clone(),
+    };
     let handshake = timeout(public.limits.head_timeout, builder.handshake::<_, Bytes>(io));
     let Ok(Ok(mut connection)) = handshake.await else {
         return;
     };
     // Dropping the set ends the streams of a connection that is gone.
     let mut streams = JoinSet::new();
-    let mut stopping = false;
+    // Until when the visitor may acknowledge that no further stream is taken.
+    let mut goodbye: Option<Instant> = None;
     loop {
+        let over = goodbye.is_some_and(|until| Instant::now() >= until);
+        if over && streams.is_empty() && !flow.moves_on() {
+            return;
+        }
+        let wait = match goodbye {
+            None => public.limits.keep_alive,
+            Some(until) => until
+                .saturating_duration_since(Instant::now())
+                .max(d::H2_GOODBYE / 5),
+        };
         tokio::select! {
             accepted = connection.accept() => match accepted {
+                Some(Ok((_, mut respond))) if over => respond.send_reset(Reason::REFUSED_STREAM),
                 Some(Ok((request, respond))) => {
                     let public = public.clone();
                     streams.spawn(stream(public, visitor, peer, request, respond));
@@ -58,15 +77,76 @@ pub async fn serve<S>(
                 Some(Err(_)) | None => return,
             },
             Some(_) = streams.join_next() => {}
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
+            () = stop.cancelled(), if goodbye.is_none() => {
+                goodbye = Some(Instant::now() + d::H2_GOODBYE);
                 connection.graceful_shutdown();
             }
-            () = sleep(public.limits.keep_alive), if streams.is_empty() && !stopping => {
-                stopping = true;
+            () = sleep(wait), if streams.is_empty() => if goodbye.is_none() && !flow.moves_on() {
+                goodbye = Some(Instant::now() + d::H2_GOODBYE);
                 connection.graceful_shutdown();
             }
         }
+    }
+}
+
+/// Whether a connection takes what is written to it.
+#[derive(Debug, Clone, Default)]
+struct Flow(Arc<Mutex<Option<Instant>>>);
+
+impl Flow {
+    /// Is there something left to be written, and has it not been left for too long? An exchange may be over
+    /// while the last of its answer still waits for a visitor that pauses.
+    fn moves_on(&self) -> bool {
+        let blocked = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        blocked.is_some_and(|since| since.elapsed() < d::WRITE_TIMEOUT)
+    }
+
+    fn note<T>(&self, written: &Poll<T>) {
+        let mut blocked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Poll::Ready(_) => *blocked = None,
+            Poll::Pending => drop(blocked.get_or_insert_with(Instant::now)),
+        }
+    }
+}
+
+/// A connection that tells its [`Flow`].
+struct Metered<S> {
+    io: S,
+    flow: Flow,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.flow.note(&written);
+        written
+    }
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.flow.note(&written);
+        written
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
 
@@ -86,8 +166,12 @@ async fn stream(
     let head = match head_of(&parts, recv.is_end_stream()) {
         Ok(head) => head,
         Err(bad) => {
-            let refusal = Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text);
-            return answer.own(public.own(&refusal, None, &visitor), false).await;
+            let start = if bad.status == 431 {
+                start_of(&parts)
+            } else {
+                BytesMut::new()
+            };
+            return answer.own(public.own_to_bad(bad, &start, &visitor), false).await;
         }
     };
     let head_only = head.method() == "HEAD";
@@ -101,7 +185,11 @@ async fn stream(
                 peer,
                 trial: false,
             };
-            let mut body = Body { recv, ended: false };
+            let mut body = Body {
+                recv,
+                passed_on: 0,
+                ended: false,
+            };
             match exchange::run(&public, request, &mut body, &mut answer, &mut Deadline::default()).await {
                 Outcome::Done { .. } => return,
                 Outcome::Broken | Outcome::Switch(..) | Outcome::Declined => {
@@ -172,13 +260,31 @@ fn head_of(parts: &http::request::Parts, ended: bool) -> Result<RequestHead, Bad
         put(&mut text, b"Transfer-Encoding", b"chunked");
     }
     text.put_slice(b"\r\n");
-    if text.len() > 2 * d::MAX_HEAD {
+    if text.len() > d::MAX_HEAD {
         return Err(BadHead {
             status: 431,
             text: "the request head is too long",
         });
     }
     RequestHead::parse(text.freeze())
+}
+
+/// As much of a head that is too long as an answer to it needs.
+fn start_of(parts: &http::request::Parts) -> BytesMut {
+    let mut text = BytesMut::new();
+    text.put_slice(parts.method.as_str().as_bytes());
+    text.put_u8(b' ');
+    text.put_slice(parts.uri.path_and_query().map_or("/", |p| p.as_str()).as_bytes());
+    text.put_slice(b" HTTP/1.1\r\n");
+    if let Some(authority) = parts.uri.authority() {
+        put(&mut text, b"Host", authority.as_str().as_bytes());
+    }
+    for name in [http::header::ACCEPT, http::header::COOKIE] {
+        for value in parts.headers.get_all(&name) {
+            put(&mut text, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    text
 }
 
 fn put(out: &mut BytesMut, name: &[u8], value: &[u8]) {
@@ -191,30 +297,46 @@ fn put(out: &mut BytesMut, name: &[u8], value: &[u8]) {
 /// A request body on a stream.
 struct Body {
     recv: RecvStream,
+    /// Bytes of the piece that was given last, by which the window is to open again.
+    passed_on: usize,
     ended: bool,
+}
+
+impl Body {
+    /// The next piece with something in it.
+    async fn data(&mut self) -> Option<Result<Bytes, h2::Error>> {
+        loop {
+            match poll_fn(|cx| self.recv.poll_data(cx)).await {
+                Some(Ok(data)) if data.is_empty() => {}
+                other => return other,
+            }
+        }
+    }
 }
 
 impl RequestBody for Body {
     async fn next(&mut self) -> Result<Piece, BodyError> {
+        // Who asks for the next piece has passed on the last one.
+        let passed_on = std::mem::take(&mut self.passed_on);
+        let released = self.recv.flow_control().release_capacity(passed_on);
+        released.map_err(|_| BodyError::Gone)?;
         if !self.ended {
-            let data = timeout(d::BODY_TIMEOUT, poll_fn(|cx| self.recv.poll_data(cx)));
-            match data.await.map_err(|_| BodyError::Slow)? {
+            match timeout(d::BODY_TIMEOUT, self.data())
+                .await
+                .map_err(|_| BodyError::Slow)?
+            {
                 Some(Ok(data)) => {
-                    // The window opens again when the piece has been passed on and the next is asked for.
-                    let released = self.recv.flow_control().release_capacity(data.len());
-                    released.map_err(|e| BodyError::Gone(io::Error::other(e)))?;
+                    self.passed_on = data.len();
                     return Ok(Piece::Data(data));
                 }
-                Some(Err(e)) => return Err(BodyError::Gone(io::Error::other(e))),
+                Some(Err(_)) => return Err(BodyError::Gone),
                 None => self.ended = true,
             }
         }
         let trailers = timeout(d::BODY_TIMEOUT, poll_fn(|cx| self.recv.poll_trailers(cx)));
         match trailers.await.map_err(|_| BodyError::Slow)? {
             Ok(trailers) => Ok(Piece::End(trailers.as_ref().and_then(from_map))),
-            Err(e) if e.is_io() || e.is_reset() || e.is_go_away() => {
-                Err(BodyError::Gone(io::Error::other(e)))
-            }
+            Err(e) if e.is_io() || e.is_reset() || e.is_go_away() => Err(BodyError::Gone),
             Err(_) => Err(BodyError::Bad(BadBody("malformed trailers"))),
         }
     }
@@ -222,6 +344,10 @@ impl RequestBody for Body {
     async fn closed(&mut self) -> bool {
         // A visitor that loses interest resets the stream, see `Answer::poll_gone`.
         std::future::pending().await
+    }
+
+    fn has_ended(&self) -> bool {
+        false
     }
 
     fn direct(&self) -> Option<(&TcpStream, u64)> {
@@ -395,6 +521,8 @@ impl Responder for Answer {
     fn direct(&self) -> Option<&TcpStream> {
         None
     }
+
+    fn skip(&mut self, _: u64) {}
 
     fn can_switch(&self) -> bool {
         false

@@ -7,7 +7,7 @@ use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io;
 use crate::shared::{Public, Visitor};
-use crate::visitor::census::Place;
+use crate::visitor::census::ConnPermit;
 use crate::visitor::{http1, http2};
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
@@ -42,15 +42,15 @@ fn sniff(first: &[u8]) -> Sniffed {
 
 impl Public {
     /// Ends the TLS handshake of a new connection, if it begins one, and serves it.
-    pub async fn welcome(
+    pub(crate) async fn welcome(
         self: Arc<Self>,
         tcp: TcpStream,
         peer: SocketAddr,
-        place: Place,
+        permit: ConnPermit,
         stop: CancellationToken,
     ) {
         let Some(tls) = &self.tls else {
-            return self.serve(Stream::Plain(tcp), peer, place, stop).await;
+            return self.serve(Stream::Plain(tcp), peer, permit, stop).await;
         };
         let begin = async {
             let mut first = [0];
@@ -68,16 +68,16 @@ impl Public {
             () = stop.cancelled() => return,
         };
         if let Ok(Ok(stream)) = begun {
-            self.serve(stream, peer, place, stop).await;
+            self.serve(stream, peer, permit, stop).await;
         }
     }
 
     /// Serves one connection until it ends. After `stop` no further request is taken.
-    pub async fn serve(
+    pub(crate) async fn serve(
         self: Arc<Self>,
         stream: Stream,
         peer: SocketAddr,
-        place: Place,
+        permit: ConnPermit,
         stop: CancellationToken,
     ) {
         let visitor = Visitor {
@@ -89,6 +89,7 @@ impl Public {
         let mut buf = BytesMut::new();
         let mut deadline = Deadline::default();
         deadline.set(self.limits.keep_alive.min(d::KEEP_ALIVE));
+        let mut begun = false;
         loop {
             match sniff(&buf) {
                 Sniffed::Unclear => {}
@@ -103,7 +104,9 @@ impl Public {
                     break;
                 }
             }
-            if !buf.is_empty() {
+            // Once: who sends the preface byte by byte has no more time for it than who sends it whole.
+            if !buf.is_empty() && !begun {
+                begun = true;
                 deadline.set(self.limits.head_timeout);
             }
             let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
@@ -113,6 +116,6 @@ impl Public {
                 () = stop.cancelled() => break,
             }
         }
-        drop(place);
+        drop(permit);
     }
 }

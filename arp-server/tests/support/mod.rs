@@ -7,6 +7,8 @@
     clippy::panic
 )]
 
+pub(crate) mod http2;
+
 use arp_common::ids::ClientId;
 use arp_common::protocol::{Command, FrameReader, Register, RegisterResult, Secret, write_frame};
 use arp_common::tls::{self, Identity, Trust};

@@ -50,7 +50,22 @@ impl Daemon {
     /// Starts a daemon. Its environment is that of the test without `ARPS_*` and `ARPC_*`, and with
     /// `vars`.
     pub fn start(name: &'static str, args: &[String], vars: &[(String, String)]) -> Self {
-        let mut command = Command::new(binary(name));
+        Self::launch(name, Command::new(binary(name)), args, vars)
+    }
+
+    /// Starts a daemon that can be told that its disk is full ([`Daemon::disk`]), and is told so from the first where
+    /// `full` says it.
+    pub fn start_on_small_disk(name: &'static str, args: &[String], full: bool) -> Self {
+        // Files that may not grow fail like those on a full disk once the signal that goes with it is ignored.
+        let limit = if full { "ulimit -S -f 0;" } else { "" };
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("trap '' XFSZ; {limit} exec \"$0\" \"$@\"")])
+            .arg(binary(name));
+        Self::launch(name, shell, args, &[])
+    }
+
+    fn launch(name: &'static str, mut command: Command, args: &[String], vars: &[(String, String)]) -> Self {
         for (key, _) in std::env::vars_os() {
             if key
                 .to_str()
@@ -117,6 +132,15 @@ impl Daemon {
     /// Stops or continues it, as a laptop's lid does.
     pub fn signal(&self, name: &str) {
         signal(self.pid(), name);
+    }
+
+    /// From now on it can write nothing more to its files, or everything again.
+    pub fn disk(&self, full: bool) {
+        let limit = if full { "--fsize=0:" } else { "--fsize=unlimited:" };
+        let done = std::process::Command::new("prlimit")
+            .args(["--pid", &self.pid().to_string(), limit])
+            .status();
+        assert!(done.expect("prlimit runs").success());
     }
 
     /// Ends it without a chance to say goodbye, and waits for the end.

@@ -28,6 +28,8 @@ pub struct RelayBuilder {
     args: Vec<String>,
     at: Option<[u16; 3]>,
     data: Option<Arc<TempDir>>,
+    small_disk: Option<bool>,
+    vars: Vec<(String, String)>,
 }
 
 impl RelayBuilder {
@@ -35,6 +37,13 @@ impl RelayBuilder {
     #[must_use]
     pub fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.args.extend(args.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Adds a variable to its environment.
+    #[must_use]
+    pub fn var(mut self, key: &str, value: &str) -> Self {
+        self.vars.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -52,8 +61,15 @@ impl RelayBuilder {
         self
     }
 
-    /// Starts it and waits until it is up.
-    pub async fn start(self) -> Relay {
+    /// On a disk that can be full ([`Daemon::disk`]), and is from the first where `full` says it.
+    #[must_use]
+    pub fn on_small_disk(mut self, full: bool) -> Self {
+        self.small_disk = Some(full);
+        self
+    }
+
+    /// Starts it and does not wait for anything.
+    pub fn spawn(self) -> (Daemon, Arc<TempDir>) {
         let [control, proxy, public] = self.at.unwrap_or_default();
         let mut args: Vec<String> = ["--bind", "127.0.0.1", "--data-dir"].map(str::to_owned).into();
         let data = self
@@ -68,7 +84,16 @@ impl RelayBuilder {
             args.extend([flag.to_owned(), port.to_string()]);
         }
         args.extend(self.args);
-        let mut daemon = Daemon::start("arps", &args, &[]);
+        let daemon = match self.small_disk {
+            Some(full) => Daemon::start_on_small_disk("arps", &args, full),
+            None => Daemon::start("arps", &args, &self.vars),
+        };
+        (daemon, data)
+    }
+
+    /// Starts it and waits until it is up.
+    pub async fn start(self) -> Relay {
+        let (mut daemon, data) = self.spawn();
         let [control, proxy, public] = daemon
             .line("that it is up", |line| {
                 line.contains("is up").then_some(())?;

@@ -62,6 +62,8 @@ struct Habits {
     replays_after_load: bool,
     /// It loses a session that is opened twice within one minute of the clock.
     one_opening_a_minute: bool,
+    /// Its diffs are of whole files, so that their lines can be counted.
+    whole_file_diffs: bool,
     /// It announces a change of mode as if it said so.
     announces_mode: Option<&'static str>,
 }
@@ -95,6 +97,7 @@ impl AcpAgent {
                 tool_name_in_call_id: true,
                 replays_after_load: true,
                 one_opening_a_minute: true,
+                whole_file_diffs: true,
                 announces_mode: Some("[MODE_UPDATE]"),
                 ..Habits::default()
             },

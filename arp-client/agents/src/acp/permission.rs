@@ -1,7 +1,7 @@
 //! Permission requests of the Agent Client Protocol: our decisions in terms of the options they offer.
 
 use crate::driver::{CommandError, Decision};
-use crate::event::ApprovalOutcome;
+use crate::event::{ApprovalOutcome, Grant};
 use crate::text::{array_at, str_at};
 use serde_json::{Value, json};
 
@@ -24,9 +24,16 @@ impl Waiting {
         }
     }
 
-    /// Can it be allowed for the rest of the session?
-    pub(super) fn can_allow_session(&self) -> bool {
-        self.option("allow_always").is_some()
+    /// What can be allowed for the rest of the session: the protocol only tells the agent's name for it.
+    pub(super) fn session_grants(&self) -> Vec<Grant> {
+        self.options
+            .iter()
+            .find(|option| str_at(option, "kind") == Some("allow_always"))
+            .map(|option| Grant::Named {
+                name: str_at(option, "name").unwrap_or_default().to_owned(),
+            })
+            .into_iter()
+            .collect()
     }
 
     /// The result to answer with.
@@ -39,6 +46,14 @@ impl Waiting {
             } => {
                 return unsupported(
                     "cannot run a tool with changed arguments; deny it and say what to do instead",
+                );
+            }
+            Decision::Allow {
+                permission_mode: Some(_),
+                ..
+            } => {
+                return unsupported(
+                    "does not change its permission mode with an approval; change it on the session",
                 );
             }
             Decision::Allow {
@@ -110,6 +125,7 @@ mod tests {
             for_session,
             updated_input: None,
             answers: BTreeMap::new(),
+            permission_mode: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Habits;
 use crate::card::{ToolCard, plan_entries};
 use crate::diff;
-use crate::event::{Approval, Event, FileChange, ToolKind};
+use crate::event::{Approval, Event, FileChange, Grant, ToolKind};
 use crate::text::{array_at, content_text, one_line, str_at, string_at};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -64,14 +64,14 @@ impl Updates {
         &mut self,
         id: String,
         params: &Value,
-        can_allow_session: bool,
+        session_grants: Vec<Grant>,
     ) -> (Vec<Event>, Approval) {
         let told = params.get("toolCall").unwrap_or(&Value::Null);
         let events = self.tool_call(told);
         let call_id = str_at(told, "toolCallId").unwrap_or_default();
         let empty = Call::default();
         let call = self.calls.get(call_id).unwrap_or(&empty);
-        let card = call.card();
+        let card = call.card(self.habits.whole_file_diffs);
         let approval = Approval {
             id,
             tool_call_id: Some(call_id.to_owned()),
@@ -83,9 +83,11 @@ impl Updates {
                 .and_then(|text| reason(text))
                 .filter(|reason| *reason != card.title),
             title: card.title,
-            input: call.input(),
+            input: call.asked_for(),
             changes: card.changes,
-            can_allow_session,
+            can_allow_session: !session_grants.is_empty(),
+            session_grants,
+            modes: Vec::new(),
             can_edit: false,
             questions: Vec::new(),
         };
@@ -151,7 +153,7 @@ impl Updates {
                 call.fields.insert(key.clone(), value.clone());
             }
         }
-        let card = call.card();
+        let card = call.card(self.habits.whole_file_diffs);
         let shown = Event::ToolCall {
             id: id.clone(),
             name: self.tool_name(&id, &call),
@@ -183,6 +185,9 @@ impl Updates {
             .split_once("__")
             .map(|(name, _)| name)
             .filter(|name| !name.is_empty());
+        if let Some((tool, server)) = call.mcp_tool() {
+            return format!("mcp__{server}__{tool}");
+        }
         match in_id.filter(|_| self.habits.tool_name_in_call_id) {
             Some(name) => name.to_owned(),
             None => call.field("kind").unwrap_or("tool").to_owned(),
@@ -206,21 +211,32 @@ impl Call {
         texts(self.content())
     }
 
-    fn card(&self) -> ToolCard {
+    /// The tool and the server, where it is a tool of one: `echo (broker MCP Server)`.
+    fn mcp_tool(&self) -> Option<(&str, &str)> {
+        let inside = self.field("title")?.strip_suffix(" MCP Server)")?;
+        inside.rsplit_once(" (")
+    }
+
+    fn card(&self, whole_files: bool) -> ToolCard {
         let changes: Vec<FileChange> = self
             .content()
             .iter()
             .filter(|part| str_at(part, "type") == Some("diff"))
-            .map(|part| FileChange {
-                path: string_at(part, "path").unwrap_or_default(),
-                diff: diff::unified(
-                    str_at(part, "oldText").unwrap_or_default(),
-                    str_at(part, "newText").unwrap_or_default(),
-                ),
+            .map(|part| {
+                let old = str_at(part, "oldText").unwrap_or_default();
+                let new = str_at(part, "newText").unwrap_or_default();
+                FileChange {
+                    path: string_at(part, "path").unwrap_or_default(),
+                    diff: if whole_files || old.is_empty() {
+                        diff::unified(old, new)
+                    } else {
+                        diff::fragment(old, new)
+                    },
+                }
             })
             .collect();
         let title = self.field("title").map(one_line).unwrap_or_default();
-        let is_mcp = title.ends_with("MCP Server)");
+        let is_mcp = self.mcp_tool().is_some();
         let kind = match self.field("kind") {
             Some("read") => ToolKind::Read,
             Some("edit" | "delete" | "move") => ToolKind::Edit,
@@ -239,35 +255,65 @@ impl Call {
         ToolCard { kind, title, changes }
     }
 
-    /// The arguments, where the agent tells them; else what it shows.
+    /// What is asked for: the arguments, and the texts of the edits where those do not hold them.
+    fn asked_for(&self) -> Value {
+        let mut input = self.input();
+        let edits: Vec<Value> = self
+            .content()
+            .iter()
+            .filter(|part| str_at(part, "type") == Some("diff"))
+            .map(|part| {
+                json!({"path": part.get("path"), "old_text": part.get("oldText"), "new_text": part.get("newText")})
+            })
+            .collect();
+        if let (Some(fields), false) = (
+            input.as_object_mut(),
+            edits.is_empty() || self.fields.contains_key("rawInput"),
+        ) {
+            fields.insert("changes".to_owned(), Value::Array(edits));
+        }
+        input
+    }
+
+    /// The arguments, where the agent tells them; else all that it shows.
     fn input(&self) -> Value {
         if let Some(raw) = self.fields.get("rawInput") {
             return raw.clone();
         }
         let title = self.field("title").unwrap_or_default();
-        match self.field("kind") {
-            Some("execute") => json!({"command": title, "description": self.texts().join("\n")}),
-            _ => {
-                json!({"title": title, "locations": self.fields.get("locations"), "description": self.texts().join("\n")})
+        let description = self.texts().join("\n");
+        let mut input = Map::new();
+        if self.field("kind") == Some("execute") {
+            input.insert("command".to_owned(), json!(title));
+            if let Some((directory, _)) = directory_and_reason(&description) {
+                input.insert("cwd".to_owned(), json!(directory));
+            }
+        } else {
+            input.insert("title".to_owned(), json!(title));
+            if let Some(locations) = self.fields.get("locations") {
+                input.insert("locations".to_owned(), locations.clone());
             }
         }
+        input.insert("description".to_owned(), json!(description));
+        Value::Object(input)
     }
+}
+
+/// Gemini's word about a command: the directory it runs in, and what it is for.
+fn directory_and_reason(text: &str) -> Option<(&str, &str)> {
+    let (directory, rest) = text
+        .strip_prefix("[current working directory ")?
+        .split_once(']')?;
+    Some((
+        directory,
+        rest.trim().trim_start_matches('(').trim_end_matches(')'),
+    ))
 }
 
 /// What a call is for. Gemini puts the directory in front of it, and brackets around it.
 fn reason(text: &str) -> Option<String> {
     let line = one_line(text);
-    let bare = match line
-        .strip_prefix("[current working directory ")
-        .and_then(|rest| rest.split_once(']'))
-    {
-        Some((_, rest)) => rest
-            .trim()
-            .trim_start_matches('(')
-            .trim_end_matches(')')
-            .to_owned(),
-        None => line,
-    };
+    let bare = directory_and_reason(&line).map_or(line.clone(), |(_, rest)| rest.to_owned());
     (!bare.is_empty()).then_some(bare)
 }
 

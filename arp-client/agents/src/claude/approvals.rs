@@ -1,37 +1,62 @@
 //! Claude's permission prompts: the questions that wait, and the lines that answer them.
 
+use super::mode_name;
 use super::tools::{questions, tool_card};
-use crate::driver::{Action, Decision};
-use crate::event::{Approval, ApprovalOutcome, ToolKind};
+use crate::card::ApprovalIds;
+use crate::driver::{Action, CommandError, Decision, PermissionMode};
+use crate::event::{Approval, ApprovalOutcome, Edited, Grant, ToolKind};
 use crate::text::{array_at, one_line, str_at, string_at};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The prompts that wait, by request id (which is the approval's id: it is unique over all processes).
+/// Where a plan that is approved can lead: the modes to choose from, the one that asks least first.
+const AFTER_A_PLAN: [PermissionMode; 2] = [PermissionMode::AcceptEdits, PermissionMode::Default];
+
+/// The prompts that wait, by the approval's id, which is the request's id the first time that is used.
 #[derive(Debug, Default)]
 pub(super) struct Approvals {
     waiting: BTreeMap<String, Waiting>,
+    ids: ApprovalIds,
 }
 
 #[derive(Debug)]
 struct Waiting {
+    request_id: String,
     tool_name: String,
     tool_call_id: Option<String>,
     input: Value,
     /// The rules that "for this session" stands for.
     session_rules: Vec<Value>,
+    /// The modes that can be given with the permission.
+    modes: Vec<PermissionMode>,
+}
+
+/// A prompt that was answered.
+pub(super) struct Answered {
+    pub(super) tool_call_id: Option<String>,
+    pub(super) action: Action,
+    /// What was asked and what runs, where that differs.
+    pub(super) edited: Option<Edited>,
 }
 
 impl Approvals {
     /// A `can_use_tool` request.
-    pub(super) fn asked(&mut self, request_id: &str, request: &Value) -> Action {
+    pub(super) fn asked(&mut self, request_id: &str, request: &Value) -> Vec<Action> {
+        // One that asks again under the same id can no longer be answered: nobody could tell whom the answer is for.
+        let mut actions: Vec<Action> = self.cancelled(request_id).into_iter().collect();
+        let id = self.ids.give(request_id.to_owned());
         let tool_name = string_at(request, "tool_name").unwrap_or_default();
         let input = request.get("input").cloned().unwrap_or_default();
         let card = tool_card(&tool_name, &input);
         let session_rules = session_rules(&tool_name, card.kind, request);
         let is_question = card.kind == ToolKind::Question;
+        let modes = if tool_name == "ExitPlanMode" {
+            AFTER_A_PLAN.to_vec()
+        } else {
+            Vec::new()
+        };
         let approval = Approval {
-            id: request_id.to_owned(),
+            id: id.clone(),
             tool_call_id: string_at(request, "tool_use_id"),
             tool_name: tool_name.clone(),
             kind: card.kind,
@@ -39,6 +64,8 @@ impl Approvals {
             title: card.title,
             changes: card.changes,
             can_allow_session: !session_rules.is_empty(),
+            session_grants: grants(&session_rules),
+            modes: modes.clone(),
             can_edit: !is_question,
             questions: if is_question {
                 questions(&input)
@@ -49,25 +76,31 @@ impl Approvals {
         };
         let tool_call_id = approval.tool_call_id.clone();
         self.waiting.insert(
-            request_id.to_owned(),
+            id,
             Waiting {
+                request_id: request_id.to_owned(),
                 tool_name,
                 tool_call_id,
                 input,
                 session_rules,
+                modes,
             },
         );
-        Action::Ask(approval)
+        actions.push(Action::Ask(approval));
+        actions
     }
 
-    /// The answer to send for a decision; `None` when no such prompt waits.
-    pub(super) fn answer(&self, request_id: &str, decision: &Decision) -> Option<Value> {
-        let waiting = self.waiting.get(request_id)?;
+    /// The answer to send for a decision.
+    pub(super) fn answer(&self, id: &str, decision: &Decision) -> Result<Value, CommandError> {
+        let Some(waiting) = self.waiting.get(id) else {
+            return Err(CommandError::UnknownApproval(id.to_owned()));
+        };
         let response = match decision {
             Decision::Allow {
                 for_session,
                 updated_input,
                 answers,
+                permission_mode,
             } => {
                 let mut input = updated_input.clone().unwrap_or_else(|| waiting.input.clone());
                 if waiting.tool_name == "AskUserQuestion"
@@ -76,8 +109,22 @@ impl Approvals {
                     fields.insert("answers".to_owned(), json!(answers));
                 }
                 let mut response = json!({"behavior": "allow", "updatedInput": input});
-                if *for_session && !waiting.session_rules.is_empty() {
-                    response["updatedPermissions"] = json!(waiting.session_rules);
+                let mut updates = Vec::new();
+                if *for_session {
+                    updates.clone_from(&waiting.session_rules);
+                }
+                if let Some(mode) = permission_mode {
+                    if !waiting.modes.contains(mode) {
+                        return Err(CommandError::Unsupported(
+                            "this approval does not offer that permission mode; its \"modes\" are those to choose from"
+                                .to_owned(),
+                        ));
+                    }
+                    updates
+                        .push(json!({"type": "setMode", "mode": mode_name(*mode), "destination": "session"}));
+                }
+                if !updates.is_empty() {
+                    response["updatedPermissions"] = json!(updates);
                 }
                 response
             }
@@ -93,36 +140,60 @@ impl Approvals {
                 response
             }
         };
-        Some(json!({
+        Ok(json!({
             "type": "control_response",
-            "response": {"subtype": "success", "request_id": request_id, "response": response},
+            "response": {"subtype": "success", "request_id": waiting.request_id, "response": response},
         }))
     }
 
     /// An answer was sent (now, or in the log that is replayed): the prompt no longer waits.
-    pub(super) fn answered(&mut self, line: &Value) -> Option<Action> {
+    pub(super) fn answered(&mut self, line: &Value) -> Option<Answered> {
         let response = line.get("response")?;
-        let id = str_at(response, "request_id")?;
-        self.waiting.remove(id)?;
+        let (id, waiting) = self.take(str_at(response, "request_id")?)?;
         let answer = response.get("response")?;
         let outcome = match str_at(answer, "behavior") {
-            Some("allow") if answer.get("updatedPermissions").is_some() => ApprovalOutcome::AllowedForSession,
+            // A mode that comes with a plan is no rule about what was asked.
+            Some("allow") if waiting.modes.is_empty() && answer.get("updatedPermissions").is_some() => {
+                ApprovalOutcome::AllowedForSession
+            }
             Some("allow") => ApprovalOutcome::Allowed,
             _ => ApprovalOutcome::Denied,
         };
         let message = string_at(answer, "message").filter(|_| outcome == ApprovalOutcome::Denied);
-        Some(Action::Resolved {
-            approval_id: id.to_owned(),
-            outcome,
-            message,
+        let edited = answer
+            .get("updatedInput")
+            .filter(|ran| outcome != ApprovalOutcome::Denied && **ran != waiting.input)
+            // Answers to questions go into the arguments too; nobody edited those.
+            .filter(|_| waiting.tool_name != "AskUserQuestion")
+            .map(|ran| Edited {
+                asked: waiting.input.clone(),
+                ran: ran.clone(),
+            });
+        Some(Answered {
+            tool_call_id: waiting.tool_call_id,
+            action: Action::Resolved {
+                approval_id: id,
+                outcome,
+                message,
+                edited: edited.clone(),
+            },
+            edited,
         })
     }
 
     /// Claude took a prompt back.
     pub(super) fn cancelled(&mut self, request_id: &str) -> Option<Action> {
-        self.waiting
-            .remove(request_id)
-            .map(|_| void(request_id.to_owned()))
+        self.take(request_id).map(|(id, _)| void(id))
+    }
+
+    /// Takes the prompt that waits under a request's id off the list.
+    fn take(&mut self, request_id: &str) -> Option<(String, Waiting)> {
+        let (id, _) = self
+            .waiting
+            .iter()
+            .find(|(_, waiting)| waiting.request_id == request_id)?;
+        let id = id.clone();
+        self.waiting.remove_entry(&id)
     }
 
     /// A tool has its result: a prompt about it was answered by somebody, and the line may tell how.
@@ -161,6 +232,7 @@ impl Approvals {
                     approval_id,
                     outcome,
                     message: None,
+                    edited: None,
                 }
             })
             .collect()
@@ -177,6 +249,7 @@ fn void(approval_id: String) -> Action {
         approval_id,
         outcome: ApprovalOutcome::Void,
         message: None,
+        edited: None,
     }
 }
 
@@ -208,6 +281,7 @@ fn session_rules(tool_name: &str, kind: ToolKind, request: &Value) -> Vec<Value>
         suggested
             .iter()
             .filter(|rule| str_at(rule, "type") == Some(wanted))
+            .filter(|rule| wanted != "addRules" || str_at(rule, "behavior") == Some("allow"))
             .map(|rule| {
                 let mut rule = rule.clone();
                 rule["destination"] = json!("session");
@@ -234,4 +308,162 @@ fn session_rules(tool_name: &str, kind: ToolKind, request: &Value) -> Vec<Value>
         "behavior": "allow",
         "destination": "session",
     })]
+}
+
+/// The same rules in words that everybody has.
+fn grants(rules: &[Value]) -> Vec<Grant> {
+    rules
+        .iter()
+        .flat_map(|rule| match string_at(rule, "mode") {
+            Some(mode) => vec![Grant::Mode { mode }],
+            None => array_at(rule, "rules")
+                .iter()
+                .map(|rule| Grant::Tool {
+                    tool: string_at(rule, "toolName").unwrap_or_default(),
+                    pattern: string_at(rule, "ruleContent").filter(|pattern| !pattern.is_empty()),
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn ask(request: Value) -> (Approvals, Approval) {
+        let mut approvals = Approvals::default();
+        match approvals.asked("q1", &request).pop() {
+            Some(Action::Ask(approval)) => (approvals, approval),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    fn allow(updated_input: Option<Value>, permission_mode: Option<PermissionMode>) -> Decision {
+        Decision::Allow {
+            for_session: false,
+            updated_input,
+            answers: BTreeMap::new(),
+            permission_mode,
+        }
+    }
+
+    fn resolved(approvals: &mut Approvals, answer: &Value) -> (ApprovalOutcome, Option<Value>) {
+        match approvals.answered(answer).map(|answered| answered.action) {
+            Some(Action::Resolved { outcome, edited, .. }) => (outcome, edited.map(|edited| edited.ran)),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_granted_for_the_session_is_said_rule_by_rule() {
+        let (_, approval) = ask(json!({
+            "tool_name": "Bash", "input": {"command": "npm test && npm run build"},
+            "permission_suggestions": [
+                {"type": "addRules", "behavior": "allow", "destination": "localSettings",
+                 "rules": [{"toolName": "Bash", "ruleContent": "npm test:*"}, {"toolName": "Bash", "ruleContent": "npm run build"}]},
+                {"type": "setMode", "mode": "acceptEdits", "destination": "session"}],
+        }));
+        let rule = |pattern: &str| Grant::Tool {
+            tool: "Bash".into(),
+            pattern: Some(pattern.into()),
+        };
+        assert_eq!(
+            approval.session_grants,
+            [rule("npm test:*"), rule("npm run build")]
+        );
+
+        let (_, approval) = ask(json!({
+            "tool_name": "Write", "input": {"file_path": "/p/a", "content": ""},
+            "permission_suggestions": [{"type": "setMode", "mode": "acceptEdits", "destination": "session"}],
+        }));
+        let mode = "acceptEdits".to_owned();
+        assert_eq!(approval.session_grants, [Grant::Mode { mode }]);
+
+        let (_, approval) = ask(json!({"tool_name": "mcp__a__b", "input": {}}));
+        let tool = "mcp__a__b".to_owned();
+        assert_eq!(approval.session_grants, [Grant::Tool { tool, pattern: None }]);
+    }
+
+    #[test]
+    fn changed_arguments_are_told_with_the_decision_and_unchanged_ones_are_not() {
+        let request = json!({"tool_name": "Bash", "input": {"command": "rm -rf build"}});
+        for (changed, told) in [
+            (None, None),
+            (Some(json!({"command": "rm -rf build"})), None),
+            (Some(json!({"command": "ls"})), Some(json!({"command": "ls"}))),
+        ] {
+            let (mut approvals, _) = ask(request.clone());
+            let answer = approvals.answer("q1", &allow(changed, None)).unwrap();
+            assert_eq!(
+                resolved(&mut approvals, &answer),
+                (ApprovalOutcome::Allowed, told)
+            );
+        }
+    }
+
+    #[test]
+    fn a_plan_leads_to_the_mode_that_was_chosen_and_to_no_other() {
+        let request = json!({"tool_name": "ExitPlanMode", "input": {"plan": "# Plan"}});
+        let (mut approvals, approval) = ask(request);
+        assert_eq!(approval.modes, AFTER_A_PLAN);
+        let refused = approvals.answer("q1", &allow(None, Some(PermissionMode::BypassPermissions)));
+        assert!(
+            matches!(refused, Err(CommandError::Unsupported(_))),
+            "{refused:?}"
+        );
+        let answer = approvals
+            .answer("q1", &allow(None, Some(PermissionMode::AcceptEdits)))
+            .unwrap();
+        assert_eq!(
+            answer["response"]["response"]["updatedPermissions"],
+            json!([{"type": "setMode", "mode": "acceptEdits", "destination": "session"}])
+        );
+        assert_eq!(
+            resolved(&mut approvals, &answer),
+            (ApprovalOutcome::Allowed, None)
+        );
+
+        let (approvals, approval) = ask(json!({"tool_name": "Bash", "input": {"command": "ls"}}));
+        assert!(approval.modes.is_empty());
+        let refused = approvals.answer("q1", &allow(None, Some(PermissionMode::AcceptEdits)));
+        assert!(
+            matches!(refused, Err(CommandError::Unsupported(_))),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn an_id_that_no_longer_asks_is_refused() {
+        let (mut approvals, _) = ask(json!({"tool_name": "Bash", "input": {"command": "ls"}}));
+        let answer = approvals.answer("q1", &allow(None, None)).unwrap();
+        assert!(approvals.answered(&answer).is_some());
+        let late = approvals.answer("q1", &allow(None, None));
+        assert_eq!(late, Err(CommandError::UnknownApproval("q1".into())));
+    }
+
+    #[test]
+    fn a_decision_about_one_question_is_never_taken_for_another_with_the_same_id() {
+        let (mut approvals, first) = ask(json!({"tool_name": "Bash", "input": {"command": "ls"}}));
+        let again = json!({"tool_name": "Bash", "input": {"command": "rm -rf ~"}});
+        let actions = approvals.asked("q1", &again);
+        let [
+            Action::Resolved {
+                approval_id,
+                outcome: ApprovalOutcome::Void,
+                ..
+            },
+            Action::Ask(second),
+        ] = actions.as_slice()
+        else {
+            unreachable!("{actions:?}")
+        };
+        assert_eq!((approval_id.as_str(), second.id.as_str()), ("q1", "q1~2"));
+        let late = approvals.answer(&first.id, &allow(None, None));
+        assert_eq!(late, Err(CommandError::UnknownApproval("q1".into())));
+        let answer = approvals.answer(&second.id, &allow(None, None)).unwrap();
+        assert_eq!(answer["response"]["request_id"], "q1");
+        assert_eq!(resolved(&mut approvals, &answer).0, ApprovalOutcome::Allowed);
+    }
 }

@@ -143,6 +143,13 @@ impl Lines {
         events
     }
 
+    /// Somebody changed the arguments of a call before it ran: its card anew.
+    pub(super) fn call_edited(&mut self, id: &str, ran: Value) -> Option<Event> {
+        let call = self.calls.get_mut(id)?;
+        call.input = ran;
+        Some(call_event(id, call, None))
+    }
+
     /// A `system` line about a sub-agent or another task that runs on its own.
     pub(super) fn task(&mut self, line: &Value) -> Vec<Event> {
         let Some(id) = str_at(line, "tool_use_id") else {

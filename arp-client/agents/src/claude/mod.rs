@@ -5,7 +5,7 @@ mod driver;
 mod lines;
 mod tools;
 
-pub use tools::tool_card;
+pub use tools::{questions, tool_card};
 
 use crate::agent::{Agent, Capabilities, Launch, LaunchError, LaunchOptions, Requirement, Resume, Version};
 use crate::driver::{Driver, PermissionMode};

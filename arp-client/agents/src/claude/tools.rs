@@ -1,6 +1,6 @@
 //! Claude's tools as cards: what they do in one line, and the diff of those that edit.
 
-use crate::card::ToolCard;
+use crate::card::{ToolCard, descriptions};
 use crate::diff;
 use crate::event::{FileChange, Question, ToolKind};
 use crate::text::{array_at, one_line, str_at, string_at};
@@ -53,25 +53,31 @@ pub fn tool_card(name: &str, input: &Value) -> ToolCard {
 }
 
 /// The questions that a call of `AskUserQuestion` asks.
-pub(super) fn questions(input: &Value) -> Vec<Question> {
+#[must_use]
+pub fn questions(input: &Value) -> Vec<Question> {
     array_at(input, "questions")
         .iter()
-        .map(|question| Question {
-            text: string_at(question, "question").unwrap_or_default(),
-            header: string_at(question, "header"),
-            options: array_at(question, "options")
+        .map(|question| {
+            let label = |option: &Value| {
+                option
+                    .as_str()
+                    .map(str::to_owned)
+                    .or_else(|| string_at(option, "label"))
+            };
+            let offered: Vec<&Value> = array_at(question, "options")
                 .iter()
-                .filter_map(|option| {
-                    option
-                        .as_str()
-                        .map(str::to_owned)
-                        .or_else(|| string_at(option, "label"))
-                })
-                .collect(),
-            multiple: question
-                .get("multiSelect")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+                .filter(|option| label(option).is_some())
+                .collect();
+            Question {
+                text: string_at(question, "question").unwrap_or_default(),
+                header: string_at(question, "header"),
+                options: offered.iter().filter_map(|option| label(option)).collect(),
+                descriptions: descriptions(&offered),
+                multiple: question
+                    .get("multiSelect")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(false),
+            }
         })
         .collect()
 }
@@ -99,7 +105,7 @@ pub(super) fn changes_of_result(result: &Value) -> Option<FileChange> {
 
 fn changes(name: &str, input: &Value) -> Vec<FileChange> {
     let text = |value: &Value, key: &str| string_at(value, key).unwrap_or_default();
-    let edit = |value: &Value| diff::unified(&text(value, "old_string"), &text(value, "new_string"));
+    let edit = |value: &Value| diff::fragment(&text(value, "old_string"), &text(value, "new_string"));
     let (path, diff) = match name {
         "Edit" => ("file_path", edit(input)),
         "MultiEdit" => (
@@ -107,7 +113,7 @@ fn changes(name: &str, input: &Value) -> Vec<FileChange> {
             array_at(input, "edits").iter().map(edit).collect::<String>(),
         ),
         "Write" => ("file_path", diff::unified("", &text(input, "content"))),
-        "NotebookEdit" => ("notebook_path", diff::unified("", &text(input, "new_source"))),
+        "NotebookEdit" => ("notebook_path", diff::fragment("", &text(input, "new_source"))),
         _ => return Vec::new(),
     };
     match str_at(input, path) {
@@ -140,7 +146,7 @@ mod tests {
             &json!({"file_path":"/p/a","edits":[{"old_string":"a","new_string":"b"},{"old_string":"c","new_string":"d"}]}),
         );
         assert_eq!(card.title, "/p/a");
-        assert_eq!(card.changes[0].diff, "@@ -1 +1 @@\n-a\n+b\n@@ -1 +1 @@\n-c\n+d\n");
+        assert_eq!(card.changes[0].diff, "@@\n-a\n+b\n@@\n-c\n+d\n");
         let card = tool_card("Write", &json!({"file_path":"/p/n","content":"x\n"}));
         assert_eq!(card.changes[0].diff, "@@ -0,0 +1 @@\n+x\n");
     }

@@ -1,11 +1,27 @@
 //! What Codex asks for: commands, edits, wider permissions, questions, tools and forms of MCP servers.
 
 use super::items::{bare_command, changes};
+use crate::card::descriptions;
 use crate::driver::{CommandError, Decision};
-use crate::event::{Approval, ApprovalOutcome, FileChange, Question, ToolKind};
+use crate::event::{Approval, ApprovalOutcome, FileChange, Grant, Question, ToolKind};
 use crate::text::{array_at, one_line, str_at, string_at};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+
+/// What a request says of itself, of its place in the thread, and of how Codex reads it. All else is part of what
+/// would be allowed, whatever a later version may add.
+const NOT_ASKED_FOR: [&str; 10] = [
+    "approvalId",
+    "availableDecisions",
+    "commandActions",
+    "itemId",
+    "kind",
+    "proposedExecpolicyAmendment",
+    "reason",
+    "startedAtMs",
+    "threadId",
+    "turnId",
+];
 
 /// A request that waits for a decision.
 #[derive(Debug)]
@@ -69,6 +85,8 @@ pub(super) fn asked(
         input: Value::Null,
         changes: Vec::new(),
         can_allow_session: false,
+        session_grants: Vec::new(),
+        modes: Vec::new(),
         can_edit: false,
         questions: Vec::new(),
     };
@@ -78,8 +96,8 @@ pub(super) fn asked(
         Sort::Permissions => {
             "permissions".clone_into(&mut approval.tool_name);
             "Wider permissions".clone_into(&mut approval.title);
-            approval.input = json!({"permissions": params.get("permissions"), "cwd": params.get("cwd")});
-            approval.can_allow_session = true;
+            approval.input = asked_for(&params);
+            approval.session_grants = vec![Grant::SameAccess];
         }
         Sort::Questions => {
             "requestUserInput".clone_into(&mut approval.tool_name);
@@ -95,6 +113,7 @@ pub(super) fn asked(
         Sort::McpTool => mcp_tool(&mut approval, &params),
         Sort::Form => form(&mut approval, &params),
     }
+    approval.can_allow_session = !approval.session_grants.is_empty();
     Some((Waiting { rpc_id, sort, params }, approval))
 }
 
@@ -109,6 +128,16 @@ impl Waiting {
         {
             return Err(CommandError::Unsupported(
                 "Codex cannot run a tool with changed arguments; deny it and say what to do instead"
+                    .to_owned(),
+            ));
+        }
+        if let Decision::Allow {
+            permission_mode: Some(_),
+            ..
+        } = decision
+        {
+            return Err(CommandError::Unsupported(
+                "Codex does not change its permission mode with an approval; change it on the session"
                     .to_owned(),
             ));
         }
@@ -229,20 +258,34 @@ fn command(approval: &mut Approval, params: &Value) {
     "commandExecution".clone_into(&mut approval.tool_name);
     approval.kind = ToolKind::Command;
     approval.title = one_line(bare_command(command));
-    approval.input = json!({"command": command, "cwd": params.get("cwd")});
-    if let Some(network) = params
-        .get("networkApprovalContext")
-        .filter(|context| !context.is_null())
-    {
-        approval.input["network"] = network.clone();
+    let mut input = asked_for(params);
+    let network = input
+        .as_object_mut()
+        .and_then(|fields| fields.remove("networkApprovalContext"));
+    approval.session_grants = vec![match network {
+        Some(_) => Grant::SameAccess,
+        None => Grant::SameCommand,
+    }];
+    if let Some(network) = network {
         if approval.title.is_empty() {
             approval.title = format!(
                 "Network access to {}",
-                str_at(network, "host").unwrap_or("a host")
+                str_at(&network, "host").unwrap_or("a host")
             );
         }
+        input["network"] = network;
     }
-    approval.can_allow_session = true;
+    approval.input = input;
+}
+
+/// All that a request asks for.
+fn asked_for(params: &Value) -> Value {
+    let fields = params.as_object().into_iter().flatten();
+    let asked = fields.filter(|(name, value)| {
+        let here = name.as_str() == "environmentId" && value.as_str() == Some("local");
+        !value.is_null() && !here && !NOT_ASKED_FOR.contains(&name.as_str())
+    });
+    Value::Object(asked.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// The request has no diff; the item that it is about has.
@@ -255,10 +298,13 @@ fn edit(approval: &mut Approval, params: &Value, item: Option<&Value>) {
         [one] => one.path.clone(),
         [first, rest @ ..] => format!("{} and {} more", first.path, rest.len()),
     };
-    approval.input =
-        json!({"changes": item.and_then(|item| item.get("changes")), "grantRoot": params.get("grantRoot")});
+    let mut input = asked_for(params);
+    if let Some(changes) = item.and_then(|item| item.get("changes")) {
+        input["changes"] = changes.clone();
+    }
+    approval.input = input;
     approval.changes = edits;
-    approval.can_allow_session = true;
+    approval.session_grants = vec![Grant::SameFiles];
 }
 
 fn mcp_tool(approval: &mut Approval, params: &Value) {
@@ -279,10 +325,16 @@ fn mcp_tool(approval: &mut Approval, params: &Value) {
     approval.reason = string_at(params, "message");
     approval.input = meta.get("tool_params").cloned().unwrap_or_default();
     let persist = meta.get("persist").unwrap_or(&Value::Null);
-    approval.can_allow_session = persist.as_str() == Some("session")
+    let once_more = persist.as_str() == Some("session")
         || persist
             .as_array()
             .is_some_and(|ways| ways.iter().any(|way| way.as_str() == Some("session")));
+    if once_more {
+        approval.session_grants = vec![Grant::Tool {
+            tool: approval.tool_name.clone(),
+            pattern: None,
+        }];
+    }
 }
 
 fn form(approval: &mut Approval, params: &Value) {
@@ -306,19 +358,25 @@ fn form(approval: &mut Approval, params: &Value) {
                     .map(str::to_owned)
                     .collect(),
             },
+            descriptions: Vec::new(),
             multiple: false,
         })
         .collect();
 }
 
 fn question(question: &Value) -> Question {
+    let offered: Vec<&Value> = array_at(question, "options")
+        .iter()
+        .filter(|option| str_at(option, "label").is_some())
+        .collect();
     Question {
         text: string_at(question, "question").unwrap_or_default(),
         header: string_at(question, "header"),
-        options: array_at(question, "options")
+        options: offered
             .iter()
             .filter_map(|option| string_at(option, "label"))
             .collect(),
+        descriptions: descriptions(&offered),
         multiple: false,
     }
 }
@@ -368,6 +426,7 @@ mod tests {
             for_session,
             updated_input: None,
             answers,
+            permission_mode: None,
         }
     }
 
@@ -379,7 +438,7 @@ mod tests {
     #[test]
     fn questions_are_answered_by_their_ids() {
         let questions = json!([{"id": "q1", "header": "H", "question": "Which?", "isOther": true, "isSecret": false,
-            "options": [{"label": "A", "description": ""}, {"label": "B", "description": ""}]}]);
+            "options": [{"label": "A", "description": "first"}, {"label": "B", "description": ""}]}]);
         let (waiting, approval) = ask(
             "item/tool/requestUserInput",
             json!({"itemId": "i", "questions": questions}),
@@ -389,6 +448,7 @@ mod tests {
             (ToolKind::Question, "Which?")
         );
         assert_eq!(approval.questions[0].options, ["A", "B"]);
+        assert_eq!(approval.questions[0].descriptions, ["first", ""]);
         let answer = waiting.answer(&allow(false, &[("Which?", "B")])).unwrap();
         assert_eq!(answer, json!({"answers": {"q1": {"answers": ["B"]}}}));
         assert_eq!(waiting.outcome(&answer), ApprovalOutcome::Allowed);
@@ -416,6 +476,32 @@ mod tests {
         let denied = waiting.answer(&DENY).unwrap();
         assert_eq!(denied, json!({"permissions": {}, "scope": "turn"}));
         assert_eq!(waiting.outcome(&denied), ApprovalOutcome::Denied);
+    }
+
+    #[test]
+    fn all_that_is_asked_for_is_shown_and_nothing_of_the_protocol() {
+        let (_, approval) = ask(
+            "item/commandExecution/requestApproval",
+            json!({"threadId": "t", "turnId": "u", "itemId": "i", "startedAtMs": 1, "environmentId": "local", "reason": null,
+                "command": "bash -lc ls", "cwd": "/srv", "availableDecisions": ["accept"], "commandActions": [],
+                "additionalPermissions": {"network": {"enabled": true}}, "somethingNew": 7, "networkApprovalContext": null}),
+        );
+        assert_eq!(
+            approval.input,
+            json!({"command": "bash -lc ls", "cwd": "/srv", "additionalPermissions": {"network": {"enabled": true}}, "somethingNew": 7})
+        );
+        assert_eq!(approval.session_grants, [Grant::SameCommand]);
+
+        let (_, approval) = ask(
+            "item/commandExecution/requestApproval",
+            json!({"command": "", "environmentId": "sandbox-2", "networkApprovalContext": {"host": "example.org", "protocol": "https"}}),
+        );
+        assert_eq!(approval.title, "Network access to example.org");
+        assert_eq!(
+            approval.input,
+            json!({"command": "", "environmentId": "sandbox-2", "network": {"host": "example.org", "protocol": "https"}})
+        );
+        assert_eq!(approval.session_grants, [Grant::SameAccess]);
     }
 
     #[test]

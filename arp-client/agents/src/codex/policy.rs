@@ -60,3 +60,14 @@ pub(super) fn mode_text(approval: &Value, sandbox: &Value) -> Option<String> {
     };
     Some(format!("{approval}, {sandbox}"))
 }
+
+/// The mode that [`mode_text`] names, or `plan`.
+pub(super) fn mode_of(text: &str) -> Option<PermissionMode> {
+    match text {
+        "plan" | "never, read-only" => Some(PermissionMode::Plan),
+        "never, danger-full-access" => Some(PermissionMode::BypassPermissions),
+        _ if text.starts_with("untrusted, ") => Some(PermissionMode::Default),
+        _ if text.starts_with("on-request, ") => Some(PermissionMode::AcceptEdits),
+        _ => None,
+    }
+}

@@ -274,6 +274,7 @@ impl Session {
                 approval_id,
                 outcome,
                 message,
+                ..
             } if *approval_id == approval.id => Some((*outcome, message.clone())),
             _ => None,
         })
@@ -382,6 +383,7 @@ pub fn allow() -> Decision {
         for_session: false,
         updated_input: None,
         answers: BTreeMap::new(),
+        permission_mode: None,
     }
 }
 
@@ -390,6 +392,7 @@ pub fn allow_for_session() -> Decision {
         for_session: true,
         updated_input: None,
         answers: BTreeMap::new(),
+        permission_mode: None,
     }
 }
 

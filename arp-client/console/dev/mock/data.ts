@@ -86,7 +86,7 @@ export function liveMachine(name = 'studio', lang: 'en' | 'zh' = 'en'): MockEdge
   waits.push({ type: 'tool_call', id: 'k', name: 'Bash', kind: 'command', title: 'rm -rf dist .cache && git rm scripts/old-build.sh scripts/make.sh', input: {} }, new Date(Date.now() - 140_000));
   void waits.ask({
     tool_call_id: 'k', tool_name: 'Bash', kind: 'command', title: 'rm -rf dist .cache && git rm scripts/old-build.sh scripts/make.sh', reason: l('Remove the stale output and the two scripts that nothing calls.', '删除过期的输出，以及两个没有人调用的脚本。'),
-    input: { command: 'rm -rf dist .cache &&\n  git rm scripts/old-build.sh scripts/make.sh', description: 'Remove leftovers' }, can_allow_session: true, can_edit: true,
+    input: { command: 'rm -rf dist .cache &&\n  git rm scripts/old-build.sh scripts/make.sh', description: 'Remove leftovers' }, can_allow_session: true, can_edit: true, session_grants: [{ type: 'tool', tool: 'Bash', pattern: 'git rm:*' }],
   }, new Date(Date.now() - 139_000)).then(() => {
     waits.push({ type: 'tool_result', id: 'k', output: "rm 'scripts/old-build.sh'\nrm 'scripts/make.sh'", delta: false, is_error: false, exit_code: 0 });
     waits.push({ type: 'text', id: 'b', text: 'Done: one script is left.', delta: false });
@@ -98,7 +98,7 @@ export function liveMachine(name = 'studio', lang: 'en' | 'zh' = 'en'): MockEdge
   editing.push({ type: 'user_message', id: 'm', text: l('Fix the login bug in src/login.ts', '修复 src/login.ts 里的登录漏洞') }, new Date(Date.now() - 360_000));
   editing.push({ type: 'text', id: 'a', text: l('The comparison is loose. This is the change I would make:', '这里的比较太宽松。我打算这样改：'), delta: false }, new Date(Date.now() - 340_000));
   const changes = [{ path: 'src/login.ts', diff: DIFF }];
-  void editing.ask({ tool_call_id: null, tool_name: 'apply_patch', kind: 'edit', title: 'src/login.ts', reason: null, input: {}, changes, can_allow_session: true, can_edit: false }, new Date(Date.now() - 330_000)).then(() => {
+  void editing.ask({ tool_call_id: null, tool_name: 'apply_patch', kind: 'edit', title: 'src/login.ts', reason: null, input: {}, changes, files: [{ path: 'src/login.ts', action: 'edit', outside_project: false, diff: DIFF, problem: null }], can_allow_session: true, can_edit: false, session_grants: [{ type: 'same_files' }] }, new Date(Date.now() - 330_000)).then(() => {
     editing.push({ type: 'turn_end', status: 'completed', duration_ms: 190_000 });
     editing.changed({ status: 'idle', turn: null });
   });

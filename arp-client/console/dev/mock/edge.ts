@@ -2,7 +2,7 @@
 //! objects of docs/api.md; how they travel is `server.ts`'s business.
 
 import { EventEmitter } from 'node:events';
-import type { AgentEvent, Approval, Outcome } from '../../src/model/events';
+import type { AgentEvent, Approval, FilePreview, Outcome } from '../../src/model/events';
 import type { Info, PastSession, Session, Status, WaitingApproval, WireEvent } from '../../src/net/types';
 
 export class MockSession {
@@ -45,12 +45,13 @@ export class MockSession {
   }
 
   /** Asks and waits for the decision. */
-  ask(approval: Omit<Approval, 'id'> & { id?: string }, at?: Date): Promise<Decision> {
+  ask({ files, ...approval }: Omit<Approval, 'id'> & { id?: string; files?: FilePreview[] }, at?: Date): Promise<Decision> {
     const full: Approval = { ...approval, id: approval.id ?? `${this.object.id}.${this.#turn}.${this.log.length}` };
     const waiting: WaitingApproval = {
       ...full, session_id: this.object.id, session_title: this.object.title, executor: this.object.executor, project_path: this.object.project_path,
       source: 'session', created_at: (at ?? new Date()).toISOString(), expires_at: null,
     };
+    if (files) this.edge.previews.set(full.id, files);
     this.push({ type: 'approval', ...full }, at);
     this.changed({ status: 'waiting', approvals: [...this.object.approvals, waiting] });
     this.edge.emit('approval', waiting);
@@ -62,7 +63,7 @@ export class MockSession {
     const waits = this.asked.get(id);
     if (!waits) return;
     this.asked.delete(id);
-    this.push({ type: 'approval_resolved', id, outcome, ...(decision.message ? { message: decision.message } : {}) });
+    this.push({ type: 'approval_resolved', id, outcome, ...(decision.message ? { message: decision.message } : {}), ...(decision.updated_input ? { edited: { asked: this.object.approvals.find((approval) => approval.id === id)?.input, ran: decision.updated_input } } : {}) });
     const approvals = this.object.approvals.filter((approval) => approval.id !== id);
     this.changed({ approvals, status: approvals.length ? 'waiting' : 'running' });
     this.edge.emit('approval_resolved', { id, session_id: this.object.id, outcome });
@@ -120,6 +121,7 @@ export interface Decision {
   message?: string;
   interrupt?: boolean;
   updated_input?: Record<string, unknown>;
+  permission_mode?: string;
   answers?: Record<string, string>;
 }
 
@@ -131,6 +133,8 @@ export class MockEdge extends EventEmitter {
   readonly sessions = new Map<string, MockSession>();
   readonly past: Past[] = [];
   readonly files = new Map<string, string>();
+  /** What approvals would do to files, by their id. */
+  readonly previews = new Map<string, FilePreview[]>();
   /** Ids of starts and messages that were seen, for idempotency. */
   readonly known = new Map<string, string>();
   info: Info;
@@ -142,11 +146,11 @@ export class MockEdge extends EventEmitter {
     const capabilities = { approvals: true, token_deltas: true, interrupt: true, resume: true, resume_last: true, fork: true, set_model: true, set_permission_mode: true, allowed_tools: true, history: true };
     const modes = ['default', 'acceptEdits', 'plan'];
     this.info = {
-      version: '0.1.0', host_name: name, os: 'linux', client_id: `id-${name}`, home_dir: '/home/me', fs_enabled: true, allow_bypass: false, edge_key_required: false,
+      version: '0.1.0', host_name: name, os: 'linux', edge_id: `edge-${name}`, client_id: name, home_dir: '/home/me', fs_enabled: true, allow_bypass: false, edge_key_required: false,
       agents: [
         { executor: 'claude', name: 'Claude Code', found: true, version: '2.1.329', path: '/usr/local/bin/claude', problem: null, capabilities, permission_modes: modes, models: ['opus', 'sonnet', 'haiku'] },
         { executor: 'codex', name: 'Codex', found: true, version: '0.169.0', path: '/usr/local/bin/codex', problem: null, capabilities, permission_modes: modes, models: ['gpt-5.5'] },
-        { executor: 'gemini', name: 'Gemini CLI', found: false, version: null, path: null, problem: 'gemini was not found. Install it with: npm install -g @google/gemini-cli', capabilities: { ...capabilities, fork: false }, permission_modes: modes, models: ['gemini-2.5-pro'] },
+        { executor: 'gemini', name: 'Gemini CLI', found: false, version: null, path: null, problem: 'Gemini CLI was not found on this machine (looked in PATH). Install it with `npm install -g @google/gemini-cli`, then run `gemini` once to log in.', capabilities: { ...capabilities, fork: false }, permission_modes: modes, models: ['gemini-2.5-pro'] },
       ],
       defaults: { executor: 'claude', project_path: '/home/me/app', permission_mode: 'default' },
     };

@@ -1,6 +1,7 @@
 //! What the pretended agent does with a prompt. The words of a prompt choose: `say X`, `run X`, `edit`, `ask`,
-//! `hostile`, `fail`, `slow`, `plan`; anything else is a short helpful turn.
+//! `hostile`, `fail`, `slow`, `plan`, `twice`, `later`, `beside`, `files`, `write`, `mcp`; anything else is a short helpful turn.
 
+import type { FilePreview } from '../../src/model/events';
 import type { MockSession, Script } from './edge.ts';
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -51,11 +52,22 @@ export const HOSTILE = `Here is your summary <script>window.pwned=1</script><img
 
 https://good.example/path is a plain link.`;
 
-async function tool(session: MockSession, command: string): Promise<void> {
+/** A command with everything that can stand beside it. */
+export const BESIDE = { cwd: '/home/me/app/packages/server', timeout: 120_000, run_in_background: true, dangerouslyDisableSandbox: true, network: { host: 'registry.example', protocol: 'https' } };
+
+/** A change with its true place in the file, long paths and an overwrite. */
+export const PREVIEW: FilePreview[] = [
+  { path: '/home/me/app/packages/server/src/authentication/handlers/very-long-directory/login.ts', action: 'edit', outside_project: false, diff: DIFF.replace('@@ -12,7 +12,11 @@', '@@ -412,7 +412,11 @@'), problem: null },
+  { path: '/home/me/app/config/settings.json', action: 'overwrite', outside_project: false, diff: '@@ -1,4 +1,3 @@\n {\n-  "audit": true,\n-  "level": 2\n+  "level": 9\n }\n', problem: null },
+  { path: '/home/me/.profile', action: 'overwrite', outside_project: true, diff: null, problem: 'outside_project' },
+];
+
+async function tool(session: MockSession, command: string, beside: object = {}): Promise<void> {
   const call = id();
-  session.push({ type: 'tool_call', id: call, name: 'Bash', kind: 'command', title: command, input: { command, description: 'Run it' } });
+  session.push({ type: 'tool_call', id: call, name: 'Bash', kind: 'command', title: command, input: { command, description: 'Run it', ...beside } });
   const decision = await session.ask({
-    tool_call_id: call, tool_name: 'Bash', kind: 'command', title: command, reason: 'The change has to be tried before it is kept.', input: { command }, can_allow_session: true, can_edit: true,
+    tool_call_id: call, tool_name: 'Bash', kind: 'command', title: command, reason: 'The change has to be tried before it is kept.', input: { command, ...beside }, can_allow_session: true, can_edit: true,
+    session_grants: [{ type: 'tool', tool: 'Bash', pattern: `${command.split(' ', 2).join(' ')}:*` }],
   });
   if (decision.decision === 'deny') {
     session.push({ type: 'tool_result', id: call, output: decision.message ?? 'Denied', delta: false, is_error: true });
@@ -80,11 +92,59 @@ export const script: Script = async (session, prompt) => {
     case 'run':
       await tool(session, rest || 'npm test');
       break;
+    case 'twice':
+      // The second question comes the moment the first is answered.
+      await tool(session, 'npm test');
+      await tool(session, 'rm -rf build');
+      break;
+    case 'later':
+      // The question comes while somebody writes.
+      await sleep(Number(rest) || 1_500);
+      await tool(session, 'rm -rf build');
+      break;
+    case 'beside':
+      await tool(session, rest || 'npm install left-pad', BESIDE);
+      break;
+    case 'files': {
+      const call = id();
+      const changes = PREVIEW.map(({ path }) => ({ path, diff: '@@\n+told\n' }));
+      session.push({ type: 'tool_call', id: call, name: 'fileChange', kind: 'edit', title: PREVIEW[0]?.path ?? '', input: {}, changes });
+      const { decision } = await session.ask({ tool_call_id: call, tool_name: 'fileChange', kind: 'edit', title: 'files', reason: null, input: { changes, grantRoot: '/home/me' }, changes, files: PREVIEW, can_allow_session: true, session_grants: [{ type: 'same_files' }], can_edit: false });
+      session.push({ type: 'tool_result', id: call, output: decision, delta: false, is_error: decision === 'deny' });
+      break;
+    }
+    case 'write': {
+      const call = id();
+      const input = { file_path: '/home/me/app/notes.md', content: '# Notes\n\nOne.\nTwo.\n' };
+      const changes = [{ path: input.file_path, diff: '@@ -0,0 +1,4 @@\n+# Notes\n+\n+One.\n+Two.\n' }];
+      const files: FilePreview[] = [{ path: input.file_path, action: 'overwrite', outside_project: false, diff: '@@ -1,4 +1,4 @@\n # Notes\n \n-Keep this.\n+One.\n Two.\n', problem: null }];
+      session.push({ type: 'tool_call', id: call, name: 'Write', kind: 'edit', title: input.file_path, input, changes });
+      const { updated_input } = await session.ask({ tool_call_id: call, tool_name: 'Write', kind: 'edit', title: input.file_path, reason: null, input, changes, files, can_allow_session: true, session_grants: [{ type: 'mode', mode: 'acceptEdits' }], can_edit: true });
+      session.push({ type: 'tool_result', id: call, output: 'written', delta: false, is_error: false });
+      await stream(session, `Written: ${JSON.stringify(updated_input ?? input)}`);
+      break;
+    }
+    case 'mcp': {
+      const { decision } = await session.ask({ tool_call_id: null, tool_name: 'mcp__payments__transfer', kind: 'mcp', title: 'transfer (payments)', reason: null, input: { amount: 250, to: 'Zoe\u202egnp.exe', urgent: true }, can_allow_session: true, session_grants: [{ type: 'tool', tool: 'mcp__payments__transfer' }], can_edit: true });
+      await stream(session, `It was ${decision}.`);
+      break;
+    }
+    case 'plan': {
+      session.push({ type: 'init', agent_session_id: session.object.agent_session_id, model: session.object.model, cwd: session.object.project_path, permission_mode: 'plan' });
+      const decision = await session.ask({
+        tool_call_id: null, tool_name: 'ExitPlanMode', kind: 'plan', title: 'Make the login safe', reason: null, can_allow_session: false, can_edit: true, modes: ['acceptEdits', 'default'],
+        input: { plan: '# Make the login safe\n\n1. Compare in constant time.\n2. Write the test first.\n3. Note each login.', allowedPrompts: [{ tool: 'Bash', prompt: 'run the tests' }] },
+      });
+      // The agent says itself which mode it goes on in.
+      if (decision.decision === 'allow') session.push({ type: 'init', agent_session_id: session.object.agent_session_id, model: session.object.model, cwd: session.object.project_path, permission_mode: decision.permission_mode ?? 'default' });
+      await stream(session, decision.decision === 'allow' ? `I go on in mode ${decision.permission_mode ?? 'default'}.` : `I plan on${decision.message ? `: ${decision.message}` : ''}.`);
+      break;
+    }
     case 'edit': {
       const call = id();
       const changes = [{ path: 'src/login.ts', diff: DIFF }];
       session.push({ type: 'tool_call', id: call, name: 'Edit', kind: 'edit', title: 'src/login.ts', input: { file_path: 'src/login.ts' }, changes });
-      const { decision } = await session.ask({ tool_call_id: call, tool_name: 'Edit', kind: 'edit', title: 'src/login.ts', reason: null, input: { file_path: 'src/login.ts' }, changes, can_allow_session: true, can_edit: false });
+      const { decision } = await session.ask({ tool_call_id: call, tool_name: 'Edit', kind: 'edit', title: 'src/login.ts', reason: null, input: { file_path: 'src/login.ts' }, changes, files: [{ path: 'src/login.ts', action: 'edit', outside_project: false, diff: DIFF, problem: null }], can_allow_session: true, session_grants: [{ type: 'mode', mode: 'acceptEdits' }], can_edit: false });
       session.push({ type: 'tool_result', id: call, output: decision === 'allow' ? 'written' : 'Denied', delta: false, is_error: decision === 'deny' });
       await stream(session, 'That is all.');
       break;
@@ -92,7 +152,7 @@ export const script: Script = async (session, prompt) => {
     case 'ask': {
       const { answers } = await session.ask({
         tool_call_id: null, tool_name: 'AskUserQuestion', kind: 'question', title: 'Which database?', reason: null, input: {}, can_allow_session: false, can_edit: false,
-        questions: [{ text: 'Which database should it use?', header: 'Database', options: ['SQLite', 'PostgreSQL', 'None'], multiple: false }],
+        questions: [{ text: 'Which database should it use?', header: 'Database', options: ['SQLite', 'PostgreSQL', 'None'], descriptions: ['One file, nothing to run', 'A server of its own; what production uses', ''], multiple: false }],
       });
       await stream(session, `You chose ${Object.values(answers ?? {}).join()}.`);
       break;
@@ -117,6 +177,26 @@ export const script: Script = async (session, prompt) => {
         session.push({ type: 'text', id: 'burst', text: `${n}\n`, delta: true });
         if (n % 10 === 0) await sleep(4);
       }
+      break;
+    }
+    case 'code': {
+      const count = Number(rest) || 1000;
+      // A long beginning at once, then a hundred lines a second: several times what the fastest models say.
+      const line = (n: number): string => `export const value${n} = compute(${n}, "text ${n}"); // line ${n}\n`;
+      const first = Math.floor(count / 2);
+      session.push({ type: 'text', id: 'code', text: `Here it is:\n\n\`\`\`ts\n${Array.from({ length: first }, (_, n) => line(n + 1)).join('')}`, delta: true });
+      for (let n = first + 1; n <= count; n++) {
+        session.push({ type: 'text', id: 'code', text: line(n), delta: true });
+        await sleep(10);
+      }
+      session.push({ type: 'text', id: 'code', text: '```\n\nThat was the code.', delta: true });
+      break;
+    }
+    case 'shapes': {
+      session.push({ type: 'tool_call', id: 'bar', name: 'Bash', kind: 'command', title: 'npm install', input: { command: 'npm install' } });
+      session.push({ type: 'tool_result', id: 'bar', output: '\u001b[32m 10%\r 55%\r100%\u001b[0m\nok\n', delta: false, is_error: false, exit_code: 0 });
+      const columns = Array.from({ length: 14 }, (_, index) => `column ${index + 1} of many`);
+      session.push({ type: 'text', id: 'shape', text: `| ${columns.join(' | ')} |\n|${'---|'.repeat(14)}\n| ${columns.join(' | ')} |\n\nturned \u202e around\nand straight again`, delta: false });
       break;
     }
     default:

@@ -21,6 +21,8 @@ export class MockServer {
   away = false;
   /** Takes connections and answers nothing, as a network does that lost the way back. */
   mute = false;
+  /** Takes messages and never answers, as a line does that is cut between the two. */
+  losesAnswers = false;
   /** All requests, as `METHOD path referer`, for what must not leak. */
   readonly seen: { method: string; url: string; referer: string; token: string }[] = [];
   #server: Server;
@@ -46,7 +48,8 @@ export class MockServer {
       const key = found?.edge?.edgeKey;
       const locked = Boolean(key) && !(request.headers.cookie ?? '').includes(`arp_edge=${key}`);
       if (this.mute) return;
-      if (this.noSockets || this.away || locked || !found?.edge) return void socket.destroy();
+      const meant = found?.url.searchParams.get('edge_id');
+      if (this.noSockets || this.away || locked || !found?.edge || (meant && meant !== found.edge.info.edge_id)) return void socket.destroy();
       this.#wss.handleUpgrade(request, socket, head, (web) => this.#socket(found.edge as MockEdge, found.url, web));
     });
   }
@@ -67,22 +70,25 @@ export class MockServer {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
 
-  /** Finds the token in its forms and takes it out, as the relay does. */
+  /**
+   * Finds the token in its forms and takes it out, as the relay does. A header, a prefix or `arp_token=` that names
+   * nobody is nobody, whatever the cookie says.
+   */
   #route(request: IncomingMessage): { edge: MockEdge | null; token: string; url: URL; cookie: string } | null {
     const url = new URL(request.url ?? '/', 'http://relay');
     const referer = String(request.headers.referer ?? '');
-    let cookie = '';
-    let token = url.searchParams.get('token') ?? '';
-    if (token) cookie = token;
-    url.searchParams.delete('token');
-    token ||= String(request.headers['x-arp-token'] ?? '');
     const prefix = /^\/t\/([^/]+)(\/.*)$/.exec(url.pathname);
-    if (prefix) {
-      token ||= prefix[1] ?? '';
-      url.pathname = prefix[2] ?? '/';
+    const strict = url.searchParams.get('arp_token') ?? request.headers['x-arp-token'] ?? (prefix ? decodeURIComponent(prefix[1] ?? '') : null);
+    const loose = url.searchParams.get('token') ?? '';
+    let token = strict === null ? (this.edges.has(loose) ? loose : '') : String(strict);
+    const cookie = url.searchParams.get('arp_token') ?? (prefix ? (prefix[1] ?? '') : token && token === loose ? loose : '');
+    url.searchParams.delete('token');
+    url.searchParams.delete('arp_token');
+    if (prefix) url.pathname = prefix[2] ?? '/';
+    if (strict === null) {
+      if (!token && referer) token = new URL(referer).searchParams.get('token') ?? '';
+      token ||= /(?:^|; )arp_token=([^;]+)/.exec(request.headers.cookie ?? '')?.[1] ?? '';
     }
-    if (!token && referer) token = new URL(referer).searchParams.get('token') ?? '';
-    token ||= /(?:^|; )arp_token=([^;]+)/.exec(request.headers.cookie ?? '')?.[1] ?? '';
     this.seen.push({ method: request.method ?? '', url: request.url ?? '', referer, token });
     if (this.seen.length > 5000) this.seen.shift();
     return { edge: this.edges.get(token) ?? null, token, url, cookie };
@@ -95,14 +101,26 @@ export class MockServer {
     const wantsPage = (request.headers.accept ?? '').includes('text/html');
     if (!found.token && wantsPage) return this.#landing(response);
     if (!found.token) throw new HttpError(401, 'token_required', 'Give the token.');
+    if (!found.edge && wantsPage) return this.#refusal(response, 404, 'Not Found', 'unknown_token', 'no edge agent has registered this token: check it for typing errors, and that arpc is running');
     if (!found.edge) throw new HttpError(404, 'unknown_token', 'No client has this token.');
+    if (this.away && wantsPage) return this.#refusal(response, 503, 'Service Unavailable', 'offline', 'the client is not connected; try again in 1 s', 1);
     if (this.away) {
       response.setHeader('Retry-After', '5');
       throw new HttpError(503, 'client_offline', 'The client is not connected.');
     }
-    if (found.cookie && wantsPage) response.setHeader('Set-Cookie', `arp_token=${found.cookie}; HttpOnly; SameSite=Lax; Path=/`);
+    if (found.cookie && wantsPage) response.setHeader('Set-Cookie', `arp_token=${found.cookie}; HttpOnly; SameSite=Lax; Path=/; Max-Age=7776000`);
     if (!found.url.pathname.startsWith('/api/')) return this.#page(found.url.pathname, response);
     const body = await readBody(request);
+    const meant = request.headers['x-arp-edge'];
+    if (found.edge.info.edge_id && meant !== undefined && meant !== found.edge.info.edge_id) throw new HttpError(409, 'other_edge', 'This request is meant for another machine.');
+    if (this.losesAnswers && request.method === 'POST') {
+      const answered = response.end.bind(response);
+      response.writeHead = () => response;
+      response.end = ((): ServerResponse => {
+        request.socket.destroy();
+        return answered();
+      }) as typeof response.end;
+    }
     await api(found.edge, request, response, found.url, body);
   }
 
@@ -111,6 +129,18 @@ export class MockServer {
     const html = readFileSync(join(folder, 'landing.html'), 'utf8');
     response.setHeader('Content-Security-Policy', readFileSync(join(folder, 'landing.csp'), 'utf8').trim());
     response.writeHead(401, { 'Content-Type': 'text/html; charset=utf-8' }).end(html);
+  }
+
+  /** The relay's own page of an error, filled in as the relay does. */
+  #refusal(response: ServerResponse, status: number, reason: string, code: string, message: string, retry?: number): void {
+    const folder = join(ROOT, '../../arp-server/src/pages');
+    const words: Record<string, string> = {
+      status: String(status), reason, code, message, go_on: '', retry: retry ? String(retry) : '',
+      refresh: retry ? `<noscript><meta http-equiv="refresh" content="${retry}"></noscript>\n` : '',
+    };
+    const html = readFileSync(join(folder, 'error.html'), 'utf8').replace(/\{\{(\w+)\}\}/g, (_, name: string) => words[name] ?? '');
+    response.setHeader('Content-Security-Policy', readFileSync(join(folder, 'error.csp'), 'utf8').trim());
+    response.writeHead(status, { 'Content-Type': 'text/html; charset=utf-8' }).end(html);
   }
 
   #page(path: string, response: ServerResponse): void {
@@ -151,8 +181,9 @@ export class MockServer {
 
 /** Everything at once, §5. Returns how to stop. */
 function follow(edge: MockEdge, send: (frame: { type: string }) => void): () => void {
-  const sessions = [...edge.sessions.values()].map((session) => session.object);
-  send({ type: 'snapshot', sessions, approvals: edge.approvals(), total: sessions.length } as { type: string });
+  const all = [...edge.sessions.values()].map((session) => session.object);
+  const sessions = all.sort((a, b) => (a.updated_at < b.updated_at ? 1 : -1)).slice(0, 100);
+  send({ type: 'snapshot', sessions, approvals: edge.approvals(), total: all.length } as { type: string });
   const hear: [string, (data: object) => void][] = [
     ['session', (session) => send({ type: 'session', session } as { type: string })],
     ['removed', (data) => send({ type: 'session_removed', ...data })],
@@ -227,6 +258,31 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       return ok({ type: 'info', ...edge.info });
     case 'GET events':
       return sse(request, response, (send) => follow(edge, send as (frame: { type: string }) => void));
+    case 'GET overview': {
+      const words = (query.get('q') ?? '').toLowerCase().split(/\s+/).filter(Boolean);
+      const own = [...edge.sessions.values()].map(({ object }) => object);
+      const covered = new Set(own.map(({ agent_session_id }) => agent_session_id));
+      const all = [
+        ...own.map((session) => ({ at: Date.parse(session.updated_at), entry: { kind: 'session', session }, session, executor: session.executor })),
+        ...edge.past.filter(({ session }) => !covered.has(session.id)).map(({ session, agent }) => ({ at: Date.parse(String(session.created_at)), entry: { kind: 'past', executor: agent, session }, session, executor: agent })),
+      ]
+        .filter(({ session, executor }) => (!query.get('executor') || executor === query.get('executor')) && (!query.get('project_path') || session.project_path === query.get('project_path')))
+        .filter(({ session }) => words.every((word) => `${session.title ?? ''} ${session.first_message ?? ''} ${session.project_path}`.toLowerCase().includes(word)))
+        .sort((a, b) => b.at - a.at || (a.session.id < b.session.id ? 1 : -1));
+      const [time, id = ''] = (query.get('before') ?? '').split(/\.(.*)/s);
+      const from = time ? all.findIndex((one) => one.at < Number(time) || (one.at === Number(time) && one.session.id < id)) : 0;
+      const page = from < 0 ? [] : all.slice(from, from + Number(query.get('limit') ?? 50));
+      const last = page[page.length - 1];
+      const more = last && all.indexOf(last) < all.length - 1;
+      return ok({ type: 'overview', entries: page.map(({ entry }) => entry), total: all.length, next: more ? `${last.at}.${last.session.id}` : null });
+    }
+    case 'GET directories': {
+      const used = new Map<string, number>();
+      for (const { object } of edge.sessions.values()) used.set(object.project_path, Math.max(used.get(object.project_path) ?? 0, Date.parse(object.updated_at)));
+      for (const { session } of edge.past) used.set(session.project_path, Math.max(used.get(session.project_path) ?? 0, Date.parse(String(session.created_at))));
+      const recent = [...used].sort((a, b) => b[1] - a[1]).map(([path, last_used]) => ({ path, kind: 'recent', last_used }));
+      return ok({ type: 'directories', directories: [{ path: edge.info.home_dir, kind: 'home', last_used: null }, ...recent, { path: '/home/me/code/garden', kind: 'repository', last_used: 1_795_000_000_000 }, { path: '/home/me/code/dotfiles', kind: 'repository', last_used: null }] });
+    }
     case 'GET sessions': {
       const sessions = [...edge.sessions.values()].map((session) => session.object).slice(0, Number(query.get('limit') ?? 50));
       return ok({ type: 'sessions', sessions, total: edge.sessions.size });
@@ -299,6 +355,8 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       const session = find(parts[1]);
       const { model, permission_mode, title } = body as { model?: string; permission_mode?: string; title?: string };
       session.changed({ ...(model ? { model } : {}), ...(permission_mode ? { permission_mode } : {}), ...(title ? { title } : {}) });
+      // A running agent says itself which mode it is in now.
+      if (permission_mode) session.push({ type: 'init', agent_session_id: session.object.agent_session_id, model: session.object.model, cwd: session.object.project_path, permission_mode });
       return ok({ type: 'session', session: session.object });
     }
     case 'DELETE sessions/*':
@@ -308,6 +366,11 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       return ok({ type: 'session_deleted', session_id: parts[1] });
     case 'GET approvals':
       return ok({ type: 'approvals', approvals: edge.approvals() });
+    case 'GET approvals/*': {
+      const approval = edge.approvals().find(({ id }) => id === parts[1]);
+      if (!approval) throw new HttpError(404, 'approval_not_found', 'There is no such approval.');
+      return ok({ type: 'approval', approval, files: edge.previews.get(approval.id) ?? [] });
+    }
     case 'POST approvals/*': {
       const session = [...edge.sessions.values()].find((one) => one.asked.has(parts[1] ?? ''));
       if (!session) throw new HttpError(409, 'approval_resolved', 'Decided already.');

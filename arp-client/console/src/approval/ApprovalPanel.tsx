@@ -1,223 +1,177 @@
 //! The question an agent waits with, where the thumb is: all of what would happen, then the ways to answer.
 
-import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import type { ComponentChildren } from 'preact';
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { second, span, t } from '../i18n';
+import { conceals } from '../model/approval';
 import type { WaitingApproval } from '../net/types';
-import { decide, type Decision } from '../state/approve';
+import { decide, lookAtFiles, type Decision } from '../state/approve';
 import type { Room } from '../state/machines';
-import { Markdown } from '../text/Markdown';
-import { hides, visible } from '../text/visible';
-import { Diff } from '../timeline/Diff';
-import { commandOf, pretty } from '../timeline/rows';
+import { visible } from '../text/visible';
 import { Icon } from '../ui/icons';
+import { DECIDE_KEY } from '../ui/keyname';
 import { attempt } from '../ui/kit';
+import { useArmed, type Armed } from './armed';
+import { EditForm } from './EditForm';
+import { Grants, Tool } from './Fields';
+import { Questions } from './Questions';
+import { Substance, type Look } from './Substance';
 
 const AGENTS: Record<string, string> = { claude: 'Claude', codex: 'Codex', gemini: 'Gemini' };
 
-/** The text of a plan that waits for approval. */
-function planOf(approval: WaitingApproval): string | null {
-  const plan = (approval.input as { plan?: unknown } | null)?.plan;
-  return approval.kind === 'plan' && typeof plan === 'string' ? plan : null;
+type Mode = 'ask' | 'deny' | 'edit';
+type Answer = (decision: Decision, at: number) => void;
+interface Ways { approval: WaitingApproval; busy: boolean; armed: Armed; answer: Answer; show(mode: Mode): void }
+
+/** What a plan leads to: a button a mode; the one that asks is what the key gives. */
+function PlanWays({ approval, busy, armed, answer }: Ways) {
+  const modes = approval.modes ?? [];
+  const button = (mode: string | null, primary: boolean): ComponentChildren => (
+    <button
+      type="button" key={mode ?? ''} class={primary ? 'button primary' : 'button'} disabled={busy} aria-disabled={!armed.ready}
+      onClick={(event) => answer(mode === null ? { decision: 'allow' } : { decision: 'allow', permission_mode: mode }, event.timeStamp)}
+    >
+      {mode === 'acceptEdits' ? t.approveAccept : mode === 'default' ? t.approveAsk : t.approvePlan}
+      {primary && <kbd>{DECIDE_KEY}</kbd>}
+    </button>
+  );
+  return (
+    <div class="decide plan-ways">
+      <button type="button" class="button" disabled={busy} aria-disabled={!armed.ready} onClick={(event) => answer({ decision: 'deny' }, event.timeStamp)}>{t.keepPlanning}</button>
+      {modes.length ? modes.map((mode) => button(mode, mode === 'default')) : button(null, true)}
+    </div>
+  );
 }
 
-/** What is asked, complete. */
-function Substance({ approval }: { approval: WaitingApproval }) {
-  const command = commandOf(approval.input);
-  const plan = planOf(approval);
-  if (plan !== null) return <Markdown text={plan} />;
+function AskWays(ways: Ways) {
+  const { approval, busy, armed, answer, show } = ways;
+  const isPlan = approval.kind === 'plan';
+  const grants = approval.session_grants ?? [];
   return (
     <>
-      {command !== null && <pre class="command big" tabIndex={0}>{visible(command)}</pre>}
-      {approval.changes?.length ? <Diff changes={approval.changes} /> : null}
-      {command === null && !approval.changes?.length && (
-        <>
-          {approval.title && <p class="asked">{visible(approval.title)}</p>}
-          <pre class="output" tabIndex={0}>{visible(pretty(approval.input))}</pre>
-        </>
+      {approval.can_allow_session && (
+        <button type="button" class="rule" disabled={busy} aria-disabled={!armed.ready} onClick={(event) => answer({ decision: 'allow', for_session: true }, event.timeStamp)}>
+          <b>{t.allowSession}</b>
+          <span class="soft">{grants.length ? <Grants grants={grants} /> : t.grantUnknown}</span>
+        </button>
       )}
+      <div class="ways">
+        {isPlan ? <PlanWays {...ways} /> : (
+          <div class="decide">
+            <button type="button" class="button" disabled={busy} aria-disabled={!armed.ready} onClick={(event) => answer({ decision: 'deny' }, event.timeStamp)}>{t.deny}</button>
+            <button type="button" class="button primary" disabled={busy} aria-disabled={!armed.ready} onClick={(event) => answer({ decision: 'allow' }, event.timeStamp)}>
+              {t.allowOnce}<kbd>{DECIDE_KEY}</kbd>
+            </button>
+          </div>
+        )}
+        <div class="decide-more">
+          <button type="button" class="link quiet" disabled={busy} onClick={() => show('deny')}>{isPlan ? t.keepPlanningWhy : t.denyWhy}<kbd>d</kbd></button>
+          {approval.can_edit && !isPlan && <button type="button" class="link quiet" disabled={busy} onClick={() => show('edit')}>{t.editFirst}</button>}
+        </div>
+      </div>
     </>
   );
 }
 
-/** Questions with choices. */
-function Questions({ approval, busy, onAnswer, onDeny }: { approval: WaitingApproval; busy: boolean; onAnswer(answers: Record<string, string>): void; onDeny(): void }) {
-  const [chosen, setChosen] = useState<Record<string, string[]>>({});
-  const [other, setOther] = useState<Record<string, string>>({});
-  const questions = approval.questions ?? [];
-  const answers = Object.fromEntries(
-    questions.map(({ text }) => [text, [...(chosen[text] ?? []), ...(other[text]?.trim() ? [other[text].trim()] : [])].join(', ')]),
-  );
-  const complete = questions.every(({ text }) => answers[text]);
+function DenyForm({ busy, armed, answer, show, isPlan }: Pick<Ways, 'busy' | 'armed' | 'answer' | 'show'> & { isPlan: boolean }) {
+  const [reason, setReason] = useState('');
+  const area = useRef<HTMLTextAreaElement>(null);
+  useLayoutEffect(() => area.current?.focus(), []);
+  const message = reason.trim() ? { message: reason.trim() } : {};
   return (
     <form
-      class="questions"
+      class="decide-form"
       onSubmit={(event) => {
         event.preventDefault();
-        if (complete) onAnswer(answers);
+        answer({ decision: 'deny', ...message }, event.timeStamp);
       }}
     >
-      {questions.map(({ text, header, options, multiple }) => (
-        <fieldset key={text}>
-          <legend>{header && <span class="soft">{header} · </span>}{text}</legend>
-          {options.map((option) => {
-            const on = chosen[text]?.includes(option) ?? false;
-            return (
-              <label key={option} class={on ? 'choice on' : 'choice'}>
-                <input
-                  type={multiple ? 'checkbox' : 'radio'}
-                  name={text}
-                  checked={on}
-                  onChange={() => {
-                    const list = chosen[text] ?? [];
-                    const next = multiple ? (on ? list.filter((one) => one !== option) : [...list, option]) : [option];
-                    setChosen({ ...chosen, [text]: next });
-                    if (!multiple) setOther({ ...other, [text]: '' });
-                  }}
-                />
-                <span>{option}</span>
-              </label>
-            );
-          })}
-          <input
-            type="text"
-            class="field"
-            placeholder={t.otherAnswer}
-            aria-label={`${text} ${t.otherAnswer}`}
-            value={other[text] ?? ''}
-            onInput={(event) => {
-              setOther({ ...other, [text]: event.currentTarget.value });
-              if (!multiple && event.currentTarget.value) setChosen({ ...chosen, [text]: [] });
-            }}
-          />
-        </fieldset>
-      ))}
+      <label class="hide" for="deny-reason">{t.reasonHint}</label>
+      <textarea
+        id="deny-reason"
+        class="field"
+        ref={area}
+        rows={2}
+        placeholder={t.reasonHint}
+        value={reason}
+        onInput={(event) => setReason(event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key === 'Escape') show('ask');
+          if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && !event.repeat) {
+            event.preventDefault();
+            event.currentTarget.form?.requestSubmit();
+          }
+        }}
+      />
       <div class="decide">
-        <button type="button" class="button" disabled={busy} onClick={onDeny}>{t.deny}</button>
-        <button type="submit" class="button primary" disabled={busy || !complete}>{t.answer}</button>
+        <button type="button" class="button" onClick={() => show('ask')}>{t.back}</button>
+        <button type="submit" class="button danger" disabled={busy} aria-disabled={!armed.ready}>{isPlan ? t.keepPlanning : t.deny}</button>
       </div>
+      <button type="button" class="link quiet" disabled={busy} onClick={(event) => answer({ decision: 'deny', ...message, interrupt: true }, event.timeStamp)}>{t.denyStop}</button>
     </form>
   );
 }
 
-type Mode = 'ask' | 'deny' | 'edit';
-
 /** One approval. */
 function Ask({ room, approval, onDone }: { room: Room; approval: WaitingApproval; onDone(): void }) {
-  const command = commandOf(approval.input);
-  const simple = command !== null && typeof (approval.input as { command?: unknown }).command === 'string';
-  const [mode, setMode] = useState<Mode>('ask');
+  const [mode, show] = useState<Mode>('ask');
   const [busy, setBusy] = useState(false);
-  const [reason, setReason] = useState('');
-  const [edited, setEdited] = useState(() => (simple ? (command ?? '') : pretty(approval.input)));
-  const area = useRef<HTMLTextAreaElement>(null);
-  useLayoutEffect(() => {
-    if (mode !== 'ask') area.current?.focus();
-  }, [mode]);
+  const edits = Boolean(approval.changes?.length);
+  const [look, setLook] = useState<Look>(edits ? 'coming' : []);
+  useEffect(() => {
+    if (!edits) return;
+    let here = true;
+    void lookAtFiles(room, approval.id).then((files) => here && setLook(files));
+    return () => { here = false; };
+  }, []);
 
-  const answer = async (decision: Decision): Promise<void> => {
-    if (busy) return;
+  // All that is shown; when any of it changes, nobody has read it yet.
+  const files = Array.isArray(look) ? look : [];
+  const armed = useArmed(useMemo(() => (look === 'coming' ? '' : JSON.stringify([approval.id, approval.input, approval.changes ?? [], approval.session_grants ?? [], look])), [approval, look]));
+  const hidden = useMemo(() => conceals(approval, files), [approval, look]);
+
+  const answer: Answer = (decision, at) => {
+    if (busy || !armed.takes(at)) return;
     setBusy(true);
-    if (await attempt(() => decide(room, approval.id, decision))) onDone();
-    setBusy(false);
-  };
-  const editedInput = (): unknown => {
-    if (simple) return { ...(approval.input as object), command: edited };
-    try {
-      return JSON.parse(edited);
-    } catch {
-      return undefined;
-    }
+    void attempt(() => decide(room, approval.id, decision)).then((well) => {
+      setBusy(false);
+      if (well) onDone();
+    });
   };
 
-  // In place with the panel itself: a key that comes right after it is an answer.
+  // In place with the panel itself: a key that comes right after it is about what stands here.
   useLayoutEffect(() => {
     const hear = (event: Event): void => {
-      const key = (event as CustomEvent<string>).detail;
+      const { what, at } = (event as CustomEvent<{ what: 'allow' | 'reason'; at: number }>).detail;
       if (mode !== 'ask' || approval.questions?.length) return;
-      if (key === 'a') void answer({ decision: 'allow' });
-      else if (key === 'd') setMode('deny');
+      if (what === 'reason') show('deny');
+      else answer({ decision: 'allow', ...(approval.kind === 'plan' && approval.modes?.includes('default') ? { permission_mode: 'default' } : {}) }, at);
     };
     addEventListener('arp-decide', hear);
     return () => removeEventListener('arp-decide', hear);
   });
 
   const left = approval.expires_at ? Date.parse(approval.expires_at) - second.value : null;
+  const ways: Ways = { approval, busy, armed, answer, show };
   const isPlan = approval.kind === 'plan';
-  const conceals = useMemo(() => hides([command ?? pretty(approval.input), ...(approval.changes ?? []).flatMap(({ path, diff }) => [path, diff])].join('\n')), [approval]);
-  const bad = mode === 'edit' && editedInput() === undefined;
-
+  const asksQuestions = Boolean(approval.questions?.length);
   return (
-    <div class="ask">
+    <div class={armed.ready ? 'ask' : 'ask inert'} onPointerDownCapture={armed.press} onKeyDownCapture={armed.press}>
+      <i class="arming" aria-hidden="true" />
       <div class="ask-body scroll">
-        {approval.reason && <p class="reason">{approval.reason}</p>}
-        {conceals && <p class="notice" role="alert"><Icon name="warn" size={18} />{t.hiddenText}</p>}
-        {approval.questions?.length ? null : mode === 'edit' ? (
-          <>
-            <label class="hide" for="edit-input">{t.edit}</label>
-            <textarea id="edit-input" class="field mono" ref={area} rows={Math.min(12, edited.split('\n').length + 1)} value={edited} spellcheck={false} autocapitalize="off" onInput={(event) => setEdited(event.currentTarget.value)} />
-            {bad && <p class="bad small" role="alert">{t.editBad}</p>}
-          </>
-        ) : (
-          <Substance approval={approval} />
-        )}
+        {approval.reason && <p class="reason">{visible(approval.reason)}</p>}
+        {hidden && <p class="notice attn" role="alert"><Icon name="warn" size={18} />{t.hiddenText}</p>}
+        {mode !== 'edit' && <Substance approval={approval} look={look} />}
         {left !== null && left < 300_000 && <p class="soft small">{t.expiresIn(span(Math.max(0, left)))}</p>}
       </div>
-
-      {approval.questions?.length ? (
-        <Questions approval={approval} busy={busy} onAnswer={(answers) => void answer({ decision: 'allow', answers })} onDeny={() => void answer({ decision: 'deny' })} />
+      {asksQuestions ? (
+        <Questions approval={approval} busy={busy} ready={armed.ready} onAnswer={(answers, at) => answer({ decision: 'allow', answers }, at)} onDeny={(at) => answer({ decision: 'deny' }, at)} />
       ) : mode === 'deny' ? (
-        <form
-          class="decide-form"
-          onSubmit={(event) => {
-            event.preventDefault();
-            void answer(reason.trim() ? { decision: 'deny', message: reason.trim() } : { decision: 'deny' });
-          }}
-        >
-          <label class="hide" for="deny-reason">{t.reasonHint}</label>
-          <textarea
-            id="deny-reason"
-            class="field"
-            ref={area}
-            rows={2}
-            placeholder={t.reasonHint}
-            value={reason}
-            onInput={(event) => setReason(event.currentTarget.value)}
-            onKeyDown={(event) => {
-              if (event.key === 'Escape') setMode('ask');
-              if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
-                event.preventDefault();
-                event.currentTarget.form?.requestSubmit();
-              }
-            }}
-          />
-          <div class="decide">
-            <button type="button" class="button" onClick={() => setMode('ask')}>{t.back}</button>
-            <button type="submit" class="button danger" disabled={busy}>{t.deny}</button>
-          </div>
-          <button type="button" class="link quiet" disabled={busy} onClick={() => void answer({ decision: 'deny', message: reason.trim(), interrupt: true })}>{t.denyStop}</button>
-        </form>
+        <DenyForm busy={busy} armed={armed} answer={answer} show={show} isPlan={isPlan} />
       ) : mode === 'edit' ? (
-        <div class="decide">
-          <button type="button" class="button" onClick={() => setMode('ask')}>{t.back}</button>
-          <button type="button" class="button primary" disabled={busy || bad} onClick={() => void answer({ decision: 'allow', updated_input: editedInput() })}>{t.allowEdited}</button>
-        </div>
+        <EditForm input={approval.input} busy={busy} ready={armed.ready} onBack={() => show('ask')} onAllow={(input, at) => answer({ decision: 'allow', updated_input: input }, at)} />
       ) : (
-        <>
-          <div class="decide">
-            <button type="button" class="button" disabled={busy} onClick={() => setMode('deny')}>
-              {isPlan ? t.keepPlanning : t.deny}<kbd>d</kbd>
-            </button>
-            <button type="button" class="button primary" disabled={busy} onClick={() => void answer({ decision: 'allow' })}>
-              {isPlan ? t.approvePlan : t.allowOnce}<kbd>a</kbd>
-            </button>
-          </div>
-          {(approval.can_allow_session || approval.can_edit) && (
-            <div class="decide-more">
-              {approval.can_allow_session && <button type="button" class="link quiet" disabled={busy} onClick={() => void answer({ decision: 'allow', for_session: true })}>{t.allowSession}</button>}
-              {approval.can_edit && !isPlan && <button type="button" class="link quiet" disabled={busy} onClick={() => setMode('edit')}>{t.edit}</button>}
-            </div>
-          )}
-        </>
+        <AskWays {...ways} />
       )}
     </div>
   );
@@ -228,16 +182,17 @@ export function ApprovalPanel({ room, approvals, onLater }: { room: Room; approv
   const [at, setAt] = useState(0);
   const index = Math.min(at, approvals.length - 1);
   const approval = approvals[index];
-  const box = useRef<HTMLElement>(null);
   if (!approval) return null;
   const who = AGENTS[approval.executor ?? ''] ?? approval.executor ?? t.agent;
+  const wants = t.wants[approval.kind] ?? t.wants.other;
   return (
-    <section class="approval" ref={box} aria-label={`${who} ${t.wants[approval.kind] ?? t.wants.other}`}>
-      <header class="approval-head">
+    <section class="approval" aria-label={`${who} ${wants}`}>
+      <header class="approval-head" key={approval.id}>
         <span class="attn-mark"><Icon name={approval.kind} size={17} /></span>
-        <h2 aria-live="assertive">
-          {who} {t.wants[approval.kind] ?? t.wants.other}
-        </h2>
+        <div class="approval-what">
+          <h2 aria-live="assertive">{who} {wants}</h2>
+          {approval.tool_name && approval.kind !== 'plan' && approval.kind !== 'question' && <p class="tool-name"><Tool name={approval.tool_name} /></p>}
+        </div>
         {approvals.length > 1 && (
           <span class="pager">
             <button type="button" class="ghost round" aria-label={t.previous} disabled={index === 0} onClick={() => setAt(index - 1)}><Icon name="left" size={16} /></button>

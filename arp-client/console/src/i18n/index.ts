@@ -4,6 +4,7 @@ import { computed, signal } from '@preact/signals';
 import { ApiError } from '../net/api';
 import { langChoice } from '../model/prefs';
 import { en, type Dictionary } from './en';
+import { zhErrors, zhProblem } from './errors';
 import { zh } from './zh';
 
 export type Lang = 'en' | 'zh';
@@ -58,10 +59,8 @@ export function ago(time: number): string {
   if (!time) return '';
   const minutes = Math.floor((now.value - time) / 60_000);
   if (minutes < 1) return t.justNow;
-  const unit = (value: number, name: 'minute' | 'hour'): string =>
-    new Intl.NumberFormat(locale.value, { style: 'unit', unit: name, unitDisplay: lang.value === 'zh' ? 'short' : 'narrow' }).format(value);
-  if (minutes < 60) return unit(minutes, 'minute');
-  if (minutes < 24 * 60) return unit(Math.floor(minutes / 60), 'hour');
+  if (minutes < 60) return t.minutesAgo(minutes);
+  if (minutes < 24 * 60) return t.hoursAgo(Math.floor(minutes / 60));
   const date = new Date(time);
   if (minutes < 6 * 24 * 60) return format({ weekday: 'short' }).format(date);
   const sameYear = date.getFullYear() === new Date(now.value).getFullYear();
@@ -70,9 +69,9 @@ export function ago(time: number): string {
 
 /** A span of time: `0.4 s`, `12 s`, `3:07`, `1:02:33`. */
 export function span(ms: number): string {
-  if (ms < 9_950) return `${number(Math.max(0, ms) / 1000, 1)} s`;
+  if (ms < 9_950) return t.seconds(number(Math.max(0, ms) / 1000, 1));
   const seconds = Math.floor(ms / 1000);
-  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 60) return t.seconds(number(seconds));
   const two = (value: number): string => String(value).padStart(2, '0');
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes}:${two(seconds % 60)}`;
@@ -107,9 +106,24 @@ export function bytes(value: number): string {
   return new Intl.NumberFormat(locale.value, { style: 'unit', unit: units[index] ?? 'byte', maximumFractionDigits: index ? 1 : 0, unitDisplay: 'short' }).format(rest);
 }
 
-/** What went wrong, in words for the user: the edge's own words where it has some. */
+/** The part of a list by date that a time belongs to: today, yesterday, the week, then months. */
+export function dayOf(time: number): string {
+  const today = new Date(now.value);
+  today.setHours(0, 0, 0, 0);
+  const days = Math.ceil((today.getTime() - time) / 86_400_000);
+  if (days <= 0) return t.today;
+  if (days === 1) return t.yesterday;
+  if (days <= 7) return t.lastDays;
+  return format({ year: 'numeric', month: 'long' }).format(new Date(time));
+}
+
+/** What went wrong, in words for the user: in English the edge's own where it has some, else by its code. */
 export function explain(error: unknown): string {
   if (!(error instanceof ApiError)) return String(error);
   if (error.status === 0) return t.unreachable;
-  return error.message || t.unknownError(error.code);
+  if (error.code === 'other_edge') return t.e_other_edge;
+  return (lang.value === 'zh' ? zhErrors[error.code] : error.message) || error.message || t.unknownError(error.code);
 }
+
+/** Why an agent cannot be used. */
+export const explainAgent = (problem: string | null): string => (problem === null ? '' : lang.value === 'zh' ? zhProblem(problem) : problem);

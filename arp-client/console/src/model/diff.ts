@@ -8,6 +8,7 @@ export function parseDiff(diff: string): DiffLine[] {
   let old = 0;
   let now = 0;
   let inHunk = false;
+  if (diff === '') return lines;
   for (const line of diff.replace(/\n$/, '').split('\n')) {
     const hunk = /^@@+ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@+ ?(.*)$/.exec(line);
     if (hunk) {
@@ -16,6 +17,8 @@ export function parseDiff(diff: string): DiffLine[] {
       inHunk = true;
       lines.push({ kind: 'hunk', text: hunk[3] ?? '', old: null, new: null });
     } else if (line.startsWith('@@')) {
+      // Where in the file this stands is not known.
+      old = now = 0;
       inHunk = true;
       lines.push({ kind: 'hunk', text: line.replace(/^@@ ?| ?@@$/g, ''), old: null, new: null });
     } else if (!inHunk && /^(---|\+\+\+|diff |index |new file|deleted file|old mode|new mode|similarity|rename )/.test(line)) {

@@ -11,8 +11,25 @@ export interface FileChange { path: string; diff: string }
 /** One step of a plan. */
 export interface PlanEntry { content: string; status: 'pending' | 'in_progress' | 'completed' }
 
-/** A question with its choices; free text is allowed besides. */
-export interface Question { text: string; header: string | null; options: string[]; multiple: boolean }
+/** A question with its choices; free text is allowed besides. `descriptions`: what each choice means. */
+export interface Question { text: string; header: string | null; options: string[]; descriptions?: string[]; multiple: boolean }
+
+/** What is allowed besides the one call, when it is allowed for the session. */
+export type Grant =
+  | { type: 'tool'; tool: string; pattern?: string }
+  | { type: 'same_command' | 'same_files' | 'same_access' }
+  | { type: 'mode'; mode: string }
+  | { type: 'named'; name: string };
+
+/** What an approval would do to a file as it is now. `diff` is null where that could not be compared. */
+export interface FilePreview {
+  path: string;
+  moved_to?: string;
+  action: 'create' | 'overwrite' | 'edit' | 'delete';
+  outside_project: boolean;
+  diff: string | null;
+  problem: 'no_match' | 'missing' | 'outside_project' | 'too_large' | 'not_text' | 'unreadable' | null;
+}
 
 /** A question of the agent that waits for a decision. */
 export interface Approval {
@@ -25,6 +42,9 @@ export interface Approval {
   input: unknown;
   changes?: FileChange[];
   can_allow_session: boolean;
+  session_grants?: Grant[];
+  /** For a plan: the modes to choose from for what follows. */
+  modes?: string[];
   can_edit: boolean;
   questions?: Question[];
 }
@@ -50,7 +70,7 @@ export type AgentEvent =
   | { type: 'tool_result'; id: string; output: string; delta: boolean; is_error: boolean; exit_code?: number | null; parent?: string | null }
   | { type: 'plan'; entries: PlanEntry[] }
   | ({ type: 'approval' } & Approval)
-  | { type: 'approval_resolved'; id: string; outcome: Outcome; message?: string | null }
+  | { type: 'approval_resolved'; id: string; outcome: Outcome; message?: string | null; edited?: { asked: unknown; ran: unknown } | null }
   | ({ type: 'usage' } & Usage)
   | { type: 'error'; message: string; retrying: boolean }
   | { type: 'turn_end'; status: 'completed' | 'interrupted' | 'failed'; message?: string | null; duration_ms?: number | null }

@@ -4,14 +4,27 @@ import type { Session } from '../net/types';
 
 export type Group = 'needs' | 'running' | 'unread' | 'recent';
 
-/** What this device has seen: the highest sequence number by session, and when it first looked. */
-export interface Seen { baseline: number; seqs: Record<string, number> }
+/**
+ * What was looked at of a session: its events up to `seq`, when `turns` turns had begun, and whether one ran then.
+ * A bare number is what older consoles kept: only `seq`.
+ */
+export interface Mark { seq: number; turns: number; ran: boolean }
 
-/** Is there something in this session that nobody looked at on this device? */
+/** What this device has seen, by session, and when it first looked. */
+export interface Seen { baseline: number; seqs: Record<string, Mark | number> }
+
+/** What there is to be seen of a session now. */
+export const markOf = (session: Session, seq = session.last_seq): Mark => ({ seq, turns: session.turns, ran: session.turn !== null });
+
+/**
+ * Is there something in this session that nobody looked at on this device? A session that was only parked, resumed or
+ * renamed since says nothing new: turns do.
+ */
 export function isUnread(session: Session, seen: Seen): boolean {
-  const seq = seen.seqs[session.id];
-  if (seq !== undefined) return session.last_seq > seq;
-  return Date.parse(session.updated_at) > seen.baseline;
+  const mark = seen.seqs[session.id];
+  if (mark === undefined) return Date.parse(session.updated_at) > seen.baseline;
+  if (typeof mark === 'number') return session.last_seq > mark && session.status !== 'parked';
+  return session.last_seq > mark.seq && (session.turns > mark.turns || mark.ran || session.turn !== null || session.status === 'failed');
 }
 
 /** Which part of the inbox a session belongs to. A failure that was looked at needs nobody any more. */
@@ -43,6 +56,11 @@ export function arrange<T extends { session: Session }>(rows: readonly T[], seen
 
 /** Does a session match what was typed into the search? All words must occur somewhere. */
 export function matches(session: Session, query: string): boolean {
-  const text = `${session.title ?? ''} ${session.first_message ?? ''} ${session.project_path} ${session.executor}`.toLowerCase();
+  return holds(session, query);
+}
+
+/** The same for anything that has a title, a first message and a directory. */
+export function holds(one: { title?: string | null; first_message: string | null; project_path: string }, query: string): boolean {
+  const text = `${one.title ?? ''} ${one.first_message ?? ''} ${one.project_path}`.toLowerCase();
   return query.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }

@@ -2,7 +2,8 @@
 //! localStorage; where storage is forbidden they live as long as the page.
 
 import { effect, signal, type Signal } from '@preact/signals';
-import type { Seen } from './inbox';
+import type { Session } from '../net/types';
+import { markOf, type Mark, type Seen } from './inbox';
 
 function stored<T>(key: string, initial: T, valid: (value: unknown) => value is T): Signal<T> {
   let first = initial;
@@ -46,7 +47,7 @@ addEventListener('storage', (event) => {
   try {
     const other = JSON.parse(event.newValue) as Seen;
     const mine = seen.peek();
-    const news = Object.entries(other.seqs).filter(([id, seq]) => seq > (mine.seqs[id] ?? -1));
+    const news = Object.entries(other.seqs).filter(([id, mark]) => seqOf(mark) > seqOf(mine.seqs[id]));
     if (news.length) seen.value = { baseline: Math.min(mine.baseline, other.baseline), seqs: { ...mine.seqs, ...Object.fromEntries(news) } };
   } catch {
     // Not ours to read.
@@ -60,12 +61,30 @@ export const lastChoice = stored<LastChoice>('arp.last', {}, isRecord as (value:
 /** How many sessions are remembered as seen, and drafts kept. */
 const KEEP = 500;
 
-/** Notes that a session was looked at up to `seq`. */
-export function markSeen(id: string, seq: number): void {
+const seqOf = (mark: Mark | number | undefined): number => (typeof mark === 'object' ? mark.seq : (mark ?? -1));
+
+function mark(marks: readonly (readonly [string, Mark])[]): void {
   const { baseline, seqs } = seen.peek();
-  if ((seqs[id] ?? -1) >= seq) return;
-  const next = Object.entries({ ...seqs, [id]: seq });
-  seen.value = { baseline, seqs: Object.fromEntries(next.slice(-KEEP)) };
+  const ids = new Set(marks.map(([id]) => id));
+  const rest = Object.entries(seqs).filter(([id]) => !ids.has(id));
+  seen.value = { baseline, seqs: Object.fromEntries([...rest, ...marks].slice(-KEEP)) };
+}
+
+/** Notes that a session was looked at up to `seq`. */
+export function markSeen(session: Session, seq: number): void {
+  const old = seen.peek().seqs[session.id];
+  const next = markOf(session, Math.max(seq, seqOf(old)));
+  if (typeof old === 'object' && old.seq === next.seq && old.turns === next.turns && old.ran === next.ran) return;
+  mark([[session.id, next]]);
+}
+
+/** Notes sessions that rested before this device first looked, so that what moves them later can be told from news. */
+export function noteBaseline(sessions: readonly Session[]): void {
+  const { baseline, seqs } = seen.peek();
+  const marks = sessions
+    .filter((session) => seqs[session.id] === undefined && Date.parse(session.updated_at) <= baseline)
+    .map((session) => [session.id, markOf(session)] as const);
+  if (marks.length) mark(marks);
 }
 
 /** Keeps unsent text; empty text is forgotten. */

@@ -19,6 +19,9 @@ export interface ToolItem extends Base {
   tool: ToolKind;
   title: string;
   input: unknown;
+  /** What the agent asked for and what ran in its place, where that was changed with the permission. */
+  asked?: unknown;
+  ran?: unknown;
   changes: FileChange[];
   output: string;
   /** `waiting`: an approval stands in the way. `stopped`: the turn ended before a result came. */
@@ -31,7 +34,7 @@ export interface ToolItem extends Base {
 export interface PlanItem extends Base { kind: 'plan'; entries: PlanEntry[]; old: boolean }
 export interface ErrorItem extends Base { kind: 'error'; message: string; retrying: boolean }
 export interface TurnItem extends Base { kind: 'turn'; status: 'completed' | 'interrupted' | 'failed'; message: string; durationMs: number | null }
-export interface DecisionItem extends Base { kind: 'decision'; approval: Approval; outcome: Outcome | null; message: string }
+export interface DecisionItem extends Base { kind: 'decision'; approval: Approval; outcome: Outcome | null; message: string; asked?: unknown; ran?: unknown }
 export interface StderrItem extends Base { kind: 'stderr'; text: string }
 export interface RawItem extends Base { kind: 'raw'; data: unknown }
 export type Item =
@@ -116,7 +119,7 @@ export class Timeline {
         this.#asked(event, seq, time);
         return;
       case 'approval_resolved':
-        this.#resolved(event.id, event.outcome, event.message ?? '', time);
+        this.#resolved(event.id, event.outcome, event.message ?? '', time, event.edited ?? null);
         return;
       case 'usage': {
         const { type: _, ...usage } = event;
@@ -193,7 +196,7 @@ export class Timeline {
     this.#tools.set(event.id, key);
     this.#put(event.parent ?? null, {
       kind: 'tool', key, seq: old?.seq ?? seq, time: old?.time ?? time, id: event.id, name: event.name, tool: event.kind,
-      title: event.title, input: event.input, changes: event.changes ?? old?.changes ?? [],
+      title: event.title, input: event.input, ...(old?.ran === undefined ? {} : { asked: old.asked, ran: old.ran }), changes: event.changes ?? old?.changes ?? [],
       output: old?.output ?? '', state: old?.state ?? 'running', exitCode: old?.exitCode ?? null,
       endTime: old?.endTime ?? 0, children: old?.children ?? [],
     });
@@ -251,17 +254,18 @@ export class Timeline {
     this.#add(null, { kind: 'decision', key, seq, time, approval, outcome: null, message: '' });
   }
 
-  #resolved(id: string, outcome: Outcome, message: string, time: number): void {
+  #resolved(id: string, outcome: Outcome, message: string, time: number, edited: { asked: unknown; ran: unknown } | null): void {
+    const changed = edited ? { asked: edited.asked, ran: edited.ran } : {};
     this.pending = this.pending.filter((approval) => approval.id !== id);
     const decision = this.#decisions.get(id);
     const old = decision && this.#get(decision.key);
     if (!decision || !old) return;
     if (old.kind === 'decision') {
-      this.#replace(decision.key, { ...old, outcome, message });
+      this.#replace(decision.key, { ...old, outcome, message, ...changed });
     } else if (old.kind === 'tool' && old.state === 'waiting') {
       const refused = outcome === 'denied' || outcome === 'timed_out';
       const state = refused ? 'denied' : outcome === 'void' ? 'stopped' : 'running';
-      this.#replace(decision.key, { ...old, state, output: refused && message ? message : old.output, endTime: time });
+      this.#replace(decision.key, { ...old, ...changed, state, output: refused && message ? message : old.output, endTime: time });
     }
   }
 

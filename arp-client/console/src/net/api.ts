@@ -18,21 +18,26 @@ export function urlOf(machine: Machine, path: string): URL {
   return new URL(path, machine.base);
 }
 
-/** The same for a WebSocket, which cannot send headers: the token goes into the query, the relay takes it out. */
+/**
+ * The same for a WebSocket, which cannot send headers: the token goes into the path and the machine's public name
+ * into the query. The relay takes the token out; one that it does not know is refused, whatever the cookie says.
+ */
 export function socketUrl(machine: Machine, path: string): string {
-  const url = urlOf(machine, path);
+  const url = urlOf(machine, machine.token ? `t/${encodeURIComponent(machine.token)}/${path}` : path);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  if (machine.token) url.searchParams.set('token', machine.token);
+  if (machine.edge) url.searchParams.set('edge_id', machine.edge);
   return url.href;
 }
 
-/** Headers that say who we are to the relay. */
+/** Headers that say who we are to the relay, and which machine is meant to the edge. */
 export function headersOf(machine: Machine, more: Record<string, string> = {}): Record<string, string> {
-  return machine.token ? { ...more, 'X-ARP-Token': machine.token } : more;
+  return { ...more, ...(machine.token ? { 'X-ARP-Token': machine.token } : {}), ...(machine.edge ? { 'X-ARP-Edge': machine.edge } : {}) };
 }
 
 /** Asks `path` of a machine and gives back the JSON of the answer. Throws `ApiError` and nothing else. */
 export async function call<T>(machine: Machine, method: string, path: string, body?: unknown, timeout = TIMEOUT): Promise<T> {
+  // Another machine answers at this address: nothing is asked of it but who it is until the user has seen that.
+  if (machine.held && path !== 'api/info') throw new ApiError(409, 'other_edge', '');
   const headers = headersOf(machine, { Accept: 'application/json' });
   const init: RequestInit = { method, headers, cache: 'no-store', signal: AbortSignal.timeout(timeout) };
   if (body !== undefined) {

@@ -21,7 +21,7 @@ export interface Feed {
 export type Frame = { type: string } & Record<string, unknown>;
 
 /** Why the line is down. */
-export type Trouble = 'offline' | 'relay' | 'edge' | 'token' | 'key' | 'gone' | 'error';
+export type Trouble = 'offline' | 'relay' | 'edge' | 'token' | 'key' | 'gone' | 'changed' | 'error';
 
 export type LinkStatus =
   | { state: 'connecting'; since: number }
@@ -53,6 +53,7 @@ export function troubleOf(error: unknown): Trouble {
   if (!(error instanceof ApiError)) return 'error';
   if (error.status === 0) return navigator.onLine ? 'relay' : 'offline';
   if (error.code === 'edge_key_required' || error.code === 'edge_key_wrong') return 'key';
+  if (error.code === 'other_edge') return 'changed';
   if (error.code === 'session_not_found' || error.code === 'not_live') return 'gone';
   if (error.status === 401 || error.status === 403 || error.status === 404) return 'token';
   if (error.status === 502 || error.status === 503 || error.status === 504) return 'edge';
@@ -178,7 +179,7 @@ export class Link {
     this.#lostAt ||= Date.now();
     const trying = this.#socket !== null || this.#abort !== null;
     // What a retry cannot heal is asked for slowly.
-    if (!trying && (trouble === 'token' || trouble === 'key' || trouble === 'gone')) this.#pause(LONGEST_PAUSE * 2);
+    if (!trying && (trouble === 'token' || trouble === 'key' || trouble === 'gone' || trouble === 'changed')) this.#pause(LONGEST_PAUSE * 2);
     this.status.value = { state: 'down', since: this.#lostAt, trouble, retryAt: trying ? Date.now() : this.#retryAt };
   }
 

@@ -3,15 +3,24 @@
 
 /** One edge. `base` ends with a slash; every path of the API is relative to it. */
 export interface Machine {
-  /** Made from base and token; says nothing of the token itself. */
+  /** Made from the edge's public name, where it is known, else the same as `alias`. */
   id: string;
+  /** Made from base and token; says nothing of the token itself. */
+  alias: string;
+  /** How it is called; `given` by the user, or what the machine called itself. */
   name: string;
+  given?: boolean;
   base: string;
   token: string | null;
+  /** The edge's public name (`edge_id` of `/api/info`): whom this address is known to lead to. */
+  edge: string | null;
+  /** Another edge answers here, and the user has not said that this is right. */
+  held?: boolean;
 }
 
 const LIST = 'arp.machines';
 const TAB = 'arp.token';
+const EDGE = 'arp.edge';
 
 /** A short name of `text` that cannot be turned back (FNV-1a, twice), for ids that may show up in logs. */
 export function fingerprint(text: string): string {
@@ -34,32 +43,42 @@ export function parseAddress(text: string, name = ''): Machine | null {
     return null;
   }
   if (url.protocol !== 'http:' && url.protocol !== 'https:') return null;
-  const given = url.searchParams.get('token');
-  const token = given === null ? null : (given.split('/')[0] ?? '');
+  const token = tokenOf(url.search);
   if (token === '') return null;
   const directory = url.pathname.replace(/[^/]*$/, '');
   const path = /\/t\/[^/]+$/.test(url.pathname) ? `${url.pathname}/` : directory;
-  return machineOf(`${url.origin}${path}`, token, name);
+  return { ...machineOf(`${url.origin}${path}`, token, name), ...(name ? { given: true } : {}) };
 }
+
+/** The id of the machine with this public name. */
+export const idOfEdge = (edge: string): string => fingerprint(`edge ${edge}`);
 
 /** A machine by its parts. */
-export function machineOf(base: string, token: string | null, name = ''): Machine {
-  return { id: fingerprint(`${base} ${token ?? ''}`), base, token, name: name || new URL(base).hostname };
+export function machineOf(base: string, token: string | null, name = '', edge: string | null = null): Machine {
+  const alias = fingerprint(`${base} ${token ?? ''}`);
+  return { id: edge ? idOfEdge(edge) : alias, alias, base, token, edge, name: name || new URL(base).hostname };
 }
 
-/** The token in a page's own address, if there is one. */
+/** The token in a page's own address, if there is one: `arp_token=`, or `token=` as people type it. */
 export function tokenOf(search: string): string | null {
-  const given = new URLSearchParams(search).get('token');
-  return given ? (given.split('/')[0] ?? null) : null;
+  const query = new URLSearchParams(search);
+  const strict = query.get('arp_token');
+  if (strict !== null) return strict;
+  const given = query.get('token');
+  return given === null ? null : (given.split('/')[0] ?? '');
 }
 
-/** `address` without (or with) its token parameter; everything else stays. */
+/** `address` without (or with) its token parameter, in the form that never means anything else; the rest stays. */
 export function withToken(address: string, token: string | null): string {
   const url = new URL(address);
   url.searchParams.delete('token');
-  if (token !== null) url.searchParams.set('token', token);
+  url.searchParams.delete('arp_token');
+  if (token !== null) url.searchParams.set('arp_token', token);
   return url.href;
 }
+
+/** Where this tab keeps what it knows of the page's own machine. */
+const tabKey = (base: string, what: string): string => `${what} ${new URL(base).pathname}`;
 
 /**
  * Finds out which machine this page belongs to, keeps its token for this tab and takes it out of the address
@@ -69,13 +88,20 @@ export function ownMachine(): Machine {
   const base = new URL('./', document.baseURI);
   base.search = '';
   base.hash = '';
-  const key = `${TAB} ${base.pathname}`;
   const shown = tokenOf(location.search);
   if (shown) {
-    sessionStorage.setItem(key, shown);
+    sessionStorage.setItem(tabKey(base.href, TAB), shown);
+    sessionStorage.removeItem(tabKey(base.href, EDGE));
     history.replaceState(history.state, '', withToken(location.href, null));
   }
-  return machineOf(base.href, shown ?? sessionStorage.getItem(key));
+  const token = shown || sessionStorage.getItem(tabKey(base.href, TAB));
+  return machineOf(base.href, token, '', token ? null : sessionStorage.getItem(tabKey(base.href, EDGE)));
+}
+
+/** Keeps for this tab whom its own address leads to, and by which token. */
+export function keepForTab(machine: Machine): void {
+  if (machine.edge) sessionStorage.setItem(tabKey(machine.base, EDGE), machine.edge);
+  if (machine.token) sessionStorage.setItem(tabKey(machine.base, TAB), machine.token);
 }
 
 /**
@@ -95,8 +121,9 @@ export function loadMachines(): Machine[] {
     if (!Array.isArray(list)) return [];
     return list.flatMap((entry: Partial<Machine>) => {
       if (typeof entry.base !== 'string' || !/^https?:\/\//.test(entry.base)) return [];
-      const token = typeof entry.token === 'string' ? entry.token : null;
-      return [machineOf(entry.base, token, typeof entry.name === 'string' ? entry.name : '')];
+      const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+      const made = machineOf(entry.base, text(entry.token) || null, text(entry.name), text(entry.edge) || null);
+      return [{ ...made, ...(entry.given === undefined ? {} : { given: entry.given === true }) }];
     });
   } catch {
     return [];
@@ -106,7 +133,7 @@ export function loadMachines(): Machine[] {
 /** Keeps the list on this device. */
 export function saveMachines(machines: Machine[]): void {
   try {
-    localStorage.setItem(LIST, JSON.stringify(machines.map(({ name, base, token }) => ({ name, base, token }))));
+    localStorage.setItem(LIST, JSON.stringify(machines.map(({ name, given, base, token, edge }) => ({ name, given, base, token, edge }))));
   } catch {
     // Storage may be full or forbidden; the list then lives as long as this page.
   }

@@ -31,6 +31,7 @@ export interface Session {
   status: Status;
   turn: { number: number; started_at: string; prompt: string } | null;
   turns: number;
+  last_turn?: 'completed' | 'interrupted' | 'failed' | null;
   queue: Queued[];
   approvals: WaitingApproval[];
   pending_approvals: number;
@@ -74,7 +75,9 @@ export interface Info {
   version: string;
   host_name: string;
   os: string;
-  client_id: string;
+  /** The public name of the edge: no token. Older edges have none. */
+  edge_id?: string;
+  client_id?: string | null;
   home_dir: string;
   agents: AgentInfo[];
   fs_enabled: boolean;
@@ -111,6 +114,11 @@ export interface PastSession {
   message_count: number | null;
   live_session_id?: string | null;
 }
+/** One entry of `/api/overview`. */
+export type OverviewEntry = { kind: 'session'; session: Session } | { kind: 'past'; executor: string; session: PastSession };
+export interface Overview { entries: OverviewEntry[]; total: number; next: string | null }
+/** One entry of `/api/directories`. */
+export interface Place { path: string; kind: 'home' | 'repository' | 'recent'; last_used: number | null }
 export interface HistoryPage { events: WireEvent[]; next_offset: number | null }
 
 export interface FsEntry { name: string; type: 'file' | 'directory' | 'symlink' | 'other'; size: number | null; mtime: When }

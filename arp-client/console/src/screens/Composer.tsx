@@ -2,20 +2,24 @@
 
 import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { t } from '../i18n';
+import { modeOf } from '../model/mode';
 import { drafts, setDraft } from '../model/prefs';
 import type { Session } from '../net/types';
 import type { OpenSession } from '../state/session';
-import { Elapsed, usageLine } from '../timeline/rows';
+import { usageLine } from '../timeline/rows';
+import { Elapsed } from '../timeline/words';
 import { Icon } from '../ui/icons';
 import { attempt } from '../ui/kit';
+import { EnterHint, Prompt } from '../ui/prompt';
+import { again, drop } from '../state/outbox';
 import { modeName } from './Pickers';
 
 /** Messages that wait: those of the machine's queue, and those on their way there. */
-function Queue({ open, session }: { open: OpenSession; session: Session }) {
+export function Queue({ open, session }: { open: OpenSession; session: Session }) {
   // The machine may have told of a message in its queue before it answered who sent it.
   const told = new Set(session.queue.map((message) => message.client_id));
-  const outgoing = open.outgoing.value.filter((message) => !told.has(message.clientId));
-  if (!session.queue.length && !outgoing.length) return null;
+  const letters = open.outgoing.filter((letter) => !told.has(letter.clientId));
+  if (!session.queue.length && !letters.length) return null;
   return (
     <ul class="queue" aria-label={t.queue}>
       {session.queue.map((message) => (
@@ -25,15 +29,13 @@ function Queue({ open, session }: { open: OpenSession; session: Session }) {
           <button type="button" class="ghost round" aria-label={t.unqueue} title={t.unqueue} onClick={() => void attempt(() => open.unqueue(message.id))}><Icon name="close" size={15} /></button>
         </li>
       ))}
-      {outgoing.map((message) => (
-        <li key={message.clientId} class={message.state}>
-          <span class="tag">{message.state === 'failed' ? t.notSent : t.sending}</span>
-          <span class="clip">{message.text}</span>
-          {message.state === 'failed' && (
-            <>
-              <button type="button" class="small" onClick={() => void attempt(() => open.send(message.text, false, message.clientId))}>{t.retry}</button>
-              <button type="button" class="ghost round" aria-label={t.cancel} onClick={() => open.discard(message.clientId)}><Icon name="close" size={15} /></button>
-            </>
+      {letters.map((letter) => (
+        <li key={letter.clientId} class={letter.state}>
+          <span class="tag" title={letter.state === 'waiting' ? t.toBeSentText : letter.error || undefined}>{letter.state === 'failed' ? t.notSent : letter.state === 'waiting' ? t.toBeSent : t.sending}</span>
+          <span class="clip">{letter.text}{letter.error && <span class="bad"> · {letter.error}</span>}</span>
+          {letter.state === 'failed' && <button type="button" class="small" onClick={() => again(open.room, letter.clientId)}>{t.retry}</button>}
+          {(letter.state === 'failed' || letter.state === 'waiting') && (
+            <button type="button" class="ghost round" aria-label={t.discard} title={t.discard} onClick={() => drop(new Set([letter.clientId]))}><Icon name="close" size={15} /></button>
           )}
         </li>
       ))}
@@ -49,14 +51,6 @@ export function Composer({ open, session, onMode, onModel }: { open: OpenSession
   const runs = session.turn !== null || session.status === 'running' || session.status === 'starting' || session.status === 'waiting';
   const asleep = session.status === 'completed' || session.status === 'failed' || session.status === 'cancelled';
 
-  // As high as its text, up to a limit.
-  useLayoutEffect(() => {
-    const box = area.current;
-    if (!box) return;
-    box.style.height = 'auto';
-    box.style.height = `${Math.min(box.scrollHeight, 200)}px`;
-  }, [text]);
-
   useLayoutEffect(() => {
     const focus = (): void => area.current?.focus();
     addEventListener('arp-reply', focus);
@@ -68,9 +62,10 @@ export function Composer({ open, session, onMode, onModel }: { open: OpenSession
     if (!message) return;
     setText('');
     setDraft(session.id, '');
-    void attempt(() => open.send(message, interrupt));
+    open.send(message, interrupt);
   };
 
+  const mode = modeOf(session, timeline.facts);
   const activity = session.activity || timeline.activity;
   return (
     <div class="dock">
@@ -89,32 +84,23 @@ export function Composer({ open, session, onMode, onModel }: { open: OpenSession
           send();
         }}
       >
-        <label class="hide" for="reply">{t.message}</label>
-        <textarea
+        <Prompt
           id="reply"
-          ref={area}
-          rows={1}
+          area={area}
+          label={t.message}
           placeholder={runs ? t.messageQueueHint : asleep ? t.messageResumeHint : t.messageHint}
           value={text}
-          enterkeyhint="send"
-          onInput={(event) => {
-            setText(event.currentTarget.value);
-            setDraft(session.id, event.currentTarget.value);
+          grows={200}
+          onText={(typed) => {
+            setText(typed);
+            setDraft(session.id, typed);
           }}
-          onKeyDown={(event) => {
-            // On a phone Enter makes a line: the button sends.
-            const wide = matchMedia('(hover: hover) and (pointer: fine)').matches;
-            if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && (wide || event.ctrlKey || event.metaKey)) {
-              event.preventDefault();
-              send();
-            }
-            if (event.key === 'Escape') event.currentTarget.blur();
-          }}
+          onSend={() => send()}
         />
         <div class="composer-foot">
-          {onMode ? <button type="button" class={session.permission_mode === 'bypassPermissions' ? 'chip attn' : 'chip'} onClick={onMode}><Icon name="shield" size={15} /><span class="clip">{modeName(session.permission_mode ?? 'default')}</span></button> : null}
+          {onMode ? <button type="button" class={mode === 'bypassPermissions' ? 'chip attn' : 'chip'} onClick={onMode}><Icon name="shield" size={15} /><span class="clip">{modeName(mode)}</span></button> : null}
           {onModel ? <button type="button" class="chip" onClick={onModel}><Icon name="model" size={15} /><span class="clip">{session.model || t.modelDefault}</span></button> : null}
-          <span class="usage clip">{usageLine(session.usage ?? timeline.usage)}</span>
+          <span class="usage clip"><EnterHint of="reply" /><span>{usageLine(session.usage ?? timeline.usage)}</span></span>
           {runs && text.trim() && <button type="button" class="chip" title={t.sendNow} aria-label={t.sendNow} onClick={() => send(true)}><Icon name="play" size={15} /></button>}
           {runs && !text.trim() ? (
             <button type="button" class="send stop" aria-label={t.interrupt} title={t.interrupt} onClick={() => void attempt(() => open.interrupt())}><Icon name="stop" size={18} /></button>

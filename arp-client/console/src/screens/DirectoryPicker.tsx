@@ -1,34 +1,23 @@
-//! Chooses a directory of the machine: one of the recent ones, by browsing where files are served, or typed.
+//! Chooses a directory of the machine: home, a project of the past, a repository, by browsing where files are served,
+//! or typed.
 
 import { useEffect, useState } from 'preact/hooks';
 import { ago, t } from '../i18n';
 import { call } from '../net/api';
-import { timeOf, type FsDirectory, type FsRoots, type WorkingDirectory } from '../net/types';
+import type { FsDirectory, FsRoots, Place } from '../net/types';
 import type { Room } from '../state/machines';
 import { Icon } from '../ui/icons';
 import { attempt, baseName, Loading, Sheet, tidyPath } from '../ui/kit';
 
-export interface RecentDirectory { path: string; last: number }
-
-/** Directories that sessions and the agents' histories know, newest first. */
-export async function recentDirectories(room: Room): Promise<RecentDirectory[]> {
-  const found = new Map<string, number>();
-  const note = (path: string, time: number): void => {
-    if (path) found.set(path, Math.max(found.get(path) ?? 0, time || 0));
-  };
-  for (const session of room.sessions.peek().values()) note(session.project_path, Date.parse(session.updated_at));
-  const agents = room.info.peek()?.agents.filter((agent) => agent.found && agent.capabilities.history) ?? [];
-  await Promise.all(
-    agents.map(async ({ executor }) => {
-      try {
-        const { directories } = await call<{ directories: WorkingDirectory[] }>(room.machine, 'GET', `api/${executor}/projects/working-directories`);
-        for (const { path, lastDate } of directories) note(path, timeOf(lastDate));
-      } catch {
-        // One agent's history that cannot be read leaves the others' directories.
-      }
-    }),
-  );
-  return [...found].map(([path, last]) => ({ path, last })).sort((a, b) => b.last - a.last).slice(0, 50);
+/** Places where a session may begin: home, projects of the past, other repositories. */
+export async function placesOf(room: Room): Promise<Place[]> {
+  try {
+    return (await call<{ directories: Place[] }>(room.machine, 'GET', 'api/directories')).directories;
+  } catch {
+    // Then at least where its sessions work; any path can be typed.
+    const paths = new Set([...room.sessions.peek().values()].map((session) => session.project_path));
+    return [...paths].map((path) => ({ path, kind: 'recent', last_used: null }));
+  }
 }
 
 /** The path for `api/fs/…`: each part encoded, no leading slash. */
@@ -80,12 +69,30 @@ function Browser({ room, from, onPick }: { room: Room; from: string; onPick(path
   );
 }
 
-export function DirectoryPicker({ room, value, recent, onPick, onClose }: { room: Room; value: string; recent: readonly RecentDirectory[]; onPick(path: string): void; onClose(): void }) {
+/** The nearest places, one tap each. */
+export function PlaceChips({ places, value, home, onPick }: { places: readonly Place[]; value: string; home: string | undefined; onPick(path: string): void }) {
+  const recent = places.filter(({ kind }) => kind === 'recent').slice(0, 4);
+  const near = [...places.filter(({ kind }) => kind === 'home'), ...recent, ...places.filter(({ kind }) => kind === 'repository').slice(0, Math.max(2, 6 - recent.length))];
+  if (!near.length) return null;
+  return (
+    <div class="places" role="group" aria-label={t.directory}>
+      {near.map(({ path, kind }) => (
+        <button type="button" key={path} class="pick" title={path} aria-pressed={path === value} aria-label={kind === 'home' ? t.home : undefined} onClick={() => onPick(path)}>
+          <Icon name={kind === 'repository' ? 'fork' : kind === 'home' ? 'machine' : 'folder'} size={15} />
+          <span class="clip">{kind === 'home' ? '~' : baseName(path) || tidyPath(path, home)}</span>
+        </button>
+      ))}
+    </div>
+  );
+}
+
+export function DirectoryPicker({ room, value, places, onPick, onClose }: { room: Room; value: string; places: readonly Place[]; onPick(path: string): void; onClose(): void }) {
   const [typed, setTyped] = useState(value);
   const [browsing, setBrowsing] = useState(false);
   const info = room.info.value;
   const wanted = typed !== value ? typed.toLowerCase() : '';
-  const shown = recent.filter(({ path }) => path.toLowerCase().includes(wanted));
+  const fits = ({ path }: Place): boolean => path.toLowerCase().includes(wanted) || tidyPath(path, info?.home_dir).includes(wanted);
+  const groups: [string, Place['kind']][] = [[t.home, 'home'], [t.recentProjects, 'recent'], [t.repositories, 'repository']];
   return (
     <Sheet title={t.directory} onClose={onClose}>
       <form
@@ -102,17 +109,25 @@ export function DirectoryPicker({ room, value, recent, onPick, onClose }: { room
         <Browser room={room} from={value} onPick={onPick} />
       ) : (
         <>
-          <ul class="rows">
-            {shown.map(({ path, last }) => (
-              <li key={path}>
-                <button type="button" aria-pressed={path === value} onClick={() => onPick(path)}>
-                  <Icon name="folder" size={18} />
-                  <span class="two"><b class="clip">{baseName(path)}</b><span class="clip soft">{tidyPath(path, info?.home_dir)}</span></span>
-                  <time class="soft">{ago(last)}</time>
-                </button>
-              </li>
-            ))}
-          </ul>
+          {groups.map(([name, kind]) => {
+            const some = places.filter((place) => place.kind === kind && fits(place));
+            return some.length > 0 && (
+              <section key={kind} class="place-group">
+                {kind !== 'home' && <h3>{name}</h3>}
+                <ul class="rows">
+                  {some.map(({ path, last_used }) => (
+                    <li key={path}>
+                      <button type="button" aria-pressed={path === value} onClick={() => onPick(path)}>
+                        <Icon name={kind === 'repository' ? 'fork' : kind === 'home' ? 'machine' : 'folder'} size={18} />
+                        <span class="two"><b class="clip">{kind === 'home' ? t.home : baseName(path)}</b><span class="clip soft">{tidyPath(path, info?.home_dir)}</span></span>
+                        <time class="soft">{ago(last_used ?? 0)}</time>
+                      </button>
+                    </li>
+                  ))}
+                </ul>
+              </section>
+            );
+          })}
           {info?.fs_enabled && <button type="button" class="button wide" onClick={() => setBrowsing(true)}><Icon name="folder" size={18} /> {t.browse}</button>}
         </>
       )}

@@ -10,10 +10,10 @@ import { clean } from '../text/markdown';
 import { Html } from '../text/Markdown';
 import { highlight } from '../text/highlight';
 import { Icon } from '../ui/icons';
-import { baseName, copy, Empty, Failed, Loading, tidyPath } from '../ui/kit';
+import { attempt, baseName, copy, Empty, Failed, Loading, tidyPath } from '../ui/kit';
 import { fsPath } from './DirectoryPicker';
-import { Header } from './Header';
-import { useLoad } from './History';
+import { Header, UnknownMachine } from './Header';
+import { useLoad } from '../ui/load';
 
 const IMAGES: Record<string, string> = { png: 'image/png', jpg: 'image/jpeg', jpeg: 'image/jpeg', gif: 'image/gif', webp: 'image/webp', avif: 'image/avif' };
 
@@ -89,7 +89,7 @@ function parentOf(path: string): string | null {
 
 export default function Files({ machine, path, session }: { machine: string; path: string; session: string }) {
   const room = roomOf(machine);
-  if (!room) return null;
+  if (!room) return <UnknownMachine />;
   const info = room.info.value;
   if (info && !info.fs_enabled) {
     return <div class="screen"><Header root title={t.files} /><Empty icon="folder" title={t.filesOff}><p>{t.filesOffText}</p></Empty></div>;
@@ -99,17 +99,23 @@ export default function Files({ machine, path, session }: { machine: string; pat
 
 function Place({ room, path, session }: { room: Room; path: string; session: string }) {
   const prefix = session ? `api/sessions/${seg(session)}/fs` : 'api/fs';
-  const { value, error, again } = useLoad(() => call<FsRoots | FsDirectory | FsFile>(room.machine, 'GET', path ? `${prefix}/${fsPath(path)}` : prefix), [room, path, session]);
+  const { value, error, again, set } = useLoad(() => call<FsRoots | FsDirectory | FsFile>(room.machine, 'GET', path ? `${prefix}/${fsPath(path)}` : prefix), [room, path, session]);
   const parent = parentOf(path);
   return (
     <div class="screen">
-      <Header root={!path} title={path ? baseName(path) : t.files} sub={path ? tidyPath(path, room.info.value?.home_dir) : undefined} fallback={{ name: 'files', machine: room.machine.id, path: parent ?? '', session }}>
+      <Header root={!path && !session} title={path ? baseName(path) : t.files} sub={path ? tidyPath(path, room.info.value?.home_dir) : undefined} fallback={parent === null && session ? { name: 'session', machine: room.machine.id, id: session } : { name: 'files', machine: room.machine.id, path: parent ?? '', session }}>
         {parent !== null && <button type="button" class="ghost round" aria-label={t.upDir} onClick={() => go({ name: 'files', machine: room.machine.id, path: parent, session })}><Icon name="up" /></button>}
         {value?.type === 'file' && value.encoding === 'utf-8' && <button type="button" class="chip" onClick={() => void copy(value.content)}>{t.copy}</button>}
       </Header>
       <div class={value?.type === 'file' ? 'scroll page full' : 'scroll page'}>
         {error ? <Failed error={error} onRetry={again} /> : !value ? <Loading /> : value.type === 'roots' ? <Roots room={room} roots={value} /> : value.type === 'directory' ? <Directory room={room} directory={value} path={path} session={session} /> : <FileView file={value} />}
-        {value?.type === 'directory' && <p class="soft small pad">{number(value.entries.length)}</p>}
+        {value?.type === 'directory' && <p class="soft small pad">{number(value.entries.length)}{value.total && value.total > value.entries.length ? ` / ${number(value.total)}` : ''}</p>}
+        {value?.type === 'directory' && (value.total ?? 0) > value.entries.length && (
+          <div class="center"><button type="button" class="button" onClick={() => void attempt(async () => {
+            const more = await call<FsDirectory>(room.machine, 'GET', `${path ? `${prefix}/${fsPath(path)}` : prefix}?offset=${value.entries.length}`);
+            set({ ...value, entries: [...value.entries, ...more.entries], total: more.entries.length ? (more.total ?? 0) : value.entries.length });
+          })}>{t.loadMore}</button></div>
+        )}
       </div>
     </div>
   );

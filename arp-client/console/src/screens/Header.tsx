@@ -4,6 +4,7 @@ import type { ComponentChildren } from 'preact';
 import { t } from '../i18n';
 import { back, type Route } from '../state/route';
 import { Icon } from '../ui/icons';
+import { Empty } from '../ui/kit';
 
 export function Header({ title, sub, children, fallback, root = false }: { title: ComponentChildren; sub?: ComponentChildren; children?: ComponentChildren; fallback?: Route; root?: boolean }) {
   return (
@@ -17,5 +18,15 @@ export function Header({ title, sub, children, fallback, root = false }: { title
       </div>
       <div class="head-actions">{children}</div>
     </header>
+  );
+}
+
+/** A link that names a machine which is not kept on this device: never another one in its place. */
+export function UnknownMachine() {
+  return (
+    <div class="screen">
+      <Header title={t.unknownMachine} />
+      <Empty icon="machine" title={t.unknownMachine}><p>{t.unknownMachineText}</p></Empty>
+    </div>
   );
 }

@@ -2,15 +2,17 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
-import { ago, t } from '../i18n';
+import { ago, explainAgent, t } from '../i18n';
 import { call, newId, seg } from '../net/api';
+import { fingerprint } from '../net/machine';
 import { drafts, lastChoice, setDraft } from '../model/prefs';
-import { timeOf, type AgentInfo, type PastSession, type Session } from '../net/types';
+import { timeOf, type AgentInfo, type PastSession, type Place, type Session } from '../net/types';
 import { go } from '../state/route';
 import { nameOf, rooms, type Room } from '../state/machines';
 import { AgentMark, Icon } from '../ui/icons';
 import { attempt, baseName, Empty, Loading, Segments, Sheet, tidyPath } from '../ui/kit';
-import { DirectoryPicker, recentDirectories, type RecentDirectory } from './DirectoryPicker';
+import { EnterHint, Prompt } from '../ui/prompt';
+import { DirectoryPicker, PlaceChips, placesOf } from './DirectoryPicker';
 import { Header } from './Header';
 import { modeHint, modeName, ModePicker, ModelPicker } from './Pickers';
 
@@ -37,6 +39,22 @@ function useLastSession(room: Room | undefined, agent: AgentInfo | undefined, di
   return last;
 }
 
+/** Where the id of the next start is kept. */
+const START = 'new-id';
+
+/**
+ * The id of a start: the same for the same task until the session is there, over reloads too, so that a repeated tap
+ * or an answer that was lost starts nothing twice.
+ */
+function startId(task: string): string {
+  const [kept, id] = (drafts.peek()[START] ?? '').split(' ');
+  const mark = fingerprint(task);
+  if (kept === mark && id) return id;
+  const made = newId();
+  setDraft(START, `${mark} ${made}`);
+  return made;
+}
+
 /** `beside`: shown beside the inbox before anything was chosen; then it takes no focus from the keys. */
 export function NewSession({ beside = false }: { beside?: boolean }) {
   const room = rooms.value.find(({ machine }) => machine.id === chosenRoom.value) ?? rooms.value[0];
@@ -51,11 +69,9 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   const [mode, setMode] = useState(last.mode ?? '');
   const [text, setText] = useState(drafts.value['new'] ?? '');
   const [sheet, setSheet] = useState<'' | 'directory' | 'model' | 'mode' | 'machine'>('');
-  const [recent, setRecent] = useState<RecentDirectory[]>([]);
+  const [places, setPlaces] = useState<Place[]>([]);
   const [busy, setBusy] = useState(false);
   const area = useRef<HTMLTextAreaElement>(null);
-  /** The same until the session is there: a repeated tap starts nothing twice. */
-  const clientId = useRef(newId());
 
   const [going, setGoing] = useState(false);
 
@@ -66,8 +82,8 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   useEffect(() => {
     if (!room || !info) return;
     let live = true;
-    void recentDirectories(room).then((list) => {
-      if (live) setRecent(list);
+    void placesOf(room).then((list) => {
+      if (live) setPlaces(list);
     });
     return () => {
       live = false;
@@ -75,7 +91,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   }, [room, info]);
 
   const agent = found.find((one) => one.executor === executor) ?? found.find((one) => one.executor === info?.defaults.executor) ?? found[0];
-  const directory = path || recent[0]?.path || info?.defaults.project_path || '';
+  const directory = path || places.find(({ kind }) => kind === 'recent')?.path || info?.defaults.project_path || '';
   const past = useLastSession(room, agent, directory);
   useEffect(() => setGoing(false), [past?.id]);
 
@@ -94,7 +110,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
       const answer = await call<{ session: Session }>(room.machine, 'POST', 'api/sessions', {
         executor: agent.executor,
         project_path: directory,
-        client_id: clientId.current,
+        client_id: startId(JSON.stringify([room.machine.id, agent.executor, directory, text.trim(), goOn && past.id])),
         ...(text.trim() ? { prompt: text.trim() } : {}),
         // By its id, so that it is the one that was shown.
         ...(goOn ? { resume: past.id } : {}),
@@ -103,6 +119,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
       }, 60_000);
       lastChoice.value = { executor: agent.executor, path: directory, mode: permission, model: chosenModel };
       setDraft('new', '');
+      setDraft(START, '');
       room.put(answer.session);
       go({ name: 'session', machine: room.machine.id, id: answer.session.id }, true);
     }).finally(() => setBusy(false));
@@ -114,7 +131,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
       {!found.length ? (
         <Empty icon="agent" title={t.noAgents}>
           <p>{t.noAgentsText}</p>
-          {missing.map((one) => <p key={one.executor} class="soft small"><b>{one.name}</b> {one.problem}</p>)}
+          {missing.map((one) => <p key={one.executor} class="soft small"><b>{one.name}</b> {explainAgent(one.problem)}</p>)}
           <button type="button" class="button" onClick={() => void room.refreshInfo()}>{t.lookAgain}</button>
         </Empty>
       ) : (
@@ -125,22 +142,21 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
             start();
           }}
         >
-          <label class="hide" for="new-prompt">{t.prompt}</label>
-          <textarea
+          <Prompt
             id="new-prompt"
-            ref={area}
+            area={area}
             class="new-prompt"
+            label={t.prompt}
             placeholder={goOn ? t.resumeHint : t.promptHint}
             value={text}
             rows={5}
-            onInput={(event) => {
-              setText(event.currentTarget.value);
-              setDraft('new', event.currentTarget.value);
+            onText={(typed) => {
+              setText(typed);
+              setDraft('new', typed);
             }}
-            onKeyDown={(event) => {
-              if (event.key === 'Enter' && (event.metaKey || event.ctrlKey)) start();
-            }}
+            onSend={start}
           />
+          <PlaceChips places={places} value={directory} home={info.home_dir} onPick={setPath} />
           <div class="new-agents">
             {found.length > 1 && (
               <fieldset class="agents">
@@ -180,16 +196,17 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
           </ul>
           <div class="new-foot">
             <button type="submit" class="button primary big" disabled={!ready || busy}>{busy ? t.starting : goOn ? t.resume : t.start}</button>
+            <EnterHint of="new-prompt" />
             {missing.length > 0 && <p class="soft small">{t.notFoundAgents}: {missing.map((one) => one.name).join(', ')}</p>}
           </div>
           {beside && (
             <p class="hints">
-              {([['j', t.next], ['k', t.previous], ['Ctrl K', t.palette], ['n', t.newSession], ['/', t.search]] as const).map(([key, what]) => <span key={key}><kbd>{key}</kbd>{what}</span>)}
+              {([['j', t.next], ['k', t.previous], ['Ctrl K', t.kb_palette], ['n', t.newSession], ['/', t.search]] as const).map(([key, what]) => <span key={key}><kbd>{key}</kbd>{what}</span>)}
             </p>
           )}
         </form>
       )}
-      {sheet === 'directory' && <DirectoryPicker room={room} value={directory} recent={recent} onClose={() => setSheet('')} onPick={(picked) => {
+      {sheet === 'directory' && <DirectoryPicker room={room} value={directory} places={places} onClose={() => setSheet('')} onPick={(picked) => {
         setPath(picked);
         setSheet('');
       }} />}

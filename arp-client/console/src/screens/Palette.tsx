@@ -1,15 +1,14 @@
 //! The palette (Ctrl K): any session or place by a few letters.
 
-import { signal } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { t } from '../i18n';
-import { matches } from '../model/inbox';
-import { go, type Route } from '../state/route';
+import { paletteOpen } from '../keys';
+import { holds, matches } from '../model/inbox';
+import { isPast, sections } from '../state/overview';
+import { go, sheetClosed, sheetOpened, type Route } from '../state/route';
 import { AgentMark, Icon, type IconName } from '../ui/icons';
 import { baseName } from '../ui/kit';
-import { groups, titleOf } from './Inbox';
-
-export const paletteOpen = signal(false);
+import { titleOf } from './Inbox';
 
 interface Entry { key: string; title: string; sub: string; to: Route; icon: IconName | null; executor: string }
 
@@ -17,16 +16,14 @@ function entries(query: string): Entry[] {
   const places: Entry[] = ([
     [t.newSession, { name: 'new' }, 'plus'],
     [t.sessions, { name: 'inbox' }, 'inbox'],
-    [t.history, { name: 'history', machine: '', agent: '', project: '', id: '' }, 'history'],
     [t.files, { name: 'files', machine: '', path: '', session: '' }, 'folder'],
     [t.settings, { name: 'settings' }, 'settings'],
   ] as [string, Route, IconName][]).map(([title, to, icon]) => ({ key: title, title, sub: '', to, icon, executor: '' }));
-  const sessions = groups.value.flatMap((group) => group.rows)
-    .filter(({ session }) => !query || matches(session, query))
-    .map(({ room, session }) => ({
-      key: session.id, title: titleOf(session), sub: baseName(session.project_path), executor: session.executor, icon: null,
-      to: { name: 'session', machine: room.machine.id, id: session.id } as Route,
-    }));
+  const sessions = sections.value.flatMap((section) => section.lines)
+    .filter((line) => !query || (isPast(line) ? holds(line.past, query) : matches(line.session, query)))
+    .map((line): Entry => (isPast(line)
+      ? { key: line.past.id, title: line.past.title || line.past.first_message || t.untitled, sub: baseName(line.past.project_path), executor: line.executor, icon: null, to: { name: 'history', machine: line.room.machine.id, agent: line.executor, id: line.past.id } }
+      : { key: line.session.id, title: titleOf(line.session), sub: baseName(line.session.project_path), executor: line.session.executor, icon: null, to: { name: 'session', machine: line.room.machine.id, id: line.session.id } }));
   const named = places.filter((place) => place.title.toLowerCase().includes(query.toLowerCase()));
   return (query ? [...sessions, ...named] : [...named, ...sessions]).slice(0, 40);
 }
@@ -38,7 +35,10 @@ export function Palette() {
   const list = useRef<HTMLUListElement>(null);
   // Before the next key arrives: what is typed right after Ctrl K belongs to the palette.
   useLayoutEffect(() => {
+    const hide = (): void => void (paletteOpen.value = false);
     dialog.current?.showModal();
+    sheetOpened(hide);
+    return () => sheetClosed(hide);
   }, []);
   useEffect(() => list.current?.children[at]?.scrollIntoView({ block: 'nearest' }), [at]);
   const found = entries(query.trim());
@@ -52,7 +52,7 @@ export function Palette() {
     go(entry.to);
   };
   return (
-    <dialog class="palette" ref={dialog} aria-label={t.palette} onCancel={close} onClick={(event) => event.target === dialog.current && close()}>
+    <dialog class="palette" ref={dialog} aria-label={t.kb_palette} onCancel={close} onClick={(event) => event.target === dialog.current && close()}>
       <div class="searchbar">
         <Icon name="search" size={18} />
         <input
@@ -61,7 +61,7 @@ export function Palette() {
           aria-expanded="true"
           aria-controls="palette-list"
           aria-activedescendant={found[at] ? `p-${at}` : undefined}
-          aria-label={t.palette}
+          aria-label={t.kb_palette}
           placeholder={t.palette}
           value={query}
           onInput={(event) => {
@@ -77,7 +77,7 @@ export function Palette() {
           }}
         />
       </div>
-      <ul id="palette-list" ref={list} role="listbox" aria-label={t.palette}>
+      <ul id="palette-list" ref={list} role="listbox" aria-label={t.kb_palette}>
         {found.map((entry, index) => (
           <li key={entry.key} id={`p-${index}`} role="option" aria-selected={index === at} onClick={() => pick(entry)} onPointerMove={() => setAt(index)}>
             {entry.icon ? <span class="mark"><Icon name={entry.icon} size={18} /></span> : <AgentMark executor={entry.executor} />}

@@ -1,27 +1,44 @@
 //! One session: what happened and happens, what is asked, and the next message.
 
+import type { RefObject } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { signal } from '@preact/signals';
 import { clock, money, number, t } from '../i18n';
 import type { Item } from '../model/timeline';
 import type { Session } from '../net/types';
 import { call, seg } from '../net/api';
 import { ApprovalPanel } from '../approval/ApprovalPanel';
+import { useWriting } from '../approval/writing';
+import { modeOf, modeWord } from '../model/mode';
 import { OpenSession } from '../state/session';
 import { roomOf, type Room } from '../state/machines';
 import { back, go, hrefOf } from '../state/route';
-import { Checklist, estimateRow, Row } from '../timeline/rows';
+import { Checklist, estimateRow, openCard, Row } from '../timeline/rows';
 import { AgentMark, Icon } from '../ui/icons';
 import { visible } from '../text/visible';
 import { attempt, baseName, Confirm, Connection, copy, Empty, Failed, Loading, Sheet } from '../ui/kit';
 import { VirtualList, type ListHandle } from '../ui/virtual';
 import { Composer } from './Composer';
-import { Header } from './Header';
+import { Header, UnknownMachine } from './Header';
+import { SidePanel } from './SidePanel';
 import { titleOf } from './Inbox';
 import { ModelPicker, ModePicker, modeName } from './Pickers';
+
+/** Are a session's files below a directory that the machine serves? While that is not known, they are offered. */
+function servesFiles(room: Room, path: string): boolean {
+  if (!room.info.value?.fs_enabled) return false;
+  const roots = room.roots.value;
+  return !roots || roots.some((root) => path === root || path.startsWith(root.endsWith('/') ? root : `${root}/`));
+}
 
 type Open = '' | 'menu' | 'details' | 'plan' | 'mode' | 'model' | 'rename' | 'stop' | 'delete';
 /** A row of the list: an item, or the mark at its beginning. */
 type ListItem = Item | { kind: 'start'; key: string };
+
+const roomy = matchMedia('(min-width: 1240px)');
+/** Is there room for a panel beside the session? */
+const spacious = signal(roomy.matches);
+roomy.addEventListener('change', () => (spacious.value = roomy.matches));
 
 export function statusWord(session: Session): string {
   const words = {
@@ -37,7 +54,7 @@ function Details({ session, room }: { session: Session; room: Room }) {
     [t.agent, room.info.value?.agents.find((agent) => agent.executor === session.executor)?.name ?? session.executor],
     [t.directory, session.project_path],
     [t.model, session.model],
-    [t.mode, session.permission_mode && modeName(session.permission_mode)],
+    [t.mode, session.permission_mode && modeName(modeWord(session.permission_mode))],
     [t.tokensIn, usage?.input_tokens != null ? number(usage.input_tokens) : null],
     [t.tokensCached, usage?.cached_input_tokens ? number(usage.cached_input_tokens) : null],
     [t.tokensOut, usage?.output_tokens != null ? number(usage.output_tokens) : null],
@@ -64,7 +81,7 @@ function Menu({ open, session, room, show }: { open: OpenSession; session: Sessi
         <li><button type="button" onClick={() => show('details')}><Icon name="read" size={19} />{t.details}</button></li>
         <li><button type="button" onClick={() => show('rename')}><Icon name="edit" size={19} />{t.rename}</button></li>
         {open.timeline.value.plan.length > 0 && <li><button type="button" onClick={() => show('plan')}><Icon name="plan" size={19} />{t.plan}</button></li>}
-        {room.info.value?.fs_enabled && <li><a href={hrefOf({ name: 'files', machine: room.machine.id, path: '', session: session.id })}><Icon name="folder" size={19} />{t.files}</a></li>}
+        {servesFiles(room, session.project_path) && <li><a href={hrefOf({ name: 'files', machine: room.machine.id, path: '', session: session.id })}><Icon name="folder" size={19} />{t.files}</a></li>}
         {agent?.capabilities.fork && (
           <li><button type="button" onClick={() => void attempt(async () => {
             const answer = await call<{ session: Session }>(room.machine, 'POST', `api/sessions/${seg(session.id)}/fork`, {});
@@ -106,12 +123,11 @@ function Announcer({ open }: { open: OpenSession }) {
   return <p class="hide" role="status" aria-live="polite">{said}</p>;
 }
 
-function Timeline({ open, label }: { open: OpenSession; label: string }) {
+function Timeline({ open, label, handle }: { open: OpenSession; label: string; handle: RefObject<ListHandle> }) {
   const version = open.version.value;
   const items = open.timeline.value.items;
   const atStart = open.firstSeq.value <= 1;
   const [away, setAway] = useState(false);
-  const handle = useRef<ListHandle>({ toEnd: () => undefined });
   const { lastSeq } = open.timeline.value;
   const seenSeq = useRef(0);
   if (!away) seenSeq.current = lastSeq;
@@ -128,7 +144,7 @@ function Timeline({ open, label }: { open: OpenSession; label: string }) {
         render={(item) => (item.kind === 'start' ? <p class="beginning">{!atStart ? t.loadOlder : items.length > 60 ? t.beginning : ''}</p> : <div class={`col k-${item.kind}`}><Row item={item} /></div>)}
       />
       {away && (
-        <button type="button" class="to-end" onClick={() => handle.current.toEnd()}>
+        <button type="button" class="to-end" onClick={() => handle.current?.toEnd()}>
           <Icon name="end" size={17} /> {lastSeq > seenSeq.current ? t.newBelow : t.toEnd}
         </button>
       )}
@@ -154,13 +170,15 @@ function Loose({ room, id }: { room: Room; id: string }) {
 
 export function SessionView({ machine, id }: { machine: string; id: string }) {
   const room = roomOf(machine);
-  if (!room) return null;
+  if (!room) return <UnknownMachine />;
+  if (room.stranger.value) return <div class="screen session"><Header title={t.sessions} /><Empty icon="warn" title={t.tr_changed}><button type="button" class="button" onClick={() => back()}>{t.back}</button></Empty></div>;
   if (id.startsWith('~')) return <Loose room={room} id={id.slice(1)} />;
   return <Live key={`${room.machine.id} ${id}`} room={room} id={id} />;
 }
 
 function Live({ room, id }: { room: Room; id: string }) {
   const open = useMemo(() => new OpenSession(room, id), []);
+  const list = useRef<ListHandle>({ toEnd: () => undefined, toKey: () => undefined });
   const [sheet, show] = useState<Open>('');
   const [later, setLater] = useState(false);
   useEffect(() => {
@@ -171,6 +189,7 @@ function Live({ room, id }: { room: Room; id: string }) {
   useEffect(() => {
     if (session && document.visibilityState === 'visible') open.look();
   }, [session?.last_seq]);
+  const writing = useWriting();
   // A new question brings the panel back.
   const asked = session?.approvals.map((approval) => approval.id).join(' ') ?? '';
   useEffect(() => setLater(false), [asked]);
@@ -191,9 +210,10 @@ function Live({ room, id }: { room: Room; id: string }) {
 
   const agent = room.info.value?.agents.find((one) => one.executor === session.executor);
   const approvals = session.approvals.map((approval) => ({ ...approval, executor: approval.executor ?? session.executor }));
-  const asks = approvals.length > 0 && !later;
+  const asks = approvals.length > 0 && !later && !writing.here;
   const change = (fields: Parameters<OpenSession['change']>[0]): void => void attempt(() => open.change(fields)).then((well) => well && show(''));
   return (
+    <div class="beside">
     <div class="screen session">
       <Header
         title={titleOf(session)}
@@ -203,25 +223,26 @@ function Live({ room, id }: { room: Room; id: string }) {
         <button type="button" class="ghost round" aria-label={t.more} aria-haspopup="dialog" onClick={() => show('menu')}><Icon name="more" /></button>
       </Header>
       <Connection link={open.link} />
-      {open.loading.value === 'first' ? <Loading /> : failure ? <Failed error={failure} onRetry={() => void open.loadFirst()} /> : <Timeline open={open} label={titleOf(session)} />}
+      {open.loading.value === 'first' ? <Loading /> : failure ? <Failed error={failure} onRetry={() => void open.loadFirst()} /> : <Timeline open={open} label={titleOf(session)} handle={list} />}
       <Announcer open={open} />
-      {asks ? (
-        <ApprovalPanel room={room} approvals={approvals} onLater={() => setLater(true)} />
-      ) : (
-        <>
-          {approvals.length > 0 && (
-            <button type="button" class="waiting-bar" onClick={() => setLater(false)}>
-              <Icon name="shield" size={17} /><span class="clip">{t.approvals(approvals.length)}: {visible(approvals[0]?.title ?? '')}</span><b>{t.review}</b>
-            </button>
-          )}
-          <Composer
-            open={open}
-            session={session}
-            {...(agent?.capabilities.set_permission_mode ? { onMode: () => show('mode') } : {})}
-            {...(agent?.capabilities.set_model ? { onModel: () => show('model') } : {})}
-          />
-        </>
+      {asks && <ApprovalPanel room={room} approvals={approvals} onLater={() => setLater(true)} />}
+      {approvals.length > 0 && !asks && (
+        <button type="button" key={asked} class="waiting-bar" onClick={() => {
+          writing.end();
+          setLater(false);
+        }}>
+          <Icon name="shield" size={17} /><span class="clip">{t.approvals(approvals.length)}: {visible(approvals[0]?.title ?? '')}</span><b>{t.review}</b>
+        </button>
       )}
+      {/* Never taken away, whatever is asked: who writes goes on writing. */}
+      <div class="dock-place" onFocusCapture={writing.focus} onBlurCapture={writing.blur}>
+        <Composer
+          open={open}
+          session={session}
+          {...(agent?.capabilities.set_permission_mode ? { onMode: () => show('mode') } : {})}
+          {...(agent?.capabilities.set_model ? { onModel: () => show('model') } : {})}
+        />
+      </div>
       {sheet === 'menu' && <Menu open={open} session={session} room={room} show={show} />}
       {sheet === 'details' && (
         <Sheet title={t.details} onClose={() => show('')}>
@@ -231,7 +252,7 @@ function Live({ room, id }: { room: Room; id: string }) {
       )}
       {sheet === 'plan' && <Sheet title={t.plan} onClose={() => show('')}><Checklist entries={open.timeline.value.plan} /></Sheet>}
       {sheet === 'rename' && <Rename open={open} session={session} onClose={() => show('')} />}
-      {sheet === 'mode' && <ModePicker modes={agent?.permission_modes ?? []} value={session.permission_mode ?? 'default'} onClose={() => show('')} onPick={(mode) => change({ permission_mode: mode })} />}
+      {sheet === 'mode' && <ModePicker modes={agent?.permission_modes ?? []} value={modeOf(session, open.timeline.value.facts)} onClose={() => show('')} onPick={(mode) => change({ permission_mode: mode })} />}
       {sheet === 'model' && <ModelPicker models={agent?.models ?? []} value={session.model ?? ''} onClose={() => show('')} onPick={(model) => change({ model })} />}
       {sheet === 'stop' && <Confirm title={t.stop} text={t.stopText} action={t.stop} onNo={() => show('')} onYes={async () => {
         await open.cancel();
@@ -243,6 +264,11 @@ function Live({ room, id }: { room: Room; id: string }) {
         // Not a step back: that may be this session's own history, which is gone too.
         go({ name: 'inbox' }, true);
       }} />}
+    </div>
+    {spacious.value && <SidePanel open={open} session={session} onFile={(key) => {
+      openCard(key);
+      list.current?.toKey(key);
+    }} />}
     </div>
   );
 }

@@ -1,12 +1,13 @@
 //! What this device likes, the machines it keeps, and what is installed on them.
 
 import { useState } from 'preact/hooks';
-import { t } from '../i18n';
+import { explainAgent, t } from '../i18n';
 import { langChoice, notify, theme } from '../model/prefs';
 import { parseAddress, withToken, type Machine } from '../net/machine';
-import { addMachine, dropMachine, elsewhere, nameOf, own, rooms, type Room } from '../state/machines';
+import { addMachine, dropMachine, elsewhere, nameOf, own, renameMachine, rooms, type Room } from '../state/machines';
 import { AgentMark, Icon } from '../ui/icons';
-import { Segments } from '../ui/kit';
+import { DECIDE_KEY } from '../ui/keyname';
+import { Segments, Sheet } from '../ui/kit';
 import { canScan, Scanner } from '../ui/scan';
 import { Header } from './Header';
 
@@ -76,17 +77,42 @@ function AddMachine({ onDone }: { onDone(): void }) {
   );
 }
 
+function RenameMachine({ room, onClose }: { room: Room; onClose(): void }) {
+  const [name, setName] = useState(nameOf(room));
+  return (
+    <Sheet title={t.renameMachine} onClose={onClose}>
+      <form
+        class="inline"
+        onSubmit={(event) => {
+          event.preventDefault();
+          renameMachine(room, name.trim());
+          onClose();
+        }}
+      >
+        <input class="field" aria-label={t.machineName} placeholder={t.machineNameHint} value={name} autofocus onInput={(event) => setName(event.currentTarget.value)} />
+        <button type="submit" class="button primary">{t.save}</button>
+      </form>
+      <p class="soft small">{t.machineNameHint}</p>
+    </Sheet>
+  );
+}
+
 function MachineRow({ room }: { room: Room }) {
   const { machine } = room;
+  const [naming, setNaming] = useState(false);
   const live = room.link.status.value.state === 'live';
-  const mine = machine.id === own.id;
+  const mine = machine === own;
+  const host = new URL(machine.base).host;
   return (
     <li>
       <div class="rowlike">
         <span class={live ? 'lamp on' : 'lamp'} />
-        <span class="two"><b class="clip">{nameOf(room)}</b><span class="soft clip">{new URL(machine.base).host}</span></span>
-        {mine ? <span class="tag">{t.thisMachine}</span> : <button type="button" class="small" onClick={() => dropMachine(machine.id)}>{t.remove}</button>}
+        <span class="two"><b class="clip">{nameOf(room)}</b><span class="soft clip">{room.stranger.value ? <span class="bad">{t.tr_changed}</span> : room.info.value?.host_name && room.info.value.host_name !== nameOf(room) ? `${room.info.value.host_name} · ${host}` : host}</span></span>
+        {mine && <span class="tag">{t.thisMachine}</span>}
+        <button type="button" class="ghost round" aria-label={`${t.renameMachine}: ${nameOf(room)}`} title={t.renameMachine} onClick={() => setNaming(true)}><Icon name="edit" size={18} /></button>
+        {!mine && <button type="button" class="small" onClick={() => dropMachine(machine)}>{t.remove}</button>}
       </div>
+      {naming && <RenameMachine room={room} onClose={() => setNaming(false)} />}
     </li>
   );
 }
@@ -98,7 +124,7 @@ function Elsewhere({ machine }: { machine: Machine }) {
         <Icon name="machine" size={18} />
         <span class="two"><b class="clip">{machine.name}</b><span class="soft">{t.openThereText}</span></span>
         <a class="small" href={withToken(machine.base, machine.token)} rel="noreferrer">{t.openThere}</a>
-        <button type="button" class="small" onClick={() => dropMachine(machine.id)}>{t.remove}</button>
+        <button type="button" class="small" onClick={() => dropMachine(machine)}>{t.remove}</button>
       </div>
     </li>
   );
@@ -107,7 +133,7 @@ function Elsewhere({ machine }: { machine: Machine }) {
 export function Settings() {
   const [adding, setAdding] = useState(false);
   const keys: [string, string][] = [
-    ['j  k', t.kb_move], ['a  d', t.kb_allow], ['Ctrl K', t.kb_palette], ['n', t.kb_new], ['/', t.kb_search], ['r', t.kb_reply],
+    ['j  k', t.kb_move], [DECIDE_KEY, t.kb_allow], ['d', t.kb_deny], ['Ctrl K', t.kb_palette], ['n', t.kb_new], ['/', t.kb_search], ['r', t.kb_reply],
   ];
   return (
     <div class="screen">
@@ -142,7 +168,7 @@ export function Settings() {
                 <li key={agent.executor}>
                   <div class="rowlike">
                     <AgentMark executor={agent.executor} />
-                    <span class="two"><b>{agent.name}</b><span class={agent.problem ? 'soft' : 'soft clip'}>{agent.problem ?? agent.path ?? ''}</span></span>
+                    <span class="two"><b>{agent.name}</b><span class={agent.problem ? 'soft' : 'soft clip'}>{agent.problem ? explainAgent(agent.problem) : agent.path ?? ''}</span></span>
                     <span class="soft">{agent.found ? agent.version : t.notFound}</span>
                   </div>
                 </li>

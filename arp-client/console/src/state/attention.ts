@@ -4,17 +4,34 @@ import { effect } from '@preact/signals';
 import { t } from '../i18n';
 import { notify } from '../model/prefs';
 import { visible } from '../text/visible';
-import { hrefOf } from './route';
-import { rooms, waiting } from './machines';
+import { findPast } from './overview';
+import { hrefOf, route } from './route';
+import { roomOf, rooms, waiting } from './machines';
 
 /** Approvals that were told of already, and the notice of each. */
 const told = new Map<string, Notification | null>();
+
+/** What the page shows, as the title of its tab. */
+function placeName(): string {
+  const at = route.value;
+  if (at.name === 'session') {
+    const session = roomOf(at.machine)?.sessions.value.get(at.id);
+    return session ? visible(session.title || session.first_message || t.untitled).slice(0, 80) : '';
+  }
+  if (at.name === 'history') {
+    const room = roomOf(at.machine);
+    const past = room && findPast(room, at.id);
+    return past ? visible(past.title || past.first_message || t.untitled).slice(0, 80) : t.history;
+  }
+  if (at.name === 'files') return at.path.split('/').pop() || t.files;
+  return at.name === 'settings' ? t.settings : at.name === 'new' ? t.newSession : '';
+}
 
 /** Starts watching. */
 export function watchAttention(): void {
   effect(() => {
     const count = waiting.value;
-    document.title = count ? t.noticeTitle(count) : 'arp';
+    document.title = `${count ? `(${count}) ` : ''}${[placeName(), 'arp'].filter(Boolean).join(' · ')}`;
     const app = navigator as Navigator & { setAppBadge?: (n: number) => Promise<void>; clearAppBadge?: () => Promise<void> };
     // Not every browser allows it; that is no fault.
     void (count ? app.setAppBadge?.(count) : app.clearAppBadge?.())?.catch(() => undefined);

@@ -1,13 +1,16 @@
 //! The machines of this device and what each of them says: agents, sessions, approvals. One live link each.
 
-import { batch, computed, signal, type Signal } from '@preact/signals';
+import { batch, computed, effect, signal, type Signal } from '@preact/signals';
 import { ApiError, call } from '../net/api';
 import { Link, type Frame } from '../net/link';
-import { loadMachines, ownMachine, saveMachines, showToken, type Machine } from '../net/machine';
-import type { Info, Session, WaitingApproval } from '../net/types';
+import { noteBaseline } from '../model/prefs';
+import { idOfEdge, keepForTab, loadMachines, ownMachine, saveMachines, showToken, type Machine } from '../net/machine';
+import type { FsRoots, Info, Session, WaitingApproval } from '../net/types';
 
 /** Most sessions of one machine that are kept in memory for the inbox. */
 const KEEP = 1000;
+/** While another machine answers, the right one is looked for again after this, in milliseconds. */
+const STRANGER_PAUSE = 15_000;
 
 /** Everything known of one machine. */
 export class Room {
@@ -15,10 +18,16 @@ export class Room {
   readonly sessions = signal<ReadonlyMap<string, Session>>(new Map());
   readonly approvals = signal<readonly WaitingApproval[]>([]);
   readonly total = signal(0);
+  /** Directories whose files are served there; null while that is not known. */
+  readonly roots = signal<readonly string[] | null>(null);
+  /** Who answers at this address in place of the machine that is kept, until the user says what that means. */
+  readonly stranger = signal<Info | null>(null);
   /** Has the first snapshot come? */
   readonly ready = signal(false);
   readonly link: Link;
   #listeners = new Set<(frame: Frame) => void>();
+  #unwatch: () => void = () => undefined;
+  #again: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly machine: Machine) {
     this.link = new Link(machine, {
@@ -30,19 +39,87 @@ export class Room {
 
   start(): void {
     this.link.start();
+    // While the line is down because another machine answers, it is asked who that is.
+    this.#unwatch();
+    this.#unwatch = effect(() => {
+      const status = this.link.status.value;
+      if (status.state === 'down' && status.trouble === 'changed') void this.refreshInfo();
+    });
     void this.refreshInfo();
   }
 
   stop(): void {
+    this.#unwatch();
+    clearTimeout(this.#again);
     this.link.stop();
   }
 
   /** Reads what is installed there; quietly keeps the old answer when that fails. */
   async refreshInfo(): Promise<void> {
     try {
-      this.info.value = await call<Info>(this.machine, 'GET', 'api/info');
+      const info = await call<Info>(this.machine, 'GET', 'api/info');
+      // An edge that gives no name, or does not look whom a request is meant for, is compared here.
+      if (this.machine.edge && info.edge_id !== this.machine.edge) return this.#meet(info);
+      this.info.value = info;
+      remember(this);
+      if (this.stranger.peek()) {
+        // The machine that was meant is back.
+        this.machine.held = false;
+        this.stranger.value = null;
+        this.link.start();
+      }
+      if (info.edge_id && !this.machine.edge) pin(this, info.edge_id);
+      if (info.fs_enabled) void this.#readRoots();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
+      if (error.code === 'other_edge') await this.#who();
+    }
+  }
+
+  /** Another machine answers: asks it who it is. */
+  async #who(): Promise<void> {
+    try {
+      this.#meet(await call<Info>({ ...this.machine, edge: null }, 'GET', 'api/info'));
+    } catch {
+      // The link goes on trying, and this is asked again with it.
+    }
+  }
+
+  #meet(info: Info): void {
+    this.machine.held = true;
+    this.stranger.value = info;
+    this.link.stop();
+    clearTimeout(this.#again);
+    this.#again = setTimeout(() => this.stranger.peek() && void this.refreshInfo(), STRANGER_PAUSE);
+    batch(() => {
+      this.ready.value = false;
+      this.sessions.value = new Map();
+      this.approvals.value = [];
+    });
+  }
+
+  /** The user says that the machine that answers now is the right one. */
+  accept(): void {
+    const info = this.stranger.peek();
+    if (!info) return;
+    this.machine.held = false;
+    this.machine.edge = null;
+    // A name that was given was given to the other one.
+    this.machine.given = false;
+    this.stranger.value = null;
+    this.info.value = info;
+    remember(this);
+    if (info.edge_id) pin(this, info.edge_id);
+    else keep(this.machine);
+    this.start();
+  }
+
+  async #readRoots(): Promise<void> {
+    try {
+      const answer = await call<FsRoots>(this.machine, 'GET', 'api/fs');
+      this.roots.value = answer.roots.map(({ path }) => path);
+    } catch {
+      // Files are then offered as before; opening them tells what is wrong.
     }
   }
 
@@ -85,12 +162,19 @@ export class Room {
     batch(() => {
       switch (frame.type) {
         case 'snapshot': {
-          const sessions = (frame['sessions'] ?? []) as Session[];
-          this.sessions.value = new Map(sessions.slice(0, KEEP).map((session) => [session.id, session]));
-          this.approvals.value = (frame['approvals'] ?? []) as WaitingApproval[];
+          const sessions = ((frame['sessions'] ?? []) as Session[]).slice(0, KEEP);
           this.total.value = Number(frame['total'] ?? sessions.length);
+          const fresh = new Map(sessions.map((session) => [session.id, session]));
+          // It holds the newest: older ones that were paged in, or are open, stay.
+          const oldest = sessions.reduce((time, { updated_at }) => (updated_at < time ? updated_at : time), '~');
+          if (this.total.value > sessions.length) {
+            for (const [id, session] of this.sessions.peek()) if (!fresh.has(id) && session.updated_at < oldest) fresh.set(id, session);
+          }
+          this.sessions.value = fresh;
+          this.approvals.value = (frame['approvals'] ?? []) as WaitingApproval[];
+          noteBaseline(sessions);
           this.ready.value = true;
-          if (!this.info.peek()) void this.refreshInfo();
+          if (!this.info.peek() || this.machine.edge) void this.refreshInfo();
           break;
         }
         case 'session': {
@@ -129,20 +213,59 @@ export const reachable = (machine: Machine): boolean =>
 /** The kept machines that can only be opened as pages of their own. */
 export const elsewhere = signal<readonly Machine[]>([]);
 
-/** Opens the rooms of all kept machines. */
+/** Do these two lead to the same machine, as far as is known? */
+const same = (a: Machine, b: Machine): boolean => a.alias === b.alias || (a.edge !== null && a.edge === b.edge);
+
+/** Opens the rooms of all kept machines, each machine once. */
 export function openRooms(): void {
   const kept = loadMachines();
-  const self = kept.find((machine) => machine.id === own.id);
-  if (self) own.name = self.name;
-  const others = kept.filter((machine) => machine.id !== own.id);
+  if (!own.token && own.edge) adopt(own.edge);
+  const self = kept.find((machine) => machine.alias === own.alias);
+  if (self?.edge) Object.assign(own, { edge: self.edge, id: self.id });
+  if (self) Object.assign(own, { name: self.name, given: self.given });
+  const others: Machine[] = [];
+  for (const machine of kept) if (![own, ...others].some((one) => same(one, machine))) others.push(machine);
   elsewhere.value = others.filter((machine) => !reachable(machine));
   rooms.value = [own, ...others.filter(reachable)].map((machine) => new Room(machine));
   for (const room of rooms.value) room.start();
 }
 
+/** Writes a kept machine anew; one that is reached by the page's cookie alone is kept by its tab. */
+function keep(machine: Machine): void {
+  if (machine === own) keepForTab(machine);
+  if (machine === own && !machine.token && !/\/t\/[^/]+\/$/.test(machine.base)) return;
+  const kept = loadMachines();
+  const index = kept.findIndex((one) => one.alias === machine.alias);
+  if (index < 0) kept.push(machine);
+  else kept[index] = machine;
+  saveMachines(kept);
+}
+
+/** The page came by its cookie, which other tabs change: a token of this device for the same machine stays. */
+function adopt(edge: string): boolean {
+  const twin = loadMachines().find((one) => one.edge === edge && one.base === own.base && one.token);
+  if (twin) Object.assign(own, { token: twin.token, alias: twin.alias, name: twin.name, given: twin.given });
+  return Boolean(twin);
+}
+
+/** Notes whose address this is. What turns out to be a machine that is known already becomes one with it. */
+function pin(room: Room, edge: string): void {
+  const { machine } = room;
+  machine.edge = edge;
+  machine.id = idOfEdge(edge);
+  if (machine === own && !machine.token && adopt(edge)) room.link.resync();
+  keep(machine);
+  const list = rooms.peek();
+  const twins = list.filter((one) => one !== room && one.machine.edge === edge);
+  // The page's own stays, else the one that was there first.
+  const [stays, ...go] = [room, ...twins].sort((a, b) => list.indexOf(a) - list.indexOf(b));
+  for (const one of go) one.stop();
+  if (stays) rooms.value = list.filter((one) => !go.includes(one));
+}
+
 /** Adds a machine to this device. */
 export function addMachine(machine: Machine): void {
-  if (machine.id === own.id || loadMachines().some((kept) => kept.id === machine.id)) return;
+  if (machine.alias === own.alias || loadMachines().some((kept) => kept.alias === machine.alias)) return;
   saveMachines([...loadMachines(), machine]);
   if (!reachable(machine)) {
     elsewhere.value = [...elsewhere.value, machine];
@@ -153,35 +276,54 @@ export function addMachine(machine: Machine): void {
   room.start();
 }
 
-/** Forgets a machine of this device. */
-export function dropMachine(id: string): void {
-  saveMachines(loadMachines().filter((machine) => machine.id !== id));
-  rooms.value.find((room) => room.machine.id === id)?.stop();
-  rooms.value = rooms.value.filter((room) => room.machine.id !== id);
-  elsewhere.value = elsewhere.value.filter((machine) => machine.id !== id);
+/** Forgets a machine of this device, by whatever token it was reached. */
+export function dropMachine(machine: Machine): void {
+  saveMachines(loadMachines().filter((kept) => !same(kept, machine)));
+  for (const room of rooms.value) if (room.machine === machine) room.stop();
+  rooms.value = rooms.value.filter((room) => room.machine !== machine);
+  elsewhere.value = elsewhere.value.filter((one) => one !== machine);
 }
 
-/** The room of a machine, the own one if that is not known. */
-export const roomOf = (id: string | undefined): Room | undefined => rooms.value.find((room) => room.machine.id === id) ?? rooms.value[0];
+/** Gives a machine a name of the user's choice; an empty one gives its own back. */
+export function renameMachine(room: Room, name: string): void {
+  const { machine } = room;
+  machine.given = Boolean(name);
+  machine.name = name || autoName(room);
+  keep(machine);
+  rooms.value = [...rooms.value];
+}
 
-/** How a machine is called: by the name given, else by its host. */
+/** The room of a machine; the page's own if none is named, none if that one is not kept here. */
+export const roomOf = (id: string | undefined): Room | undefined =>
+  id ? rooms.value.find(({ machine }) => machine.id === id || machine.alias === id) : rooms.value[0];
+
+/** What a machine calls itself: its client id, unless that is a long number made from other things. */
+function autoName(room: Room): string {
+  const info = room.info.value;
+  const id = info?.client_id ?? '';
+  return (/^[0-9A-F]{32}$/i.test(id) ? '' : id) || info?.host_name || room.machine.name;
+}
+
+/** How a machine is called: by the name given here, else as it calls itself. */
 export const nameOf = (room: Room): string => {
-  const given = room.machine.name;
-  const host = room.info.value?.host_name;
-  return given && given !== new URL(room.machine.base).hostname ? given : host || given;
+  const { name, given, base } = room.machine;
+  // Lists of older consoles do not say which names were given.
+  const chosen = given ?? (name !== new URL(base).hostname && name !== room.info.value?.host_name && Boolean(room.info.value));
+  return chosen && name ? name : autoName(room);
 };
+
+/** Keeps how a machine calls itself: for when it is away, and for other pages of this origin. */
+function remember(room: Room): void {
+  const { machine } = room;
+  const name = nameOf(room);
+  machine.given ??= name !== autoName(room);
+  if (machine.name === name && loadMachines().some((kept) => kept.alias === machine.alias && kept.name === name)) return;
+  machine.name = name;
+  keep(machine);
+}
 
 /** Approvals that wait, on all machines. */
 export const waiting = computed(() => rooms.value.reduce((sum, room) => sum + room.approvals.value.length, 0));
-
-/** Keeps this device's list in step with the own machine's name, so that other pages of the origin find it. */
-export function rememberOwn(name: string): void {
-  if (!own.token && !/\/t\/[^/]+\/$/.test(own.base)) return;
-  const kept = loadMachines();
-  const named = { ...own, name };
-  if (kept.some((machine) => machine.id === own.id && machine.name === name)) return;
-  saveMachines([...kept.filter((machine) => machine.id !== own.id), named]);
-}
 
 /**
  * Does a request without the token still come to this machine? If not (another tab's token sits in the
@@ -191,8 +333,8 @@ export async function checkCookie(): Promise<void> {
   const info = rooms.peek()[0]?.info.peek();
   if (!own.token || !info) return;
   try {
-    const bare = await call<Info>({ ...own, token: null }, 'GET', 'api/info', undefined, 8_000);
-    showToken(own, bare.client_id !== info.client_id || bare.host_name !== info.host_name);
+    const bare = await call<Info>({ ...own, token: null, edge: null }, 'GET', 'api/info', undefined, 8_000);
+    showToken(own, info.edge_id ? bare.edge_id !== info.edge_id : bare.host_name !== info.host_name);
   } catch (error) {
     if (error instanceof ApiError && error.status > 0) showToken(own, true);
   }

@@ -7,7 +7,7 @@ export type Route =
   | { name: 'inbox' }
   | { name: 'new' }
   | { name: 'session'; machine: string; id: string }
-  | { name: 'history'; machine: string; agent: string; project: string; id: string }
+  | { name: 'history'; machine: string; agent: string; id: string }
   | { name: 'files'; machine: string; path: string; session: string }
   | { name: 'settings' };
 
@@ -28,7 +28,7 @@ export function parseRoute(hash: string): Route {
     case 's':
       return parts[1] && parts[2] ? { name: 'session', machine: parts[1], id: parts[2] } : { name: 'inbox' };
     case 'history':
-      return { name: 'history', machine: parts[1] ?? '', agent: parts[2] ?? '', project: extra.get('project') ?? '', id: parts[3] ?? '' };
+      return parts[1] && parts[2] && parts[3] ? { name: 'history', machine: parts[1], agent: parts[2], id: parts[3] } : { name: 'inbox' };
     case 'files':
       return { name: 'files', machine: parts[1] ?? '', path: extra.get('path') ?? '', session: extra.get('session') ?? '' };
     case 'settings':
@@ -49,10 +49,8 @@ export function hrefOf(route: Route): string {
       return `#/${route.name}`;
     case 'session':
       return `#/s/${e(route.machine)}/${e(route.id)}`;
-    case 'history': {
-      const parts = [route.machine, route.agent, route.id].map(e).join('/').replace(/\/+$/, '');
-      return `#/history/${parts}${route.project ? `?project=${e(route.project)}` : ''}`;
-    }
+    case 'history':
+      return `#/history/${e(route.machine)}/${e(route.agent)}/${e(route.id)}`;
     case 'files': {
       const query = new URLSearchParams();
       if (route.path) query.set('path', route.path);
@@ -63,30 +61,151 @@ export function hrefOf(route: Route): string {
 }
 
 export const route = signal<Route>(parseRoute(location.hash));
-/** How many steps back stay within the console. */
-let depth = 0;
 
-addEventListener('hashchange', () => {
-  route.value = parseRoute(location.hash);
+/** What an entry of the browser's history holds besides its address. */
+interface Mark {
+  /** Its place among the console's entries, from 0. */
+  at?: number;
+  /** It stands for a sheet over the place below it: going back closes the sheet. */
+  sheet?: boolean;
+}
+
+/** The addresses of the console's entries, as far as this tab knows them. */
+const TRAIL = 'arp.trail';
+const trail: string[] = ((): string[] => {
+  try {
+    const kept: unknown = JSON.parse(sessionStorage.getItem(TRAIL) ?? '[]');
+    return Array.isArray(kept) ? kept.map(String) : [];
+  } catch {
+    return [];
+  }
+})();
+const markNow = (): Mark => (history.state ?? {}) as Mark;
+
+/** Where we are in the trail. */
+let at = markNow().at ?? 0;
+/** Closes the sheet that lies on top, if one does. */
+let closeSheet: (() => void) | null = null;
+/** A step back that we made ourselves to take a sheet's entry away. */
+let expected = 0;
+
+const here = (): string => location.hash || '#/';
+
+function settle(): void {
+  trail.length = Math.max(trail.length, at + 1);
+  trail[at] = here();
+  try {
+    sessionStorage.setItem(TRAIL, JSON.stringify(trail));
+  } catch {
+    // Then a reload forgets how the console was walked through; going back still works.
+  }
+}
+
+if (markNow().sheet) {
+  // Reloaded while a sheet was open: the sheet is gone, and so is its step.
+  expected++;
+  history.back();
+} else history.replaceState({ at } satisfies Mark, '');
+settle();
+
+addEventListener('popstate', () => {
+  const mark = markNow();
+  if (expected > 0) {
+    expected--;
+    return;
+  }
+  if (closeSheet) {
+    const close = closeSheet;
+    closeSheet = null;
+    close();
+  } else if (mark.sheet) {
+    // Forward again to where a sheet was: there is nothing any more.
+    history.back();
+    return;
+  }
+  // An address typed by hand has no mark: it lies above where we were.
+  if (mark.at === undefined) {
+    at++;
+    trail.length = at;
+    history.replaceState({ at } satisfies Mark, '');
+  } else at = mark.at;
+  settle();
+  const next = parseRoute(location.hash);
+  if (hrefOf(next) !== hrefOf(route.peek())) route.value = next;
 });
 
-/** Goes there; `replace` leaves no step in the history. */
+/** The places that the bar below leads to: one entry each, however often they are gone to. */
+const isRoot = (to: Route): boolean => to.name === 'inbox' || to.name === 'settings' || (to.name === 'files' && !to.path && !to.session);
+
+/**
+ * Goes there; `replace` leaves no step in the history. Where the place lies right below (its parent, the list one
+ * came from), or is one of the main places that lies somewhere below, this is a way back and not a new step.
+ */
 export function go(to: Route, replace = false): void {
   const href = hrefOf(to);
-  if (href === location.hash) return;
-  if (replace) {
-    history.replaceState(history.state, '', href);
+  if (href === here()) return;
+  const over = closeSheet !== null;
+  closeSheet = null;
+  const below = !replace && !over ? trail.slice(0, at).lastIndexOf(href) : -1;
+  if (below >= 0 && (below === at - 1 || isRoot(to))) {
     route.value = to;
-  } else {
-    depth++;
-    location.hash = href;
+    history.go(below - at);
+    return;
   }
+  // The entry of an open sheet becomes the entry of the place.
+  if (replace && !over) history.replaceState({ at } satisfies Mark, '', href);
+  else if (over && !replace) {
+    at++;
+    trail.length = at;
+    history.replaceState({ at } satisfies Mark, '', href);
+  } else if (over) {
+    expected++;
+    addEventListener('popstate', () => {
+      history.replaceState({ at } satisfies Mark, '', href);
+      settle();
+    }, { once: true });
+    history.back();
+    route.value = to;
+    return;
+  } else {
+    at++;
+    trail.length = at;
+    history.pushState({ at } satisfies Mark, '', href);
+  }
+  settle();
+  route.value = to;
 }
 
 /** One step back, or to `fallback` when the console was opened right here. */
 export function back(fallback: Route = { name: 'inbox' }): void {
-  if (depth > 0) {
-    depth--;
+  if (at > 0) history.back();
+  else go(fallback, true);
+}
+
+/** A sheet opened: the way back closes it first. */
+export function sheetOpened(close: () => void): void {
+  if (!markNow().sheet) history.pushState({ at, sheet: true } satisfies Mark, '');
+  closeSheet = close;
+}
+
+/** A sheet closed by itself: its step goes too, unless another sheet takes its place at once. */
+export function sheetClosed(close: () => void): void {
+  if (closeSheet !== close) return;
+  closeSheet = null;
+  queueMicrotask(() => {
+    if (closeSheet || !markNow().sheet) return;
+    expected++;
     history.back();
-  } else go(fallback, true);
+  });
+}
+
+/** Links within the console go through `go`, so that they keep to one entry a place. */
+export function followLinks(): void {
+  addEventListener('click', (event) => {
+    if (event.defaultPrevented || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    const link = event.target instanceof Element ? event.target.closest('a[href^="#/"]') : null;
+    if (!link || link.hasAttribute('target')) return;
+    event.preventDefault();
+    go(parseRoute(link.getAttribute('href') ?? ''));
+  });
 }

@@ -1,20 +1,21 @@
 //! One open session: its events by page and live, and what can be done to it.
 
-import { batch, signal } from '@preact/signals';
-import { ApiError, call, newId, seg } from '../net/api';
+import { batch, effect, signal } from '@preact/signals';
+import { ApiError, call, seg } from '../net/api';
 import { Link, type Frame } from '../net/link';
 import { Timeline } from '../model/timeline';
 import type { Entry } from '../model/events';
-import type { EventPage, Queued, Session, WireEvent } from '../net/types';
+import type { EventPage, Session, WireEvent } from '../net/types';
 import { markSeen } from '../model/prefs';
 import type { Room } from './machines';
+import { drop, lettersOf, post, type Letter } from './outbox';
 
 /** Events of the first page, and of each earlier one. */
 const FIRST_PAGE = 300;
 const PAGE = 1000;
 
-/** A message that was typed here and is not in the log yet. */
-export interface Outgoing { clientId: string; text: string; state: 'sending' | 'sent' | 'failed'; error: string }
+/** After a page did not come, it is asked for again after this, in milliseconds. */
+const HEAL_PAUSE = 4_000;
 
 /** An event of the API as an entry of the log. */
 export function entryOf(event: WireEvent): Entry {
@@ -25,7 +26,6 @@ export class OpenSession {
   readonly timeline = signal(new Timeline());
   /** Counts changes of the timeline: what draws it reads this. */
   readonly version = signal(0);
-  readonly outgoing = signal<readonly Outgoing[]>([]);
   /** Where the loaded part begins; 1 when all is loaded. */
   readonly firstSeq = signal(0);
   readonly loading = signal<'first' | 'older' | ''>('first');
@@ -36,6 +36,9 @@ export class OpenSession {
   #incoming: Entry[] = [];
   #frame = 0;
   #unlisten: () => void = () => undefined;
+  #unheal: () => void = () => undefined;
+  #healing: ReturnType<typeof setTimeout> | undefined;
+  #tries = 0;
   #closed = false;
   #looking: ReturnType<typeof setTimeout> | undefined;
 
@@ -53,7 +56,20 @@ export class OpenSession {
     return this.room.sessions.value.get(this.id);
   }
 
+  /** Messages that were typed here and are not in the log yet. */
+  get outgoing(): readonly Letter[] {
+    return lettersOf(this.room, this.id);
+  }
+
   async open(): Promise<void> {
+    // What could not be read while the machine was away is read when it is back.
+    this.#unheal = effect(() => {
+      const failed = this.failure.value;
+      clearTimeout(this.#healing);
+      if (!failed || !(failed.status === 0 || failed.status >= 500 || failed.code === 'unknown_token')) return;
+      const live = this.room.link.status.value.state === 'live';
+      this.#healing = setTimeout(() => void this.loadFirst(), live ? Math.min(HEAL_PAUSE, 400 * 2 ** this.#tries++) : HEAL_PAUSE);
+    });
     this.#unlisten = this.room.listen((frame) => {
       // A session that had ended runs again: listen again.
       if (frame.type !== 'session' || (frame['session'] as Session).id !== this.id) return;
@@ -64,8 +80,7 @@ export class OpenSession {
 
   /** Reads the newest page, then listens from there. */
   async loadFirst(): Promise<void> {
-    this.failure.value = null;
-    this.loading.value = 'first';
+    if (!this.failure.peek()) this.loading.value = 'first';
     try {
       const path = `api/sessions/${seg(this.id)}`;
       const page = await call<EventPage>(this.room.machine, 'GET', `${path}/events?before=latest&limit=${FIRST_PAGE}`);
@@ -76,8 +91,11 @@ export class OpenSession {
       }
       if (this.#closed) return;
       batch(() => {
+        this.failure.value = null;
+        this.#tries = 0;
         this.#entries = page.events.map(entryOf);
         this.#rebuild();
+        this.#echoed(this.#entries);
         this.firstSeq.value = page.has_more ? (this.#entries[0]?.seq ?? 1) : 1;
         this.loading.value = '';
       });
@@ -113,6 +131,9 @@ export class OpenSession {
   close(): void {
     this.#closed = true;
     this.#unlisten();
+    this.#unheal();
+    clearTimeout(this.#healing);
+    drop(new Set(this.outgoing.filter(({ state }) => state === 'sent').map(({ clientId }) => clientId)));
     this.link.stop();
     clearTimeout(this.#looking);
   }
@@ -174,8 +195,7 @@ export class OpenSession {
     batch(() => {
       this.timeline.peek().apply(news);
       this.version.value++;
-      const echoed = new Set(news.flatMap(({ event }) => (event.type === 'user_message' && event.id ? [event.id] : [])));
-      if (echoed.size) this.outgoing.value = this.outgoing.peek().filter((message) => !echoed.has(message.clientId));
+      this.#echoed(news);
     });
     this.#looking ??= setTimeout(() => {
       this.#looking = undefined;
@@ -183,35 +203,21 @@ export class OpenSession {
     }, 1_000);
   }
 
+  /** What the log shows is with the machine, whatever became of the answer. */
+  #echoed(entries: readonly Entry[]): void {
+    drop(new Set(entries.flatMap(({ event }) => (event.type === 'user_message' && event.id ? [event.id] : []))));
+  }
+
   /** Notes that the user looks at it. */
   look(): void {
-    markSeen(this.id, Math.max(this.#known(), this.session?.last_seq ?? 0));
+    const { session } = this;
+    if (session) markSeen(session, Math.max(this.#known(), session.last_seq));
   }
 
-  /** Sends a message. Repeating it with the same id sends nothing twice. */
-  async send(text: string, interrupt = false, clientId = newId()): Promise<void> {
-    const set = (state: Outgoing['state'], error = ''): void => {
-      const rest = this.outgoing.peek().filter((message) => message.clientId !== clientId);
-      this.outgoing.value = [...rest, { clientId, text, state, error }];
-    };
-    set('sending');
-    try {
-      const answer = await call<{ message: Queued & { status: string } }>(this.room.machine, 'POST', `api/sessions/${seg(this.id)}/messages`, {
-        text, client_id: clientId, interrupt,
-      });
-      // A queued one is in the session's queue; a sent one comes back in the log.
-      if (answer.message.status === 'queued') this.outgoing.value = this.outgoing.peek().filter((message) => message.clientId !== clientId);
-      else if (this.outgoing.peek().some((message) => message.clientId === clientId)) set('sent');
-      if (this.link.status.peek().state === 'ended') this.link.start();
-    } catch (error) {
-      set('failed', error instanceof ApiError ? error.message : '');
-      throw error;
-    }
-  }
-
-  /** Drops a message that could not be sent. */
-  discard(clientId: string): void {
-    this.outgoing.value = this.outgoing.peek().filter((message) => message.clientId !== clientId);
+  /** Sends a message, now or as soon as the machine can be reached. */
+  send(text: string, interrupt = false): void {
+    post(this.room, this.id, text, interrupt);
+    if (this.link.status.peek().state === 'ended') this.link.start();
   }
 
   async unqueue(id: string): Promise<void> {

@@ -1,7 +1,10 @@
 //! Draws an agent's markdown. Blocks that did not change keep their place in the page (and a selection in it).
 
 import { useLayoutEffect, useRef } from 'preact/hooks';
-import { blocks, type SafeHtml } from './markdown';
+import { t } from '../i18n';
+import { closeLines } from './bidi';
+import type { SafeHtml } from './markdown';
+import { Reader, type Code } from './stream';
 
 export function Html({ html }: { html: SafeHtml }) {
   const box = useRef<HTMLDivElement>(null);
@@ -12,12 +15,23 @@ export function Html({ html }: { html: SafeHtml }) {
   return <div ref={box} />;
 }
 
+function CodeBlock({ code }: { code: Code }) {
+  return (
+    <div>
+      <div class="code">
+        <div class="code-bar"><span>{code.lang}</span><button type="button" class="copy">{t.copy}</button></div>
+        <pre tabIndex={0}><code>{code.chunks.map((html, index) => <Html key={index} html={html} />)}</code></pre>
+      </div>
+    </div>
+  );
+}
+
 export function Markdown({ text, streaming = false }: { text: string; streaming?: boolean }) {
+  const reader = useRef<Reader | null>(null);
+  reader.current ??= new Reader();
   return (
     <div class={streaming ? 'md streaming' : 'md'}>
-      {blocks(text).map((block, index) => (
-        <Html key={index} html={block.html} />
-      ))}
+      {reader.current.read(closeLines(text)).map((piece, index) => (piece.kind === 'code' ? <CodeBlock key={index} code={piece} /> : <Html key={index} html={piece.html} />))}
     </div>
   );
 }

@@ -27,18 +27,35 @@ const ENTITIES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;
 /** Makes text harmless in HTML. */
 export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (char) => ENTITIES[char] as string);
 
+/** Comments over several lines: how they begin and end. */
+const COMMENTS: Record<string, string> = { '/*': '*/', '<!--': '-->' };
+
 /** Code as HTML with `<span class="h-…">` for what stands out. `lang`: a fence's word or a file's extension. */
-export function highlight(code: string, lang: string): string {
+export const highlight = (code: string, lang: string): string => colour(code, lang).html;
+
+/** The same for a part of a longer code. `carry`: the comment that an earlier part began; `open`: that of the next. */
+export function highlightFrom(code: string, lang: string, carry: string): { html: string; open: string } {
+  const ending = COMMENTS[carry];
+  if (!ending) return colour(code, lang);
+  const end = code.indexOf(ending);
+  if (end < 0) return { html: `<span class="h-com">${escapeHtml(code)}</span>`, open: carry };
+  const from = end + ending.length;
+  const rest = colour(code.slice(from), lang);
+  return { html: `<span class="h-com">${escapeHtml(code.slice(0, from))}</span>${rest.html}`, open: rest.open };
+}
+
+function colour(code: string, lang: string): { html: string; open: string } {
   const name = lang.toLowerCase();
-  if (NONE.has(name) || code.length > LONGEST) return escapeHtml(code);
+  if (NONE.has(name) || code.length > LONGEST) return { html: escapeHtml(code), open: '' };
   if (name === 'diff' || name === 'patch') {
-    return code
+    const html = code
       .split('\n')
       .map((line) => {
         const kind = line.startsWith('+') ? 'add' : line.startsWith('-') ? 'del' : line.startsWith('@@') ? 'com' : '';
         return kind ? `<span class="h-${kind}">${escapeHtml(line)}</span>` : escapeHtml(line);
       })
       .join('\n');
+    return { html, open: '' };
   }
   const comment = HASH.has(name) ? '#[^\\n]*' : DASH.has(name) ? '--[^\\n]*' : '\\/\\/[^\\n]*|\\/\\*[\\s\\S]*?(?:\\*\\/|$)|<!--[\\s\\S]*?(?:-->|$)';
   const single = CHARS.has(name) ? "'(?:[^'\\\\\\n]|\\\\.)'" : "'(?:[^'\\\\\\n]|\\\\.)*'";
@@ -47,13 +64,18 @@ export function highlight(code: string, lang: string): string {
     'g',
   );
   let html = '';
+  let open = '';
   let at = 0;
   for (const match of code.matchAll(pattern)) {
     const [whole, com, str, num, word, call] = match;
     const kind = com ? 'com' : str ? 'str' : num ? 'num' : word && WORDS.has(word) ? 'key' : word && call ? 'fun' : '';
     if (!kind) continue;
+    if (com && match.index + whole.length === code.length) {
+      const begin = Object.keys(COMMENTS).find((mark) => com.startsWith(mark)) ?? '';
+      if (begin && (com.length < 4 || !com.endsWith(COMMENTS[begin] ?? ''))) open = begin;
+    }
     html += escapeHtml(code.slice(at, match.index)) + `<span class="h-${kind}">${escapeHtml(whole)}</span>`;
     at = match.index + whole.length;
   }
-  return html + escapeHtml(code.slice(at));
+  return { html: html + escapeHtml(code.slice(at)), open };
 }

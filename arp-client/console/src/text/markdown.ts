@@ -7,7 +7,7 @@
 import DOMPurify from 'dompurify';
 import { Marked, type Token, type TokensList } from 'marked';
 import { t } from '../i18n';
-import { highlight } from './highlight';
+import { highlight, highlightFrom } from './highlight';
 
 declare const safe: unique symbol;
 /** HTML that may be put into the page (a TrustedHTML where the browser has them). Only `clean` makes it. */
@@ -78,7 +78,7 @@ export function clean(html: string): SafeHtml {
  * (a row of ten thousand asterisks) take the time of their length squared; what is longer is shown as it is.
  */
 const LONGEST_RUN = 6_000;
-const LONGEST_TEXT = 100_000;
+export const LONGEST_TEXT = 100_000;
 
 interface Part { text: string; plain: boolean }
 
@@ -119,42 +119,53 @@ function parts(text: string): Part[] {
   return found;
 }
 
-/** One block of a text: a stable key and its safe HTML. */
-export interface Block { raw: string; html: SafeHtml }
+/** One block of a text: where it begins in it, and its safe HTML. */
+export interface Block { from: number; html: SafeHtml }
 
 /** Blocks that were drawn before, by their source; the oldest go first. */
 const known = new Map<string, SafeHtml>();
 const KEEP = 3000;
 
-/**
- * Cuts a text into blocks of safe HTML. A text that streams is cut the same way each time but for its last
- * block, so only that one is drawn again.
- */
-export function blocks(text: string): Block[] {
-  return parts(text).flatMap((part) => (part.plain ? [plainBlock(part.text)] : partBlocks(part.text)));
+/** Cuts a text into blocks of safe HTML. */
+export function readBlocks(text: string): Block[] {
+  let from = 0;
+  return parts(text).flatMap((part) => {
+    const made = part.plain ? [plainBlock(part.text, from)] : partBlocks(part.text, from);
+    from += part.text.length;
+    return made;
+  });
 }
 
-const plainBlock = (text: string): Block => ({ raw: text, html: clean(`<p class="plain">${escape(text)}</p>`) });
+/** A text as it is. */
+export const plain = (text: string): SafeHtml => clean(`<p class="plain">${escape(text)}</p>`);
+const plainBlock = (text: string, from: number): Block => ({ from, html: plain(text) });
 
-function partBlocks(text: string): Block[] {
+function partBlocks(text: string, start: number): Block[] {
   let tokens: TokensList;
   try {
     tokens = marked.lexer(text);
   } catch {
-    return [plainBlock(text)];
+    return [plainBlock(text, start)];
   }
   const made: Block[] = [];
+  let from = start;
   for (const token of tokens) {
-    if (token.type === 'space' || token.type === 'def') continue;
-    made.push({ raw: token.raw, html: blockHtml(token) });
+    if (token.type !== 'space' && token.type !== 'def') made.push({ from, html: blockHtml(token) });
+    from += token.raw.length;
   }
   return made;
 }
 
+/** A run of whole lines of code. `carry`: the comment that earlier lines began; the answer has that of the next. */
+export function chunk(text: string, lang: string, carry: string): { html: SafeHtml; carry: string } {
+  const { html, open } = highlightFrom(text, lang, carry);
+  return { html: clean(`<span class="lines">${html}</span>`), carry: open };
+}
+
 function blockHtml(token: Token): SafeHtml {
   // Links of reference style depend on the rest of the text: these are not remembered.
-  const plain = !/\[[^\]]*\]/.test(token.raw);
-  const old = plain ? known.get(token.raw) : undefined;
+  const alone = !/\[[^\]]*\]/.test(token.raw);
+  const old = alone ? known.get(token.raw) : undefined;
   if (old) return old;
   let html: SafeHtml;
   try {
@@ -162,7 +173,7 @@ function blockHtml(token: Token): SafeHtml {
   } catch {
     html = clean(`<p>${escape(token.raw)}</p>`);
   }
-  if (plain && token.raw.length < 20_000) {
+  if (alone && token.raw.length < 20_000) {
     if (known.size >= KEEP) known.delete(known.keys().next().value as string);
     known.set(token.raw, html);
   }

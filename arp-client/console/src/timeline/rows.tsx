@@ -3,17 +3,25 @@
 import { signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
-import { money, number, second, short, span, t } from '../i18n';
+import { money, number, short, span, t } from '../i18n';
 import type { PlanEntry, Usage } from '../model/events';
 import type { DecisionItem, Item, ThinkingItem, ToolItem } from '../model/timeline';
 import { Markdown } from '../text/Markdown';
+import { closeLines } from '../text/bidi';
+import { terminal } from '../text/terminal';
 import { visible } from '../text/visible';
 import { Icon, type IconName } from '../ui/icons';
 import { Memo } from '../ui/memo';
+import { Path } from '../ui/path';
 import { Diff, DiffCount } from './Diff';
+import { Elapsed, worded } from './words';
 
 /** Which cards are open, by the key of their item; outlives a row that scrolls out of sight. */
 const open = signal<ReadonlySet<string>>(new Set());
+/** Opens a card, wherever it is. */
+export const openCard = (key: string): void => {
+  if (!open.peek().has(key)) toggle(key);
+};
 const toggle = (key: string): void => {
   const next = new Set(open.peek());
   if (!next.delete(key)) next.add(key);
@@ -25,8 +33,9 @@ const SHORT_TEXT = 6_000;
 const SHORT_LINES = 40;
 
 /** Plain output; its end is what matters, so that is what a long one shows. */
-export function Output({ text, bad = false }: { text: string; bad?: boolean }) {
+export function Output({ text: raw, bad = false }: { text: string; bad?: boolean }) {
   const [all, setAll] = useState(false);
+  const text = terminal(raw);
   const lines = text.split('\n');
   const long = text.length > SHORT_TEXT || lines.length > SHORT_LINES;
   const shown = all || !long ? text : lines.slice(-SHORT_LINES).join('\n').slice(-SHORT_TEXT);
@@ -37,13 +46,10 @@ export function Output({ text, bad = false }: { text: string; bad?: boolean }) {
           {t.showMore} ({number(lines.length)} {t.lines})
         </button>
       )}
-      <pre class={bad ? 'output bad' : 'output'} tabIndex={0}>{stripAnsi(shown)}</pre>
+      <pre class={bad ? 'output bad' : 'output'} tabIndex={0}>{shown}</pre>
     </>
   );
 }
-
-/** Takes out the colour codes of terminals. */
-export const stripAnsi = (text: string): string => text.replace(/\u001b(?:\[[0-9;?]*[A-Za-z]|\][^\u0007\u001b]*(?:\u0007|\u001b\\))/g, '');
 
 /** JSON for reading. */
 export const pretty = (value: unknown): string => {
@@ -73,9 +79,6 @@ function Card({ id, icon, title, mono = true, meta, tone = '', label, children }
     </div>
   );
 }
-
-/** Elapsed time that moves. */
-export const Elapsed = ({ since }: { since: number }) => <span class="time">{span(Math.max(0, second.value - since))}</span>;
 
 function toolMeta(item: ToolItem): ComponentChildren {
   switch (item.state) {
@@ -112,14 +115,26 @@ function repeats(item: ToolItem): boolean {
   return last?.kind === 'text' && last.text.trim() === item.output.trim();
 }
 
+/** What was asked for, where something else ran. */
+function Asked({ input }: { input: unknown }) {
+  return (
+    <details class="asked-for">
+      <summary>{t.askedFor}</summary>
+      <pre class="output" tabIndex={0}>{visible(commandOf(input) ?? pretty(input))}</pre>
+    </details>
+  );
+}
+
 function ToolBody({ item }: { item: ToolItem }) {
-  const command = commandOf(item.input);
+  const command = commandOf(item.ran ?? item.input);
   const bare = item.changes.length || item.children.length || command;
   return (
     <>
       {command && <pre class="command" tabIndex={0}>{visible(command)}</pre>}
       {item.changes.length > 0 && <Diff changes={item.changes} />}
-      {!bare && item.input !== null && <pre class="output" tabIndex={0}>{visible(pretty(item.input))}</pre>}
+      {item.ran !== undefined && !command && <pre class="output" tabIndex={0}>{visible(pretty(item.ran))}</pre>}
+      {item.ran !== undefined && <Asked input={item.asked} />}
+      {!bare && item.ran === undefined && item.input !== null && <pre class="output" tabIndex={0}>{visible(pretty(item.input))}</pre>}
       {item.children.length > 0 && (
         <div class="children">
           {item.children.map((child) => (
@@ -138,15 +153,18 @@ function ToolBody({ item }: { item: ToolItem }) {
 
 function Tool({ item }: { item: ToolItem }) {
   const steps = item.tool === 'task' && item.children.length > 0 ? <span>{t.steps(item.children.length)}</span> : null;
+  const ran = commandOf(item.ran);
+  const title = ran === null ? worded({ kind: item.tool, title: item.title, input: item.input }) || item.name : (ran.split('\n', 1)[0] ?? '') + (ran.includes('\n') ? '…' : '');
+  const isPath = item.tool === 'edit' || item.tool === 'read';
   return (
     <Card
       id={item.key}
       icon={item.tool}
       tone={`tool ${item.state}`}
       label={t.toolWords[item.tool]}
-      title={item.tool === 'mcp' || item.tool === 'other' ? <><b>{item.name}</b> {item.title !== item.name && visible(item.title)}</> : visible(item.title || item.name)}
+      title={item.tool === 'mcp' || item.tool === 'other' ? <><b>{item.name}</b> {item.title !== item.name && visible(item.title)}</> : isPath ? <Path path={title} /> : visible(title)}
       mono={item.tool !== 'task' && item.tool !== 'question' && item.tool !== 'plan'}
-      meta={<>{steps}{toolMeta(item)}</>}
+      meta={<>{item.ran !== undefined && <span class="attn">{t.changedIt}</span>}{steps}{toolMeta(item)}</>}
     >
       {() => <ToolBody item={item} />}
     </Card>
@@ -187,12 +205,13 @@ function Decision({ item }: { item: DecisionItem }) {
       id={item.key}
       icon={item.approval.kind}
       tone="tool"
-      title={visible(item.approval.title)}
+      title={visible(worded(item.approval))}
       meta={item.outcome ? <span class={bad ? 'bad' : ''}>{words[item.outcome]}</span> : <span class="attn">{t.waiting}</span>}
     >
       {() => (
         <>
-          {item.approval.changes?.length ? <Diff changes={item.approval.changes} /> : <pre class="output" tabIndex={0}>{visible(commandOf(item.approval.input) ?? pretty(item.approval.input))}</pre>}
+          {item.approval.changes?.length ? <Diff changes={item.approval.changes} /> : <pre class="output" tabIndex={0}>{visible(commandOf(item.ran ?? item.approval.input) ?? pretty(item.ran ?? item.approval.input))}</pre>}
+          {item.ran !== undefined && <Asked input={item.asked} />}
           {item.message && <p class="soft">{item.message}</p>}
         </>
       )}
@@ -210,7 +229,7 @@ export function usageLine(usage: Usage | null): string {
 function draw(item: Item): ComponentChildren {
   switch (item.kind) {
     case 'user':
-      return <div class="bubble"><span class="hide">{t.you}: </span>{item.text}</div>;
+      return <div class="bubble"><span class="hide">{t.you}: </span>{closeLines(item.text)}</div>;
     case 'text':
       return <Markdown text={item.text} streaming={item.streaming} />;
     case 'thinking':

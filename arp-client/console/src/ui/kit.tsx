@@ -5,19 +5,25 @@ import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
 import { clock, explain, number, second, t } from '../i18n';
 import type { Link } from '../net/link';
+import { sheetClosed, sheetOpened } from '../state/route';
 import { Icon, type IconName } from './icons';
 
 /** A dialog: from below on a phone, in the middle on a wide screen. Esc, the backdrop and the cross close it. */
 export function Sheet({ title, onClose, children, wide = false }: { title: string; onClose(): void; children: ComponentChildren; wide?: boolean }) {
   const dialog = useRef<HTMLDialogElement>(null);
+  const latest = useRef(onClose);
+  latest.current = onClose;
   const id = useId();
   // Before the next key arrives: it belongs to the dialog.
   useLayoutEffect(() => {
     const box = dialog.current;
     if (!box || box.open) return;
     const before = document.activeElement as HTMLElement | null;
+    const close = (): void => latest.current();
     box.showModal();
+    sheetOpened(close);
     return () => {
+      sheetClosed(close);
       box.close();
       before?.focus?.();
     };
@@ -178,7 +184,7 @@ export function Connection({ link, name }: { link: Link; name?: string }) {
     );
   }
   const seconds = Math.max(0, Math.ceil((status.retryAt - second.value) / 1000));
-  const words = { offline: t.tr_offline, relay: t.tr_relay, edge: t.tr_edge, token: t.tr_token, key: t.tr_key, gone: t.tr_gone, error: t.tr_error };
+  const words = { offline: t.tr_offline, relay: t.tr_relay, edge: t.tr_edge, token: t.tr_token, key: t.tr_key, gone: t.tr_gone, changed: t.tr_changed, error: t.tr_error };
   return (
     <div class={name ? 'line down named' : 'line down'}>
       <Icon name={status.trouble === 'key' ? 'key' : 'offline'} size={18} />

@@ -11,7 +11,11 @@ const END = 48;
 /** This near to the beginning, more is asked for. */
 const TOP = 1600;
 
-export interface ListHandle { toEnd(): void }
+export interface ListHandle {
+  toEnd(): void;
+  /** Shows the row with this key. */
+  toKey(key: string): void;
+}
 
 interface Props<T> {
   items: readonly T[];
@@ -139,6 +143,17 @@ export function VirtualList<T extends { key: string }>({ items, estimate, render
         setMeasured((count) => count + 1);
         const box = scroller.current;
         if (box) box.scrollTop = box.scrollHeight;
+      },
+      toKey: (key) => {
+        const { offsets: sums, items: list } = state.current;
+        const index = list.findIndex((item) => item.key === key);
+        const box = scroller.current;
+        if (index < 0 || !box) return;
+        atEnd.current = false;
+        onEnd?.(false);
+        anchor.current = { index, key, delta: -24 };
+        box.scrollTop = Math.max(0, (sums[index] ?? 0) - 24);
+        setMeasured((count) => count + 1);
       },
     };
   }

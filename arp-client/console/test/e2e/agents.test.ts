@@ -109,7 +109,7 @@ describe.skipIf(cannotRun('the journey with all agents'))('agents', { timeout: 1
     await at.done(1);
     const first = await at.session();
     const before = await at.events();
-    await at.menu('Copy into a new session');
+    await at.menu('Fork into a new session');
     await at.page.waitForFunction((id) => !location.hash.endsWith(id), first);
     await at.page.locator('.head').waitFor();
     await at.send('say another way');

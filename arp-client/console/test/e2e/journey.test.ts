@@ -57,7 +57,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     expect(page.url()).toBe(`${base}/`);
     await page.reload();
     await page.getByRole('heading', { name: /Needs you/ }).waitFor();
-    expect(await page.title()).toBe('(2) arp');
+    expect(await page.title()).toMatch(/^\(2\) (New session · )?arp$/);
   });
 
   test('a_tap_and_a_sentence_start_a_session_that_streams', async () => {
@@ -83,7 +83,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   test('a_command_is_denied_with_a_reason_that_the_agent_hears', async () => {
     await open(size);
     await begin('run rm -rf build');
-    await page.getByRole('button', { name: /^Deny/ }).click();
+    await page.getByRole('button', { name: 'Deny with a reason' }).click();
     await page.getByLabel('What should it do instead?').fill('Move it to the trash');
     await page.locator('.decide').getByRole('button', { name: 'Deny' }).click();
     await said('Understood: Move it to the trash');
@@ -93,9 +93,9 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   test('a_command_is_changed_before_it_is_allowed', async () => {
     await open(size);
     await begin('run rm -rf build');
-    await page.locator('.approval').getByRole('button', { name: 'Edit', exact: true }).click();
-    await page.locator('#edit-input').fill('rm -r build/tmp');
-    await page.getByRole('button', { name: 'Allow as edited' }).click();
+    await page.getByRole('button', { name: 'Change first' }).click();
+    await page.locator('#edit-command').fill('rm -r build/tmp');
+    await page.getByRole('button', { name: 'Allow as changed' }).click();
     await said('Ran rm -r build/tmp');
   });
 
@@ -160,24 +160,24 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await said('after');
   });
 
-  test('history_is_read_resumed_and_deleted', async () => {
+  test('a_session_of_an_agents_history_is_found_read_resumed_and_deleted', async () => {
     await open(size);
-    await page.getByRole('link', { name: 'History' }).click();
-    await page.getByText('~/app').click();
-    await page.getByText('Why is the build slow').click();
+    await page.getByRole('button', { name: 'Search' }).click();
+    await page.getByLabel('Search sessions').last().fill('build slow');
+    await page.locator('.item', { hasText: 'Why is the build slow' }).click();
     await said('Two places need a change');
     await page.getByLabel('Resume').fill('say resumed it');
     await page.getByRole('button', { name: 'Resume' }).click();
     await said('resumed it');
     await said('Two places need a change');
 
-    await page.evaluate(() => { location.hash = '#/history'; });
-    await page.getByText('~/app').click();
-    await page.getByText('Write the changelog').click();
+    await page.evaluate(() => { location.hash = '#/'; });
+    await page.getByLabel('Search sessions').last().fill('');
+    await page.locator('.item', { hasText: 'Write the changelog' }).click();
     await page.getByRole('button', { name: 'Delete session' }).click();
     await page.locator('dialog').getByRole('button', { name: 'Delete' }).click();
-    await page.locator('.main').getByText('Why is the build slow').waitFor();
-    expect(await page.locator('.main').getByText('Write the changelog').count()).toBe(0);
+    await page.locator('.item', { hasText: 'Add a discount field' }).waitFor();
+    expect(await page.getByText('Write the changelog').count()).toBe(0);
     expect(edge.past.some(({ session }) => session.id === 'h2')).toBe(false);
   });
 

@@ -150,14 +150,18 @@ describe.skipIf(cannotRun('the line to a real machine'))('the line', { timeout: 
     await at.context.setOffline(true);
     await at.page.locator('.main .line.down').waitFor();
     await at.send('say written without a network');
-    const unsent = at.page.locator('.queue li.failed', { hasText: 'written without a network' });
+    const unsent = at.page.locator('.dock .queue li.waiting', { hasText: 'written without a network' });
     await unsent.waitFor();
-    await at.page.evaluate(() => { location.hash = '#/history'; });
+    await at.page.evaluate(() => { location.hash = '#/files'; });
     await at.page.locator('.main .empty[role=alert] button').waitFor();
     expect(await at.page.locator('.loading').count()).toBe(0);
     await at.page.goBack();
     await at.context.setOffline(false);
     await at.page.locator('.main .line.down').waitFor({ state: 'detached' });
+    // What was written meanwhile is sent by itself, once.
+    await at.said(/^written without a network/);
+    await at.done(2);
+    expect((await at.events()).filter(({ type, text }) => type === 'user_message' && text?.includes('without a network'))).toHaveLength(1);
     expect(net.seen.sockets).toBeGreaterThan(0);
   });
 

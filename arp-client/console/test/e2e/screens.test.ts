@@ -62,7 +62,7 @@ const screens: [string, (page: Page) => Promise<void>][] = [
   ['menu', async (page) => {
     await page.getByText('Login accepts the password').first().click();
     await page.getByRole('button', { name: 'More' }).click();
-    await page.getByText('Copy into a new session').waitFor();
+    await page.getByText('Fork into a new session').waitFor();
   }],
   ['palette', async (page) => {
     await page.keyboard.press('Control+k');
@@ -79,9 +79,40 @@ const screens: [string, (page: Page) => Promise<void>][] = [
     await page.getByRole('button', { name: 'Start' }).waitFor();
     await page.getByLabel('Task').fill('Move the price rules out of the basket and give them tests of their own.');
   }],
-  ['history', async (page) => {
-    await page.getByRole('link', { name: 'History' }).click();
-    await page.getByText('~/shop').waitFor();
+  ['search', async (page) => {
+    await page.getByRole('button', { name: 'Search' }).click();
+    await page.getByLabel('Search sessions').last().fill('shop');
+    await page.locator('.item', { hasText: 'discount field' }).waitFor();
+  }],
+  ['directory', async (page) => {
+    await page.getByRole('link', { name: 'What should be done?' }).click();
+    await page.locator('.settings-rows button', { hasText: 'Directory' }).click();
+    await page.locator('dialog').getByText('Git repositories').waitFor();
+  }],
+  ['new-zh', async (page) => {
+    await page.locator('.new-pill').click();
+    await page.locator('.places .pick').first().waitFor();
+  }],
+  ['settings-zh', async (page) => {
+    await page.locator('.nav').getByRole('link', { name: '设置' }).click();
+    await page.getByText('Claude Code').waitFor();
+  }],
+  ['stranger', async (page) => {
+    const edge = server.edges.get('demo');
+    server.edges.set('demo', liveMachine('intruder'));
+    server.cut();
+    await page.locator('.stranger').waitFor({ state: 'attached' });
+    if (edge) server.edges.set('demo', edge);
+  }],
+  ['waiting-message', async (page) => {
+    await page.getByText('Login accepts the password').first().click();
+    await page.locator('.md table').waitFor();
+    server.away = true;
+    server.cut();
+    await page.getByLabel('Message').fill('Yes, and note it in the changelog.');
+    await page.getByRole('button', { name: 'Send', exact: true }).click();
+    await page.locator('.queue li.waiting').first().waitFor();
+    await page.locator('.main .line.down').waitFor();
   }],
   ['files', async (page) => {
     await page.evaluate(() => { location.hash = `#/files/?path=${encodeURIComponent('/home/me/app/src/login.ts')}`; });

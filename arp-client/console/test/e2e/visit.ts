@@ -85,7 +85,7 @@ export class Visit {
   }
 
   async deny(reason: string): Promise<void> {
-    await this.page.locator('.decide .button').first().click();
+    await this.page.locator('.decide-more button').first().click();
     await this.page.locator('#deny-reason').fill(reason);
     await this.page.locator('.decide .danger').click();
   }

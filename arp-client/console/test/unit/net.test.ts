@@ -43,7 +43,8 @@ describe('machines', () => {
   test('the_token_leaves_the_address_and_comes_back', () => {
     expect(tokenOf('?a=1&token=demo/x')).toBe('demo');
     expect(withToken('http://s/?a=1&token=demo#/s/1', null)).toBe('http://s/?a=1#/s/1');
-    expect(withToken('http://s/#/s/1', 'demo')).toBe('http://s/?token=demo#/s/1');
+    expect(withToken('http://s/?token=old#/s/1', 'demo')).toBe('http://s/?arp_token=demo#/s/1');
+    expect(tokenOf('?token=a&arp_token=b')).toBe('b');
   });
   test('a_broken_list_is_an_empty_one', () => {
     localStorage.setItem('arp.machines', '{');
@@ -58,7 +59,7 @@ describe('machines', () => {
 describe('routes', () => {
   const routes: Route[] = [
     { name: 'inbox' }, { name: 'new' }, { name: 'settings' }, { name: 'session', machine: 'm', id: '~a b/1.2' },
-    { name: 'history', machine: 'm', agent: 'claude', project: '/home/me/a b', id: 'x' }, { name: 'files', machine: 'm', path: '/a/ü?#', session: '' },
+    { name: 'history', machine: 'm', agent: 'claude', id: 'x/y' }, { name: 'files', machine: 'm', path: '/a/ü?#', session: '' },
   ];
   test.each(routes)('$name comes back from its address', (route) => expect(parseRoute(hrefOf(route))).toEqual(route));
   test('nonsense_is_the_inbox', () => expect(parseRoute('#/%E0%A4%A/x')).toEqual({ name: 'inbox' }));
@@ -80,6 +81,16 @@ describe('inbox', () => {
     expect(order).toEqual([['needs', ['asks', 'new-broke']], ['running', ['runs']], ['unread', ['fresh']], ['recent', ['old', 'read', 'broke']]]);
   });
   test('a_new_device_does_not_begin_with_everything_unread', () => expect(isUnread(session('x', {}), seen)).toBe(false));
+  test('a_session_that_was_only_parked_resumed_or_renamed_is_not_new_and_one_that_spoke_is', () => {
+    const read = { baseline: 0, seqs: { x: { seq: 10, turns: 1, ran: false } } };
+    for (const status of ['parked', 'starting', 'idle'] as const) expect(isUnread(session('x', { status, last_seq: 12 }), read)).toBe(false);
+    expect(isUnread(session('x', { last_seq: 20, turns: 2 }), read)).toBe(true);
+    expect(isUnread(session('x', { last_seq: 12, status: 'failed' }), read)).toBe(true);
+    // Looked at in the middle of a turn, which then went on.
+    const middle = { baseline: 0, seqs: { x: { seq: 10, turns: 1, ran: true } } };
+    expect(isUnread(session('x', { status: 'parked', last_seq: 15 }), middle)).toBe(true);
+    expect(isUnread(session('x', { status: 'parked', last_seq: 10 }), middle)).toBe(false);
+  });
   test('search_wants_all_words', () => {
     expect(matches(session('Fix login', { project_path: '/home/shop' }), 'login SHOP')).toBe(true);
     expect(matches(session('Fix login', {}), 'login shop')).toBe(false);
@@ -127,7 +138,7 @@ describe('link', () => {
     await vi.advanceTimersByTimeAsync(5_000);
     FakeSocket.made[0]?.close();
     await vi.advanceTimersByTimeAsync(50);
-    expect(FakeSocket.made[1]?.url).toBe('ws://s/api/x/ws?since=5&token=demo');
+    expect(FakeSocket.made[1]?.url).toBe('ws://s/t/demo/api/x/ws?since=5');
     link.stop();
   });
 

@@ -49,6 +49,7 @@ fn user(line: &Value, parent: Option<&str>) -> Vec<Event> {
             status: TurnStatus::Interrupted,
             message: None,
             duration_ms: None,
+            api_status: None,
         }),
         _ => {}
     }
@@ -165,6 +166,7 @@ fn system(line: &Value) -> Vec<Event> {
             status: TurnStatus::Completed,
             message: None,
             duration_ms: line.get("durationMs").and_then(Value::as_u64),
+            api_status: None,
         }],
         _ => Vec::new(),
     }

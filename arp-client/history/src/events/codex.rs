@@ -116,6 +116,7 @@ fn turn_end(payload: &Value, status: TurnStatus, error: Option<&str>) -> Event {
         status,
         message: error.map(str::to_owned),
         duration_ms,
+        api_status: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The agent's process as its host sees it: pipes, exit status, and the end of it and all its tools.
 
-use super::HostSpec;
+use super::{HostSpec, LeftRunning};
 use crate::procs::{self, Ending, Process, SESSION_MARK};
 use arp_agents::driver::Exit;
 use std::io;
@@ -71,12 +71,33 @@ impl Agent {
         })
     }
 
-    /// Waits for output or for the agent's end, and buries orphans meanwhile. May be dropped and called again.
-    pub(super) async fn next(&mut self) -> Next {
+    /// Waits for output (if `reading`) or for the agent's end, and buries orphans meanwhile. May be dropped and
+    /// called again.
+    pub(super) async fn next(&mut self, reading: bool) -> Next {
         tokio::select! {
-            Some(chunk) = self.output.recv() => Next::Output(chunk),
+            Some(chunk) = self.output.recv(), if reading => Next::Output(chunk),
             exit = self.reaper.ended(self.process.pid) => Next::Ended(exit),
         }
+    }
+
+    /// What tools put into terminal sessions of their own: it was meant to outlive them.
+    pub(super) fn left_running(&self) -> Vec<LeftRunning> {
+        self.all()
+            .into_iter()
+            .filter(|process| is_tool(*process))
+            .map(|process| LeftRunning {
+                pid: process.pid,
+                started: process.started,
+                command: procs::command_line(process),
+            })
+            .collect()
+    }
+
+    /// The processes to end: all, or those that are not [`Self::left_running`].
+    fn to_end(&self, keep_tools: bool) -> Vec<Process> {
+        let mut all = self.all();
+        all.retain(|process| !keep_tools || !is_tool(*process));
+        all
     }
 
     /// All processes of this session: what is below this host, and what bears its mark.
@@ -91,16 +112,16 @@ impl Agent {
     }
 
     /// Asks all to end.
-    pub(super) fn end_gently(&self) {
-        for process in self.all() {
+    pub(super) fn end_gently(&self, keep_tools: bool) {
+        for process in self.to_end(keep_tools) {
             procs::end(process, Ending::Gently);
         }
     }
 
     /// Ends all. Processes that are born while the others die are met in the next round.
-    pub(super) async fn end_by_force(&mut self) {
+    pub(super) async fn end_by_force(&mut self, keep_tools: bool) {
         for _ in 0..50 {
-            let all = self.all();
+            let all = self.to_end(keep_tools);
             if all.is_empty() {
                 return;
             }
@@ -112,10 +133,10 @@ impl Agent {
         }
     }
 
-    /// Does any process of the session live (the agent included)?
-    pub(super) fn anyone_left(&mut self) -> bool {
+    /// Does any process of the session live that is to be ended (the agent included)?
+    pub(super) fn anyone_left(&mut self, keep_tools: bool) -> bool {
         self.reaper.bury();
-        !self.all().is_empty()
+        !self.to_end(keep_tools).is_empty()
     }
 
     /// Ends what tools left behind: processes in other terminal sessions than the agent's that started since.
@@ -127,6 +148,11 @@ impl Agent {
             }
         }
     }
+}
+
+/// The agent and its helpers run in the host's own terminal session.
+fn is_tool(process: Process) -> bool {
+    procs::in_other_session(process, std::process::id())
 }
 
 async fn write_input(mut pipe: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Vec<u8>>) {

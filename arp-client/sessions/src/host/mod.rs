@@ -14,10 +14,14 @@ mod agent;
 mod door;
 mod lines;
 mod run;
+mod throttle;
 
 pub use run::host_main;
 
+use crate::log::Spans;
+use crate::model::Status;
 use crate::procs::Process;
+use arp_agents::agent::LaunchOptions;
 use arp_agents::driver::Exit;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -41,6 +45,15 @@ pub struct HostSpec {
     pub env_remove: Vec<String>,
     /// Working directory.
     pub cwd: PathBuf,
+    /// What was wanted of the agent, for [`RunStart::options`].
+    #[serde(default)]
+    pub options: Option<LaunchOptions>,
+    /// The log goes on with a higher `seq` than this …
+    #[serde(default)]
+    pub above_seq: u64,
+    /// … and a higher line: after a power cut it may have lost records that somebody has seen.
+    #[serde(default)]
+    pub above_line: u64,
 }
 
 /// The host's one line on standard output.
@@ -62,6 +75,12 @@ pub struct HostInfo {
     pub agent_pid: u32,
     /// When that started ([`Process::started`]).
     pub agent_started: u64,
+    /// The host's own process.
+    #[serde(default)]
+    pub host_pid: u32,
+    /// When that started.
+    #[serde(default)]
+    pub host_started: u64,
 }
 
 impl HostInfo {
@@ -73,10 +92,19 @@ impl HostInfo {
             started: self.agent_started,
         }
     }
+
+    /// The host's own process, where it said so.
+    #[must_use]
+    pub fn host(&self) -> Option<Process> {
+        (self.host_pid != 0).then_some(Process {
+            pid: self.host_pid,
+            started: self.host_started,
+        })
+    }
 }
 
 /// A note of `arpc` in the raw log, written with (before) the input that it explains, or by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "mark", rename_all = "snake_case")]
 pub enum Mark {
     /// The input is the queued message of this id.
@@ -93,7 +121,20 @@ pub enum Mark {
     Stop {
         /// Why.
         why: StopReason,
-        /// In words, for [`StopReason::Failed`].
+        /// In words, where there is more to say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
+    /// Something that happened before this session, in the one that it goes on with; written by `arpc`.
+    Past {
+        /// The event as JSON text.
+        event: String,
+    },
+    /// What readers are told of the session while it has no process; written by `arpc`.
+    Status {
+        /// Where it stands.
+        status: Status,
+        /// In words.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
@@ -118,6 +159,9 @@ pub struct RunStart {
     pub run: u32,
     /// Its number.
     pub pid: u32,
+    /// What it was started with, so that the log alone tells what its lines mean.
+    #[serde(default)]
+    pub options: Option<LaunchOptions>,
 }
 
 /// Last record of a process in the raw log.
@@ -128,6 +172,59 @@ pub struct RunEnd {
     /// Why the host ended it, where it did so by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What its tools left running on purpose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<LeftRunning>,
+    /// Approvals that readers know of and that the log lost, because the machine stopped: they are void.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub void: Vec<String>,
+    /// Approvals that the log shows waiting and that readers know the end of: the log lost that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<String>,
+    /// Did the log lose the turn that ran?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut_turn: bool,
+}
+
+impl RunEnd {
+    /// An end that nobody saw.
+    #[must_use]
+    pub fn unseen(reason: String) -> Self {
+        Self {
+            exit: NO_EXIT,
+            reason: Some(reason),
+            left: Vec::new(),
+            void: Vec::new(),
+            resolved: Vec::new(),
+            cut_turn: false,
+        }
+    }
+}
+
+/// Of a process that has not ended, or whose end nobody saw.
+pub const NO_EXIT: Exit = Exit {
+    code: None,
+    signal: None,
+};
+
+/// A process that a tool left running when the session was parked: a development server, a watcher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftRunning {
+    /// Its number.
+    pub pid: u32,
+    /// When it started ([`Process::started`]).
+    pub started: u64,
+    /// Its command line, shortened.
+    pub command: String,
+}
+
+impl LeftRunning {
+    /// Does it run still?
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        let (pid, started) = (self.pid, self.started);
+        crate::procs::alive(Process { pid, started })
+    }
 }
 
 /// From `arpc` to a host.
@@ -141,6 +238,9 @@ pub enum ToHost {
         mark: Option<Mark>,
         /// Lines, without newlines.
         lines: Vec<String>,
+        /// Must the log survive a power cut before the agent gets them?
+        #[serde(default)]
+        sync: bool,
     },
     /// End the agent: close its input, then SIGTERM, then SIGKILL, to all its processes.
     Stop {
@@ -148,6 +248,21 @@ pub enum ToHost {
         close_ms: u64,
         /// How long after SIGTERM.
         term_ms: u64,
+        /// Leave running what its tools put into sessions of their own.
+        #[serde(default)]
+        keep_tools: bool,
+    },
+    /// `arpc` has read the log up to this record. A host whose reader is far behind makes the agent wait.
+    Read {
+        /// Newest record read.
+        seq: u64,
+    },
+    /// See to it that the log survives a power cut.
+    Sync,
+    /// Drop these records from the log: later ones say the same.
+    Fold {
+        /// Which.
+        drop: Spans,
     },
     /// End processes that the agent's tools left behind and that started in the last so many milliseconds.
     EndTools {
@@ -166,8 +281,14 @@ pub enum FromHost {
         seq: u64,
         /// Did the process end? Then this is the last frame.
         ended: bool,
+        /// Is the disk full? Then the agent waits.
+        #[serde(default)]
+        full: bool,
     },
 }
+
+/// How the name of a session's directory ends that is being removed.
+pub(crate) const ASIDE: &str = "removed";
 
 /// The files of a session's directory.
 #[derive(Debug, Clone)]
@@ -184,6 +305,12 @@ impl SessionDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Where it is put while it is being removed.
+    #[must_use]
+    pub fn aside(&self) -> PathBuf {
+        self.0.with_extension(ASIDE)
     }
 
     /// The raw log.

@@ -3,11 +3,18 @@
 use super::agent::{Agent, Chunk, Next};
 use super::door::accept;
 use super::lines::Splitter;
-use super::{FromHost, HostInfo, HostSpec, Mark, RunEnd, RunStart, SessionDir, StartReply, ToHost};
+use super::throttle::Throttle;
+use super::{
+    FromHost, HostInfo, HostSpec, Mark, RunEnd, RunStart, SessionDir, StartReply, StopReason, ToHost,
+};
 use crate::clock;
-use crate::defaults::{DRAIN, DRAIN_WITH_TOOLS, HOST_LINGER, HOST_ORPHAN, LOCK_WAIT, MAX_LOG_BYTES};
+use crate::defaults::{
+    DRAIN, DRAIN_WITH_TOOLS, FULL_RETRY, HOST_LINGER, HOST_ORPHAN, LOCK_WAIT, MAX_LOG_BYTES, PARK_GRACE,
+    TERM_GRACE,
+};
 use crate::ipc::{self, Listener};
 use crate::log::{Kind, LogError, LogWriter};
+use crate::procs;
 use arp_agents::driver::Exit;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -62,7 +69,9 @@ fn reply(reply: &StartReply) {
 async fn run(spec: HostSpec) -> io::Result<()> {
     let dir = SessionDir::new(spec.dir.clone());
     let _lock = lock(&dir).await?;
-    let log = LogWriter::open(&dir.raw_log(), false).map_err(io::Error::other)?;
+    let terminated = imp::terminated()?;
+    let mut log = LogWriter::open(&dir.raw_log(), false).map_err(disk_error)?;
+    log.raise(spec.above_seq, spec.above_line);
     let listener = Listener::bind(&dir.host_socket())?;
     let agent = Agent::start(&spec).map_err(|error| {
         io::Error::new(
@@ -74,6 +83,8 @@ async fn run(spec: HostSpec) -> io::Result<()> {
         run: spec.run,
         agent_pid: agent.process.pid,
         agent_started: agent.process.started,
+        host_pid: std::process::id(),
+        host_started: procs::process(std::process::id()).map_or(0, |process| process.started),
     };
     ipc::write_private(&dir.info(), serde_json::to_string(&info)?.as_bytes())?;
 
@@ -81,8 +92,12 @@ async fn run(spec: HostSpec) -> io::Result<()> {
     let (tail, _) = watch::channel(FromHost::Tail {
         seq: log.end().seq,
         ended: false,
+        full: false,
     });
     let mut host = Host {
+        throttle: Throttle::new(log.end().seq),
+        full: false,
+        keep_tools: false,
         log,
         lines,
         out: Splitter::default(),
@@ -95,11 +110,13 @@ async fn run(spec: HostSpec) -> io::Result<()> {
         &serde_json::to_vec(&RunStart {
             run: spec.run,
             pid: agent.process.pid,
+            options: spec.options.clone(),
         })?,
     )?;
+    host.log.flush().map_err(disk_error)?;
     host.flush()?;
     reply(&StartReply::Started);
-    host.serve(agent, listener).await
+    host.serve(agent, listener, terminated).await
 }
 
 /// The lock that tells others that the host lives. The host before this one may be about to leave.
@@ -132,6 +149,11 @@ struct Host {
     tail: watch::Sender<FromHost>,
     /// Why the host ended the agent by itself.
     reason: Option<String>,
+    throttle: Throttle,
+    /// The disk is full: what waits for it is kept, and the agent waits.
+    full: bool,
+    /// The session is parked: what its tools left running stays.
+    keep_tools: bool,
 }
 
 /// How far the end of the agent has come.
@@ -149,23 +171,42 @@ enum Stage {
 }
 
 impl Host {
-    async fn serve(mut self, mut agent: Agent, listener: Listener) -> io::Result<()> {
+    async fn serve(
+        mut self,
+        mut agent: Agent,
+        listener: Listener,
+        mut terminated: imp::Terminated,
+    ) -> io::Result<()> {
         let (commands, mut received) = mpsc::channel::<ToHost>(64);
         let (connected, mut connections) = watch::channel(0_usize);
         let acceptor = tokio::spawn(accept(listener, commands, self.tail.subscribe(), connected));
         let mut stage = Stage::Running;
         let mut lonely_since = Instant::now();
         let exit = loop {
+            let alone = *connections.borrow() == 0;
             let due = match &stage {
-                Stage::Running if *connections.borrow() == 0 => lonely_since + HOST_ORPHAN,
+                Stage::Running if alone => lonely_since + HOST_ORPHAN,
                 Stage::Running => Instant::now() + Duration::from_secs(3600),
                 Stage::Closed { term_at, .. } => *term_at,
                 Stage::Terminated { kill_at } => *kill_at,
             };
+            let wait = self.throttle.wait(alone);
+            let reading = !self.full && wait.is_some_and(|wait| wait.is_zero());
+            let retry = async {
+                match wait.filter(|wait| !wait.is_zero()) {
+                    _ if self.full => tokio::time::sleep(FULL_RETRY).await,
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 Some(command) = received.recv() => self.obey(command, &mut agent, &mut stage)?,
-                next = agent.next() => match next {
+                () = terminated.recv(), if matches!(stage, Stage::Running) => {
+                    self.park(&mut agent, &mut stage)?;
+                }
+                () = tokio::time::sleep_until(due) => self.advance(&mut agent, &mut stage, &connections).await,
+                next = agent.next(reading) => match next {
                     Next::Output(chunk) => self.take(chunk, &mut agent)?,
                     Next::Ended(exit) => break exit,
                 },
@@ -174,7 +215,7 @@ impl Host {
                         lonely_since = Instant::now();
                     }
                 }
-                () = tokio::time::sleep_until(due) => self.advance(&mut agent, &mut stage, &connections).await,
+                () = retry => self.flush()?,
             }
             if self.log.end().offset > MAX_LOG_BYTES && self.reason.is_none() {
                 self.reason = Some("the session printed more than its log may hold, and was ended".into());
@@ -191,6 +232,22 @@ impl Host {
         Ok(())
     }
 
+    /// SIGTERM: the machine is shut down, or somebody tidies up. The session can go on later, and its log says why
+    /// it stopped.
+    fn park(&mut self, agent: &mut Agent, stage: &mut Stage) -> io::Result<()> {
+        let message = Some("the machine was shut down, or somebody ended the session's process".into());
+        let why = StopReason::Parked;
+        self.write(Kind::Mark, &serde_json::to_vec(&Mark::Stop { why, message })?)?;
+        self.flush()?;
+        self.keep_tools = true;
+        agent.input = None;
+        *stage = Stage::Closed {
+            term_at: Instant::now() + PARK_GRACE,
+            term: TERM_GRACE,
+        };
+        Ok(())
+    }
+
     /// A time limit has passed.
     async fn advance(&mut self, agent: &mut Agent, stage: &mut Stage, connections: &watch::Receiver<usize>) {
         match stage {
@@ -203,13 +260,13 @@ impl Host {
             }
             Stage::Running => {}
             Stage::Closed { term, .. } => {
-                agent.end_gently();
+                agent.end_gently(self.keep_tools);
                 *stage = Stage::Terminated {
                     kill_at: Instant::now() + *term,
                 };
             }
             Stage::Terminated { .. } => {
-                agent.end_by_force().await;
+                agent.end_by_force(self.keep_tools).await;
                 *stage = Stage::Terminated {
                     kill_at: Instant::now() + Duration::from_secs(1),
                 };
@@ -219,8 +276,21 @@ impl Host {
 
     fn obey(&mut self, command: ToHost, agent: &mut Agent, stage: &mut Stage) -> io::Result<()> {
         match command {
-            ToHost::Input { mark, lines } => self.input(mark.as_ref(), &lines, agent)?,
-            ToHost::Stop { close_ms, term_ms } => {
+            ToHost::Input { mark, lines, sync } => self.input(mark.as_ref(), &lines, sync, agent)?,
+            ToHost::Read { seq } => self.throttle.read(seq),
+            ToHost::Sync => self.log.sync().map_err(disk_error)?,
+            ToHost::Fold { drop } => {
+                // A log that cannot be folded is only longer.
+                if let Err(error) = self.log.fold(&drop) {
+                    eprintln!("cannot fold the log: {error}");
+                }
+            }
+            ToHost::Stop {
+                close_ms,
+                term_ms,
+                keep_tools,
+            } => {
+                self.keep_tools = keep_tools;
                 agent.input = None;
                 if matches!(stage, Stage::Running) {
                     let now = Instant::now();
@@ -235,7 +305,14 @@ impl Host {
         Ok(())
     }
 
-    fn input(&mut self, mark: Option<&Mark>, lines: &[String], agent: &mut Agent) -> io::Result<()> {
+    fn input(
+        &mut self,
+        mark: Option<&Mark>,
+        lines: &[String],
+        sync: bool,
+        agent: &mut Agent,
+    ) -> io::Result<()> {
+        self.throttle.input();
         if let Some(mark) = mark {
             self.write(Kind::Mark, &serde_json::to_vec(mark)?)?;
         }
@@ -244,6 +321,9 @@ impl Host {
         }
         // First the log, then the agent: what it was told can always be read.
         self.flush()?;
+        if sync && !self.full {
+            self.log.sync().map_err(disk_error)?;
+        }
         for line in lines {
             let mut bytes = Vec::with_capacity(line.len() + 1);
             bytes.extend_from_slice(line.as_bytes());
@@ -253,7 +333,7 @@ impl Host {
             {
                 self.reason = Some("the agent does not read its input, and was ended".into());
                 agent.input = None;
-                agent.end_gently();
+                agent.end_gently(false);
             }
         }
         Ok(())
@@ -304,28 +384,40 @@ impl Host {
         agent.input = None;
         // A tool that survived may print for ever: then first end it. After that all is read to its end.
         self.drain(&mut agent, Instant::now() + DRAIN_WITH_TOOLS).await?;
-        if agent.anyone_left() {
-            agent.end_gently();
-            let patience = Instant::now() + crate::defaults::TERM_GRACE;
-            while agent.anyone_left() && Instant::now() < patience {
+        let keep = self.keep_tools;
+        if agent.anyone_left(keep) {
+            agent.end_gently(keep);
+            let patience = Instant::now() + TERM_GRACE;
+            while agent.anyone_left(keep) && Instant::now() < patience {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            agent.end_by_force().await;
+            agent.end_by_force(keep).await;
         }
-        self.drain(&mut agent, Instant::now() + Duration::from_secs(600))
-            .await?;
+        // With tools that go on printing into the agent's pipes there is no end to wait for.
+        let most = if keep {
+            DRAIN_WITH_TOOLS
+        } else {
+            Duration::from_secs(600)
+        };
+        self.drain(&mut agent, Instant::now() + most).await?;
         for end in [Chunk::OutEnd, Chunk::ErrEnd] {
             self.chunk(&end)?;
         }
         let end = RunEnd {
             exit,
             reason: self.reason.take(),
+            left: if keep { agent.left_running() } else { Vec::new() },
+            void: Vec::new(),
+            resolved: Vec::new(),
+            cut_turn: false,
         };
         self.write(Kind::RunEnd, &serde_json::to_vec(&end)?)?;
-        self.flush()?;
+        self.log.flush().map_err(disk_error)?;
+        self.log.sync().map_err(disk_error)?;
         self.tail.send_replace(FromHost::Tail {
             seq: self.log.end().seq,
             ended: true,
+            full: false,
         });
         Ok(())
     }
@@ -353,11 +445,19 @@ impl Host {
         Ok(())
     }
 
+    /// Puts what waits on disk. On a full one it waits on, and so does the agent.
     fn flush(&mut self) -> io::Result<()> {
-        self.log.flush().map_err(disk_error)?;
+        let full = match self.log.flush() {
+            Ok(()) => false,
+            Err(error) if error.is_full() => true,
+            Err(error) => return Err(disk_error(error)),
+        };
+        self.full = full;
+        self.throttle.wrote(self.log.end());
         self.tail.send_replace(FromHost::Tail {
             seq: self.log.end().seq,
             ended: false,
+            full,
         });
         Ok(())
     }
@@ -365,4 +465,41 @@ impl Host {
 
 fn disk_error(error: LogError) -> io::Error {
     io::Error::other(error)
+}
+
+#[cfg(unix)]
+mod imp {
+    use std::io;
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+
+    /// Tells of SIGTERM.
+    pub(super) struct Terminated(Signal);
+
+    pub(super) fn terminated() -> io::Result<Terminated> {
+        signal(SignalKind::terminate()).map(Terminated)
+    }
+
+    impl Terminated {
+        pub(super) async fn recv(&mut self) {
+            self.0.recv().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod imp {
+    use std::io;
+
+    /// Nobody tells of an end here.
+    pub(super) struct Terminated;
+
+    pub(super) fn terminated() -> io::Result<Terminated> {
+        Ok(Terminated)
+    }
+
+    impl Terminated {
+        pub(super) async fn recv(&mut self) {
+            std::future::pending().await
+        }
+    }
 }

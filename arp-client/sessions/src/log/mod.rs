@@ -7,7 +7,7 @@
 //! A record is a header of [`HEADER`] bytes, the payload, and a newline (so that `strings` and `grep` work):
 //!
 //! ```text
-//! 0  u32 length of the payload        12 u64 seq: 1, 2, 3 … without gaps
+//! 0  u32 length of the payload        12 u64 seq: rising; a gap is where records were folded or lost
 //! 4  u32 CRC-32 of all that follows   20 u64 line: see [`Record::line`]
 //!        but the newline, and length  28 u64 time, milliseconds since 1970 (UTC)
 //! 8  u8  kind, u8 flags, u16 zero     36 payload
@@ -16,11 +16,16 @@
 //! All numbers are little-endian. The index holds `(offset, seq, line)` of a record every [`INDEX_EVERY`]
 //! bytes; it is a hint that is checked when used and made again when it is missing.
 
+mod fold;
+mod index;
+mod large;
 mod reader;
 mod record;
 mod writer;
 
-pub use reader::{LogReader, Position};
+pub use fold::Spans;
+pub use large::Large;
+pub use reader::{LogReader, Next, Position};
 pub use record::{Kind, Record};
 pub use writer::LogWriter;
 
@@ -33,6 +38,23 @@ pub const MAX_PAYLOAD: usize = 64 * 1024 * 1024;
 /// An index entry is written whenever this many bytes went by.
 pub const INDEX_EVERY: u64 = 64 * 1024;
 
+impl LogError {
+    /// Is there no room left on the disk?
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+}
+
+/// Does this say that there is no room left on the disk?
+#[must_use]
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// What is wrong with a log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -43,14 +65,6 @@ pub enum LogError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
-    },
-    /// A record in the middle is damaged.
-    #[error("the log {path} is damaged at byte {offset}")]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// Where.
-        offset: u64,
     },
     /// A payload over [`MAX_PAYLOAD`].
     #[error("a record of {0} bytes is too long for the log")]

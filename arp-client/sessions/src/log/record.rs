@@ -63,11 +63,11 @@ pub struct Record {
 pub(crate) struct Header {
     pub(crate) len: usize,
     crc: u32,
-    kind: Kind,
+    pub(crate) kind: Kind,
     flags: u8,
     pub(crate) seq: u64,
     pub(crate) line: u64,
-    time_ms: u64,
+    pub(crate) time_ms: u64,
 }
 
 impl Header {
@@ -75,6 +75,9 @@ impl Header {
     pub(crate) fn parse(bytes: &[u8; HEADER]) -> Option<Self> {
         let len = usize::try_from(u32::from_le_bytes(take(bytes, 0))).ok()?;
         if len > MAX_PAYLOAD {
+            return None;
+        }
+        if bytes[9] & !END_OF_BATCH != 0 || bytes[10..12] != [0, 0] {
             return None;
         }
         Some(Self {
@@ -91,6 +94,28 @@ impl Header {
     /// Bytes of the whole record on disk.
     pub(crate) fn total(&self) -> usize {
         HEADER + self.len + 1
+    }
+
+    /// Is a payload that is read in pieces, with the newline behind it, the one that was written? `piece` fills what
+    /// it is given with what comes next.
+    pub(crate) fn is_whole(
+        &self,
+        header: &[u8; HEADER],
+        mut piece: impl FnMut(&mut [u8]) -> std::io::Result<()>,
+    ) -> std::io::Result<bool> {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&header[0..4]);
+        hasher.update(&header[8..]);
+        let mut buffer = vec![0; 64 * 1024];
+        let mut left = self.len;
+        while left > 0 {
+            let now = left.min(buffer.len());
+            piece(&mut buffer[..now])?;
+            hasher.update(&buffer[..now]);
+            left -= now;
+        }
+        piece(&mut buffer[..1])?;
+        Ok(hasher.finalize() == self.crc && buffer[0] == b'\n')
     }
 
     /// The record, if header and payload are whole. `bytes` is the record as on disk.

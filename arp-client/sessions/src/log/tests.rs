@@ -163,3 +163,121 @@ fn a_reader_follows_a_writer() {
         assert_eq!(reader.next_record().unwrap(), None);
     }
 }
+
+#[test]
+fn damage_in_the_middle_costs_what_is_damaged_and_no_record_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("raw.log");
+    write_lines(&path, 40, 30);
+    let whole = std::fs::read(&path).unwrap();
+    let size = whole.len() / 40;
+    // Any byte of the twentieth record: header, payload, newline.
+    for at in 0..size {
+        for damage in [0xff_u8, 0, b'\n'] {
+            let mut bytes = whole.clone();
+            let place = 19 * size + at;
+            if bytes[place] == damage {
+                continue;
+            }
+            bytes[place] = damage;
+            std::fs::write(&path, &bytes).unwrap();
+            let seqs: Vec<u64> = all(&path).iter().map(|record| record.seq).collect();
+            let left: Vec<u64> = (1..=40).filter(|seq| *seq != 20).collect();
+            assert_eq!(seqs, left, "byte {at} is {damage}");
+            assert_eq!(LogWriter::open(&path, false).unwrap().end().seq, 40);
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), whole.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn a_region_of_zeros_is_passed_over_and_seeking_goes_across_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("raw.log");
+    write_lines(&path, 3000, 100);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let size = bytes.len() / 3000;
+    bytes[1000 * size + 7..1010 * size + 7].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    for with_index in [true, false] {
+        if !with_index {
+            std::fs::remove_file(index_path(&path)).unwrap();
+        }
+        let mut reader = LogReader::open(&path).unwrap();
+        for (wanted, found) in [(1000, 1000), (1005, 1012), (1012, 1012), (2999, 2999)] {
+            reader.seek_line(wanted).unwrap();
+            assert_eq!(reader.next_record().unwrap().unwrap().line, found);
+        }
+    }
+    assert_eq!(LogWriter::open(&path, false).unwrap().end().seq, 3000);
+}
+
+#[test]
+fn numbers_go_on_above_those_that_were_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("raw.log");
+    write_lines(&path, 3, 10);
+    let mut writer = LogWriter::open(&path, false).unwrap();
+    writer.raise(10, 7);
+    assert_eq!(writer.append(Kind::Out, 8, true, 0, b"x").unwrap(), 11);
+    writer.flush().unwrap();
+    let end = LogWriter::open(&path, false).unwrap().end();
+    assert_eq!((end.seq, end.line), (11, 8));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folded_log_keeps_its_numbers_and_its_readers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.log");
+    write_lines(&path, 2000, 100);
+    let mut reader = LogReader::open(&path).unwrap();
+    for _ in 0..500 {
+        reader.next_record().unwrap().unwrap();
+    }
+    let mut writer = LogWriter::open(&path, false).unwrap();
+    let mut drop = Spans::default();
+    (1..=2000)
+        .filter(|seq| seq % 10 != 0)
+        .for_each(|seq| drop.push(seq));
+    let before = writer.end();
+    writer.fold(&drop).unwrap();
+    assert!(writer.end().offset < before.offset / 9);
+    assert_eq!((writer.end().seq, writer.end().line), (before.seq, before.line));
+    writer.append(Kind::Out, 2001, true, 0, b"after").unwrap();
+    writer.flush().unwrap();
+    // Who was in the middle goes on there: first what its file had, then what came since.
+    let mut seqs = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        seqs.push(record.seq);
+    }
+    assert_eq!(seqs, (501..=2001).collect::<Vec<_>>());
+    // Who comes later sees what is left.
+    let left: Vec<u64> = all(&path).iter().map(|record| record.seq).collect();
+    assert_eq!(left.len(), 201);
+    let mut reader = LogReader::open(&path).unwrap();
+    reader.seek_seq(1001).unwrap();
+    assert_eq!(reader.next_record().unwrap().unwrap().seq, 1010);
+}
+
+#[test]
+fn a_reader_that_saw_a_torn_record_reads_what_is_written_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("raw.log");
+    write_lines(&path, 2, 50);
+    let whole = std::fs::read(&path).unwrap();
+    for torn in 1..whole.len() / 2 {
+        std::fs::write(&path, &whole[..whole.len() / 2 + torn]).unwrap();
+        let mut reader = LogReader::open(&path).unwrap();
+        assert_eq!(reader.next_record().unwrap().unwrap().seq, 1);
+        assert_eq!(reader.next_record().unwrap(), None);
+        let mut writer = LogWriter::open(&path, false).unwrap();
+        writer.append(Kind::Out, 2, true, 0, &[b'y'; 300]).unwrap();
+        writer.flush().unwrap();
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().payload,
+            [b'y'; 300],
+            "torn after {torn}"
+        );
+    }
+}

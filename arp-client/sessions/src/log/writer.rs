@@ -1,5 +1,7 @@
 //! The one writer of a log.
 
+use super::fold::{self, Spans};
+use super::index::{ENTRY, Entry};
 use super::reader::{LogReader, Position};
 use super::record::{END_OF_BATCH, Kind, encode};
 use super::{INDEX_EVERY, LogError, MAX_PAYLOAD, index_path, io_error};
@@ -50,7 +52,7 @@ impl LogWriter {
             file.set_len(end.offset).map_err(io_error(path))?;
         }
         index
-            .set_len(indexed.entries * 24)
+            .set_len(indexed.entries * u64::try_from(ENTRY).unwrap_or(24))
             .map_err(io_error(&index_file))?;
         index.seek(SeekFrom::End(0)).map_err(io_error(&index_file))?;
         Ok(Self {
@@ -69,6 +71,48 @@ impl LogWriter {
     #[must_use]
     pub fn end(&self) -> Position {
         self.end
+    }
+
+    /// Goes on with higher numbers than these: after a power cut the log may have lost records that somebody has
+    /// seen, and no number is given twice.
+    pub fn raise(&mut self, seq: u64, line: u64) {
+        for end in [&mut self.end, &mut self.buffered] {
+            end.seq = end.seq.max(seq);
+            end.line = end.line.max(line);
+        }
+    }
+
+    /// Sees to it that what was flushed survives a power cut.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.file.sync_data().map_err(io_error(&self.path))
+    }
+
+    /// The file, to be synced elsewhere than on this thread.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn handle(&self) -> Result<File, LogError> {
+        self.file.try_clone().map_err(io_error(&self.path))
+    }
+
+    /// Drops the records of these numbers: the log is written anew without them, and takes the old one's place at
+    /// once. Readers notice. What waits for a flush is flushed before. Numbers stay as they are.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; the log is then as it was.
+    pub fn fold(&mut self, drop: &Spans) -> Result<(), LogError> {
+        self.flush()?;
+        let numbers = self.end;
+        if !fold::rewrite(&self.path, drop)? {
+            return Ok(());
+        }
+        let mut folded = Self::open(&self.path, false)?;
+        folded.raise(numbers.seq, numbers.line);
+        *self = folded;
+        Ok(())
     }
 
     /// Bytes waiting for [`LogWriter::flush`].
@@ -95,9 +139,7 @@ impl LogWriter {
         let seq = self.buffered.seq + 1;
         let offset = self.buffered.offset;
         if offset == 0 || offset - self.last_indexed >= INDEX_EVERY {
-            for number in [offset, seq, line] {
-                self.index_buffer.extend_from_slice(&number.to_le_bytes());
-            }
+            Entry { offset, seq, line }.encode(&mut self.index_buffer);
             self.last_indexed = offset;
         }
         let before = self.buffer.len();
@@ -112,8 +154,8 @@ impl LogWriter {
         Ok(seq)
     }
 
-    /// Puts the buffer on disk in one write. After an error the log is as it was before, and the buffer is
-    /// gone.
+    /// Puts the buffer on disk in one write. After an error the log is as it was before, and the buffer is kept for
+    /// another try.
     ///
     /// # Errors
     /// [`LogError::Io`].
@@ -121,22 +163,19 @@ impl LogWriter {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let written = self.file.write_all(&self.buffer);
-        if self.buffer.capacity() > 1 << 20 {
-            self.buffer = Vec::new();
-        } else {
-            self.buffer.clear();
-        }
-        if let Err(source) = written {
+        if let Err(source) = self.file.write_all(&self.buffer) {
             // What was half written must not stand before the next record. If this fails too, the next
             // opening cuts it.
             let _ = self.file.set_len(self.end.offset);
-            self.buffered = self.end;
-            self.index_buffer.clear();
             return Err(LogError::Io {
                 path: self.path.clone(),
                 source,
             });
+        }
+        if self.buffer.capacity() > 1 << 20 {
+            self.buffer = Vec::new();
+        } else {
+            self.buffer.clear();
         }
         self.end = self.buffered;
         if !self.index_buffer.is_empty() {
@@ -151,7 +190,7 @@ impl LogWriter {
 }
 
 /// Files that only their owner may read: agents print what is private.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options

@@ -6,7 +6,7 @@ use crate::error::SessionError;
 use crate::model::{ApprovalSource, ApprovalView, Resolution, Time};
 use crate::session::BusEvent;
 use arp_agents::driver::Decision;
-use arp_agents::event::{Approval, ApprovalOutcome};
+use arp_agents::event::{Approval, ApprovalOutcome, Edited};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -103,6 +103,14 @@ impl Sessions {
                     "this approval cannot be given for the session; allow it once".into(),
                 )));
             }
+            Decision::Allow {
+                permission_mode: Some(_),
+                ..
+            } => {
+                return Some(Err(SessionError::Unsupported(
+                    "this approval does not offer a permission mode; allow it without one".into(),
+                )));
+            }
             Decision::Allow { .. } => ApprovalOutcome::Allowed,
             Decision::Deny { .. } => ApprovalOutcome::Denied,
         };
@@ -113,18 +121,35 @@ impl Sessions {
             Decision::Deny { message, .. } => message.clone(),
             Decision::Allow { .. } => None,
         };
+        let edited = match decision {
+            Decision::Allow {
+                updated_input: Some(ran),
+                ..
+            } if *ran != external.view.approval.input => Some(Edited {
+                asked: external.view.approval.input.clone(),
+                ran: ran.clone(),
+            }),
+            _ => None,
+        };
         if external.answer.send(decision.clone()).is_err() {
             return Some(Err(SessionError::ApprovalResolved(id.to_owned())));
         }
-        Some(Ok(self.external_resolved(id, outcome, message)))
+        Some(Ok(self.external_resolved(id, outcome, message, edited)))
     }
 
-    fn external_resolved(&self, id: &str, outcome: ApprovalOutcome, message: Option<String>) -> Resolution {
+    fn external_resolved(
+        &self,
+        id: &str,
+        outcome: ApprovalOutcome,
+        message: Option<String>,
+        edited: Option<Edited>,
+    ) -> Resolution {
         let resolution = Resolution {
             id: id.to_owned(),
             session_id: None,
             outcome,
             message,
+            edited,
         };
         self.core().tell(BusEvent::Resolved(Arc::new(resolution.clone())));
         resolution
@@ -158,7 +183,7 @@ impl ExternalApproval {
 
     fn take_back(&self, outcome: ApprovalOutcome) {
         if self.sessions.external().remove(&self.id).is_some() {
-            self.sessions.external_resolved(&self.id, outcome, None);
+            self.sessions.external_resolved(&self.id, outcome, None, None);
         }
     }
 }

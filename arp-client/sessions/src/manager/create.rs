@@ -2,7 +2,7 @@
 
 use super::Sessions;
 use crate::clock;
-use crate::core::PastSession;
+use crate::core::{PastEvent, PastSession};
 use crate::defaults::MAX_PROMPT;
 use crate::error::SessionError;
 use crate::model::{Beginning, Meta, Origin, SessionView, Status, shortened, title_of};
@@ -52,6 +52,28 @@ pub struct Created {
     /// It was there before (resumed, or the same `client_id`).
     pub existed: bool,
 }
+
+/// What became of a wish for a new session.
+enum Reserved {
+    /// It is new.
+    New,
+    /// Somebody was quicker with the same `client_id`: this one.
+    Same(Box<Meta>),
+    /// Somebody was quicker to resume the same session: this one.
+    Resumed(Box<Meta>),
+}
+
+/// Events of the past that a session begins with, at most.
+const PAST_EVENTS: u64 = 4000;
+/// What is told of the past.
+const PAST_KINDS: [&str; 6] = [
+    "user_message",
+    "text",
+    "thinking",
+    "tool_call",
+    "tool_result",
+    "plan",
+];
 
 /// What [`NewSession::resume`] means.
 struct Origins {
@@ -113,7 +135,11 @@ impl Sessions {
         }
         if wanted.resume.is_none() && wanted.resume_last {
             // By its id: it may be one of ours, and then no second process may open it.
-            wanted.resume = self.newest(&wanted).await?;
+            wanted.resume = Some(self.newest(&wanted).await?.ok_or_else(|| {
+                SessionError::CannotResume(
+                    "there is no earlier session in this directory to go on with".into(),
+                )
+            })?);
         }
         if let Some(resume) = &wanted.resume
             && let Some(ours) = self.core().store.find(resume)?
@@ -152,7 +178,11 @@ impl Sessions {
             }
             None => {
                 self.make_room(&ours.id).await?;
-                self.call(&ours.id, Ask::Begin).await?;
+                self.call(&ours.id, |reply| Ask::Begin {
+                    past: Vec::new(),
+                    reply,
+                })
+                .await?;
             }
         }
         Ok(Created {
@@ -199,6 +229,8 @@ impl Sessions {
         let fork = wanted.fork;
         let past = if let Some(id) = wanted.resume.clone() {
             origins.beginning = Beginning::Session { id: id.clone(), fork };
+            // By this it is found by whoever resumes the same one in the same moment.
+            origins.agent_session_id = Some(id.clone()).filter(|_| !fork);
             self.past(executor, move |past, executor| past.find(executor, &id))
                 .await?
         } else {
@@ -265,6 +297,8 @@ impl Sessions {
         let executor = self.executor(&wanted)?;
         let found = self.core().agents.find(&executor).await?;
         let executor = found.agent.id().to_owned();
+        let past = self.past_events(&executor, &origins).await?;
+        let again = wanted.clone();
         let path = wanted
             .project_path
             .or(origins.path)
@@ -292,6 +326,10 @@ impl Sessions {
             activity: None,
             usage: None,
             models: Vec::new(),
+            agent_mode: None,
+            problem: None,
+            never_resumes: None,
+            left_running: Vec::new(),
             error: None,
             exit_code: None,
             exit_signal: None,
@@ -311,23 +349,19 @@ impl Sessions {
             client_id: wanted.client_id.clone(),
         };
         let id = meta.id.clone();
-        self.reserve(meta).await?;
-        let begun = match wanted.prompt {
-            Some(text) => {
-                let client_id = wanted.client_id;
-                self.call(&id, |reply| Ask::Message {
-                    text: text.clone(),
-                    client_id: client_id.clone(),
-                    interrupt: false,
-                    reply,
-                })
-                .await
-                .map(|_| ())
+        match self.reserve(meta).await? {
+            Reserved::New => {}
+            Reserved::Same(ours) => {
+                return Ok(Created {
+                    session: self.view_of(&ours)?,
+                    existed: true,
+                });
             }
-            None => self.call(&id, Ask::Begin).await,
-        };
+            Reserved::Resumed(ours) => return self.go_on(again, &ours).await,
+        }
+        let begun = self.first_words(&id, past, wanted.prompt, wanted.client_id).await;
         if let Err(error) = begun {
-            if let Err(error) = self.forget(&id).await {
+            if let Err(error) = self.forget(&id, || Ok(())).await {
                 tracing::warn!(session = id, %error, "cannot remove a session that did not start");
             }
             return Err(error);
@@ -338,13 +372,94 @@ impl Sessions {
         })
     }
 
-    /// Writes down a new session, if there is room for one.
-    async fn reserve(&self, meta: Meta) -> Result<(), SessionError> {
+    async fn first_words(
+        &self,
+        id: &str,
+        past: Vec<PastEvent>,
+        prompt: Option<String>,
+        client_id: Option<String>,
+    ) -> Result<(), SessionError> {
+        if prompt.is_none() || !past.is_empty() {
+            self.call(id, |reply| Ask::Begin {
+                past: past.clone(),
+                reply,
+            })
+            .await?;
+        }
+        let Some(text) = prompt else { return Ok(()) };
+        self.call(id, |reply| Ask::Message {
+            text: text.clone(),
+            client_id: client_id.clone(),
+            interrupt: false,
+            reply,
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// What happened before, for a session that goes on with another or is a copy of it.
+    async fn past_events(&self, executor: &str, origins: &Origins) -> Result<Vec<PastEvent>, SessionError> {
+        let Beginning::Session { id, .. } = &origins.beginning else {
+            return Ok(Vec::new());
+        };
+        let parent = match &origins.parent_id {
+            Some(parent) => self.core().store.find(parent)?,
+            None => None,
+        };
+        if let Some(ours) = parent {
+            return self.events_of(&ours).await;
+        }
+        let (core, executor, id) = (Arc::clone(self.core()), executor.to_owned(), id.clone());
+        tokio::task::spawn_blocking(move || core.past.events(&executor, &id))
+            .await
+            .map_err(|error| SessionError::Internal(error.to_string()))
+    }
+
+    /// The newest events of a session of ours, as those of the past of another: what was said and done.
+    async fn events_of(&self, ours: &Meta) -> Result<Vec<PastEvent>, SessionError> {
+        let from = ours.last_seq.saturating_sub(PAST_EVENTS);
+        let mut cursor = self.read(&ours.id, crate::read::Sequence::Events, from + 1)?;
+        let mut past = Vec::new();
+        loop {
+            let (next, read) = cursor.batch().await;
+            cursor = next;
+            let entries = read?;
+            if entries.is_empty() {
+                return Ok(past);
+            }
+            for entry in entries {
+                // Our own serialization puts the type first.
+                let told = PAST_KINDS
+                    .iter()
+                    .any(|kind| entry.text.starts_with(&format!("{{\"type\":\"{kind}\"")));
+                if told && !entry.text.contains("\"delta\":true") {
+                    past.push(PastEvent {
+                        time_ms: entry.time_ms,
+                        event: entry.text,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reserves a place for a new session, if there is room and nobody was quicker.
+    async fn reserve(&self, meta: Meta) -> Result<Reserved, SessionError> {
         let _one_at_a_time = self.0.room.lock().await;
+        let store = &self.core().store;
+        if let Some(client_id) = &meta.client_id
+            && let Some(same) = store.find_by_client_id(client_id)?
+        {
+            return Ok(Reserved::Same(Box::new(same)));
+        }
+        if let Beginning::Session { id, fork: false } = &meta.beginning
+            && let Some(ours) = store.find(id)?
+        {
+            return Ok(Reserved::Resumed(Box::new(ours)));
+        }
         self.park_one_if_full().await?;
-        self.core().store.save(&meta)?;
+        store.save(&meta)?;
         self.activate(meta)?;
-        Ok(())
+        Ok(Reserved::New)
     }
 
     /// Sees to it that a session that is not live may become so.
@@ -372,7 +487,14 @@ impl Sessions {
             idle.into_iter().next()
         };
         match idle {
-            Some(view) => self.call(&view.id, Ask::Park).await,
+            Some(view) => {
+                let why = Some("another session needed its place".to_owned());
+                self.call(&view.id, |reply| Ask::Park {
+                    why: why.clone(),
+                    reply,
+                })
+                .await
+            }
             None => Err(SessionError::TooManySessions(most)),
         }
     }

@@ -4,7 +4,7 @@ use super::Sessions;
 use crate::error::SessionError;
 use crate::host::SessionDir;
 use crate::model::SessionView;
-use crate::read::{Cursor, Sequence};
+use crate::read::{Cursor, Sequence, Start};
 use crate::session::{BusEvent, Handle, Tail};
 use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
@@ -48,12 +48,12 @@ impl Sessions {
         Ok(cursor(
             &SessionDir::new(self.core().config.session_dir(id)),
             sequence,
-            from,
+            Start::At(from),
         ))
     }
 }
 
-fn cursor(dir: &SessionDir, sequence: Sequence, from: u64) -> Cursor {
+fn cursor(dir: &SessionDir, sequence: Sequence, from: Start) -> Cursor {
     let path = match sequence {
         Sequence::Lines => dir.raw_log(),
         Sequence::Events => dir.event_log(),
@@ -78,9 +78,9 @@ impl Follower {
         self.tail.changed().await.is_ok()
     }
 
-    /// Reads one of the sequences from a number on.
+    /// Reads one of the sequences.
     #[must_use]
-    pub fn read(&self, sequence: Sequence, from: u64) -> Cursor {
+    pub fn read(&self, sequence: Sequence, from: Start) -> Cursor {
         cursor(&self.dir, sequence, from)
     }
 }

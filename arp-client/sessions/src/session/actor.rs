@@ -1,65 +1,70 @@
-//! The actor's loop: what is asked, what the log says, what time it is.
+//! The actor: I/O around the projection. It reads the raw log, writes events, talks to the host, and hears what is
+//! asked and what time it is.
 
-use super::run::Run;
-use super::{Ask, BusEvent, Handle, Shared, Tail};
+use super::clocks::Clocks;
+use super::link::Link;
+use super::projection::{Effect, Projection, Settings, Step};
+use super::{Ask, BusEvent, Handle, Reply, Shared, Tail};
 use crate::clock;
 use crate::core::Core;
-use crate::defaults::PAGE_BYTES;
+use crate::defaults::{EFFECT_PATIENCE, FULL_RETRY, PAGE_BYTES};
 use crate::error::SessionError;
-use crate::host::SessionDir;
+use crate::host::{SessionDir, ToHost};
 use crate::hostlink::HostState;
-use crate::log::LogWriter;
-use crate::model::{Message, Meta, SessionView, Status, Turn};
+use crate::log::{Kind, LogError, LogReader, LogWriter};
+use crate::model::{Meta, Problem, ProblemKind, Resolution, SessionView, Status};
+use arp_agents::driver::PermissionMode;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-
-/// The session object is written to the database at most this late.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// The bus hears of a change that is no change of state at most this often.
-const TELL_EVERY: Duration = Duration::from_millis(500);
-/// An actor without a process that nobody asked anything of for this long goes.
-const RETIRE_AFTER: Duration = Duration::from_secs(60);
-/// Approvals decided lately that are remembered, to tell a late answer from a wrong id.
-const REMEMBER_RESOLVED: usize = 256;
 
 /// One session at work.
 pub(crate) struct Actor {
     pub(super) core: Arc<Core>,
     pub(super) shared: Arc<Shared>,
     pub(super) dir: SessionDir,
-    pub(super) meta: Meta,
-    pub(super) queue: VecDeque<Message>,
+    /// What the session is.
+    pub(super) state: Projection,
     pub(super) events: LogWriter,
-    /// Records of the raw log up to this one have given their events.
-    pub(super) events_from: u64,
-    /// Events of the record at hand.
-    pub(super) batch: Vec<String>,
-    /// Is the record at hand a new one (or one whose events were given already)?
-    pub(super) fresh: bool,
-    /// The time of the record at hand.
-    pub(super) now_ms: u64,
-    pub(super) run: Option<Run>,
-    /// The process ended; `run` is to be dropped.
-    pub(super) over: bool,
-    pub(super) ended_by_itself: bool,
-    pub(super) saved_turn: Option<Turn>,
-    pub(super) text_id: String,
-    pub(super) text: String,
-    pub(super) leaves_tools: bool,
-    pub(super) resolved: VecDeque<String>,
-    /// Waiting for the end of the process.
+    /// The raw log.
+    pub(super) log: LogReader,
+    pub(super) link: Link,
+    pub(super) clocks: Clocks,
+    /// The disk takes no events: nothing is read until it does.
+    full: bool,
+    /// The host says that the disk is full.
+    host_full: bool,
+    dirty: bool,
+    /// A message came while the process was being ended on purpose: another one is started for it.
+    pub(super) wake: bool,
+    told: Option<Arc<SessionView>>,
+    /// Askers who wait for the end of the process.
     pub(super) waiting: Vec<oneshot::Sender<Result<(), SessionError>>>,
     /// Have waited for it, and it came.
     pub(super) ended: Vec<oneshot::Sender<Result<(), SessionError>>>,
-    pub(super) dirty: bool,
-    idle_since: Instant,
-    saved_at: Instant,
-    told_at: Instant,
-    told: Option<Arc<SessionView>>,
+    /// Decisions that are on their way to the agent.
+    pub(super) deciding: Vec<Deciding>,
+    /// Those that arrived, with what became of them.
+    decided: Vec<(Reply<Resolution>, Resolution)>,
+    /// Changes of mode that the agent was told of.
+    pub(super) changing: Vec<Changing>,
     asks: mpsc::Receiver<Ask>,
+}
+
+/// A decision that is on its way to the agent.
+pub(super) struct Deciding {
+    /// What it will have been if it arrives.
+    pub(super) resolution: Resolution,
+    pub(super) reply: Reply<Resolution>,
+    pub(super) until: Instant,
+}
+
+/// A change of mode that the agent was told of.
+pub(super) struct Changing {
+    pub(super) mode: PermissionMode,
+    pub(super) reply: Reply<()>,
+    pub(super) until: Instant,
 }
 
 /// What an actor does after an ask.
@@ -73,51 +78,53 @@ impl Actor {
     /// Starts the actor of a session. When it ends, `gone` is called.
     pub(crate) fn spawn(
         core: Arc<Core>,
-        meta: Meta,
+        mut meta: Meta,
         gone: impl FnOnce(&str) + Send + 'static,
     ) -> Result<Handle, SessionError> {
         let dir = SessionDir::new(core.config.session_dir(&meta.id));
         crate::ipc::private_dir(dir.path())?;
         let events = LogWriter::open(&dir.event_log(), true)?;
-        let queue: VecDeque<Message> = core.store.queue(&meta.id)?.into();
-        let mut meta = meta;
-        meta.last_seq = events.end().seq;
+        if !dir.raw_log().exists() {
+            LogWriter::open(&dir.raw_log(), false)?;
+        }
+        let log = LogReader::open(&dir.raw_log())?;
+        // Readers may have seen more than was saved of the session.
+        let lines = LogReader::end_of(&dir.raw_log())?.line;
+        meta.total_lines = meta.total_lines.max(lines);
+        meta.last_seq = meta.last_seq.max(events.end().seq);
+        let queue: VecDeque<_> = core.store.queue(&meta.id)?.into();
+        let settings = Settings {
+            agent: core.agents.known(&meta.executor),
+            approval_timeout: core.config.approval_timeout,
+            allow_bypass: core.config.allow_bypass,
+        };
+        let state = Projection::new(meta, queue, settings, events.end().line);
         let (sender, asks) = mpsc::channel(64);
-        let view = SessionView::new(&meta, queue.iter().cloned().collect(), Vec::new());
-        let shared = Arc::new(Shared::new(view));
-        let now = Instant::now();
+        let shared = Arc::new(Shared::new(state.view()));
         let actor = Self {
-            // Codex lets a running command live on when a turn is interrupted.
-            leaves_tools: meta.executor == "codex",
+            clocks: Clocks::new(&core.config),
             core,
             shared: Arc::clone(&shared),
             dir,
-            queue,
-            events_from: events.end().line,
+            state,
             events,
-            batch: Vec::new(),
-            fresh: true,
-            now_ms: clock::now_ms(),
-            run: None,
-            over: false,
-            ended_by_itself: false,
-            saved_turn: None,
-            text_id: String::new(),
-            text: String::new(),
-            resolved: VecDeque::new(),
+            log,
+            link: Link::None,
+            full: false,
+            host_full: false,
+            dirty: false,
+            wake: false,
+            told: None,
             waiting: Vec::new(),
             ended: Vec::new(),
-            dirty: false,
-            idle_since: now,
-            saved_at: now,
-            told_at: now - TELL_EVERY,
-            told: None,
+            deciding: Vec::new(),
+            decided: Vec::new(),
+            changing: Vec::new(),
             asks,
-            meta,
         };
         let handle = Handle { asks: sender, shared };
         tokio::spawn(async move {
-            let id = actor.meta.id.clone();
+            let id = actor.state.meta.id.clone();
             actor.live().await;
             gone(&id);
         });
@@ -125,11 +132,7 @@ impl Actor {
     }
 
     async fn live(mut self) {
-        if self.meta.status.is_live()
-            && self.meta.runs > 0
-            && self.meta.starts_ms.is_none()
-            && let Err(error) = self.take_over().await
-        {
+        if let Err(error) = self.take_over().await {
             self.give_up(&error).await;
         }
         let mut more = true;
@@ -157,13 +160,11 @@ impl Actor {
                     }
                     more = true;
                 }
-                () = std::future::ready(()), if more => {}
-                state = link_changed(&mut self.run), if self.run.is_some() => {
+                state = self.link.changed() => {
                     more = true;
-                    if state == HostState::Gone {
-                        self.lost_host().await;
-                    }
+                    self.link_changed(state).await;
                 }
+                () = std::future::ready(()), if more => {}
                 () = tokio::time::sleep_until(due) => {
                     if self.on_time().await {
                         break;
@@ -175,81 +176,194 @@ impl Actor {
         self.save();
     }
 
+    async fn link_changed(&mut self, state: super::link::Changed) {
+        match state {
+            super::link::Changed::Host(HostState::News { full }) => self.host_full = full,
+            super::link::Changed::Host(HostState::Gone) => {
+                self.host_full = false;
+                if let Err(error) = self.host_gone().await {
+                    self.give_up(&error).await;
+                }
+            }
+            super::link::Changed::Recovered(recovered) => {
+                if let Err(error) = self.recovered(recovered).await {
+                    self.give_up(&error).await;
+                }
+            }
+        }
+    }
+
     /// Reads what is new in the raw log. Is there more?
-    async fn pump(&mut self) -> Result<bool, SessionError> {
-        let mut bytes = 0;
+    pub(super) async fn pump(&mut self) -> Result<bool, SessionError> {
+        let (mut bytes, mut read) = (0, 0);
         let mut more = false;
-        while let Some(run) = &mut self.run {
-            let Some(record) = run.log.next_record()? else {
+        self.flush_events()?;
+        while !self.full {
+            let Some(record) = self.log.next_record()? else {
                 break;
             };
             bytes += record.payload.len();
-            self.record(&record).await?;
-            if self.over {
-                self.end_run();
-                break;
+            read = record.seq;
+            let had_run = self.state.run.is_some();
+            let step = self.state.record(&record);
+            self.carry_out(step)?;
+            if had_run && self.state.run.is_none() {
+                self.run_over();
+            }
+            if self.events.pending() > PAGE_BYTES {
+                self.flush_events()?;
             }
             if bytes > PAGE_BYTES {
                 more = true;
                 break;
             }
         }
+        if read > 0 {
+            self.link.send(ToHost::Read { seq: read });
+        }
         self.settle().await?;
         Ok(more)
     }
 
-    /// After each step: what follows from the state, on disk and to readers.
-    pub(super) async fn settle(&mut self) -> Result<(), SessionError> {
-        self.fresh = true;
-        self.now_ms = clock::now_ms();
-        self.dispatch().await?;
-        self.events.flush()?;
-        self.update_status();
-        self.publish();
-        for waiting in self.ended.drain(..) {
-            let _ = waiting.send(Ok(()));
+    /// Does what the projection wants.
+    pub(super) fn carry_out(&mut self, step: Step) -> Result<(), SessionError> {
+        let last = step.events.len();
+        // The events of one record together: after a crash either all are there or none.
+        for (number, json) in step.events.into_iter().enumerate() {
+            let ends = number + 1 == last;
+            self.state.meta.last_seq =
+                self.events
+                    .append(Kind::Event, step.from, ends, step.time_ms, json.as_bytes())?;
+        }
+        for effect in step.effects {
+            match effect {
+                Effect::Send { mark, lines, sync } => {
+                    self.link.send(ToHost::Input { mark, lines, sync });
+                }
+                Effect::End { keep_tools } => self.tell_host_to_end(keep_tools),
+                Effect::EndTools { since_ms } => self.link.send(ToHost::EndTools { since_ms }),
+                Effect::Tell(event) => {
+                    if let BusEvent::Resolved(resolution) = &event {
+                        self.decision_arrived(resolution);
+                    }
+                    self.core.tell(event);
+                }
+                Effect::Sent(id) => self.core.store.message_sent(&id)?,
+                Effect::Sync => self.sync()?,
+                Effect::FoldLines(drop) => self.link.send(ToHost::Fold { drop }),
+                Effect::FoldEvents => self.fold_events()?,
+            }
         }
         Ok(())
     }
 
-    fn update_status(&mut self) {
-        let Some(run) = &self.run else { return };
-        if run.replaying {
-            return;
-        }
-        let status = match (&self.meta.turn, run.ready) {
-            _ if !run.approvals.is_empty() => Status::Waiting,
-            (Some(_), _) => Status::Running,
-            (None, true) => Status::Idle,
-            (None, false) => Status::Starting,
-        };
-        if status != self.meta.status {
-            if status == Status::Idle {
-                self.idle_since = Instant::now();
+    fn decision_arrived(&mut self, resolution: &Resolution) {
+        for at in (0..self.deciding.len()).rev() {
+            if self.deciding[at].resolution.id == resolution.id {
+                let deciding = self.deciding.swap_remove(at);
+                self.decided.push((deciding.reply, resolution.clone()));
             }
-            self.meta.status = status;
+        }
+    }
+
+    /// Both logs are to survive a power cut. Nobody waits for it: what the event log loses is made again.
+    fn sync(&mut self) -> Result<(), SessionError> {
+        self.link.send(ToHost::Sync);
+        self.flush_events()?;
+        let file = self.events.handle()?;
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = file.sync_data() {
+                tracing::warn!(%error, "cannot sync an event log");
+            }
+        });
+        Ok(())
+    }
+
+    fn fold_events(&mut self) -> Result<(), SessionError> {
+        self.flush_events()?;
+        if self.full {
+            return Ok(());
+        }
+        let drop = super::folding::fragments(&self.dir.event_log())?;
+        if !drop.is_empty() {
+            self.events.fold(&drop)?;
+        }
+        Ok(())
+    }
+
+    /// Puts events on disk; on a full one they wait.
+    fn flush_events(&mut self) -> Result<(), SessionError> {
+        match self.events.flush() {
+            Ok(()) => self.full = false,
+            Err(error) if error.is_full() => {
+                if !std::mem::replace(&mut self.full, true) {
+                    tracing::error!(
+                        session = self.state.meta.id,
+                        "the disk is full; the session waits"
+                    );
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// After each step: what follows from the state, on disk and to readers.
+    pub(super) async fn settle(&mut self) -> Result<(), SessionError> {
+        if self.state.wants_process() {
+            // It ended with work left to do: resume it, once for each end that came after it was ready.
+            self.state.process_wanted();
+            if let Err(error) = Box::pin(self.start()).await {
+                tracing::warn!(session = self.state.meta.id, %error, "cannot resume a session for its queue");
+            }
+        }
+        if let Some(step) = self.state.dispatch(clock::now_ms()) {
+            // First that it is sent, then the sending: a count too high is better than a turn twice.
+            self.save();
+            self.carry_out(step)?;
+        }
+        self.flush_events()?;
+        if self.state.update_status() {
+            self.clocks.status_changed(self.state.meta.status);
             self.dirty = true;
         }
+        self.publish();
+        for waiting in self.ended.drain(..) {
+            let _ = waiting.send(Ok(()));
+        }
+        for (reply, resolution) in self.decided.drain(..) {
+            let _ = reply.send(Ok(resolution));
+        }
+        let mode = self.state.meta.permission_mode;
+        let (done, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.changing)
+            .into_iter()
+            .partition(|changing| changing.mode == mode || changing.until <= Instant::now());
+        self.changing = left;
+        for changing in done {
+            let _ = changing.reply.send(Ok(()));
+        }
+        Ok(())
     }
 
     /// Shows the state to readers and the bus, and keeps it.
     pub(super) fn publish(&mut self) {
         // While a log is read again readers see the state as it was kept.
-        if self.run.as_ref().is_some_and(|run| run.replaying) {
+        if self.state.is_replaying() {
             return;
         }
-        let approvals = self
-            .run
-            .iter()
-            .flat_map(|run| run.approvals.iter().map(|one| one.view.clone()));
-        let dispatching = self.run.as_ref().and_then(|run| run.dispatching.as_ref());
-        let queue = self
-            .queue
-            .iter()
-            .filter(|message| Some(&message.id) != dispatching)
-            .cloned()
-            .collect();
-        let view = SessionView::new(&self.meta, queue, approvals.collect());
+        let mut view = self.state.view();
+        self.clocks.approvals(&self.state, &view.approvals);
+        if self.full || self.host_full {
+            view.problem = Some(Problem {
+                kind: ProblemKind::DiskFull,
+                message:
+                    "the disk of this machine is full: the agent waits, and goes on by itself once there is \
+                          room"
+                        .into(),
+                api_status: None,
+                can_retry: false,
+            });
+        }
         let before = self.shared.view();
         if *before == view {
             return;
@@ -261,9 +375,10 @@ impl Actor {
                 || told.title != view.title
                 || told.queue.len() != view.queue.len()
                 || told.turns != view.turns
+                || told.problem != view.problem
         });
         self.shared.publish(Arc::clone(&view));
-        if important || self.told_at.elapsed() >= TELL_EVERY {
+        if important || self.clocks.may_tell() {
             self.tell(view);
         }
         if self.dirty || important {
@@ -272,9 +387,17 @@ impl Actor {
     }
 
     fn tell(&mut self, view: Arc<SessionView>) {
-        self.told_at = Instant::now();
+        self.clocks.told();
         self.told = Some(Arc::clone(&view));
         self.core.tell(BusEvent::Session(view));
+    }
+
+    /// What readers see is newer than what the bus was told.
+    fn untold(&self) -> bool {
+        let current = self.shared.view();
+        self.told
+            .as_ref()
+            .is_some_and(|told| !Arc::ptr_eq(told, &current))
     }
 
     pub(super) fn save(&mut self) {
@@ -282,91 +405,105 @@ impl Actor {
             return;
         }
         self.dirty = false;
-        self.saved_at = Instant::now();
-        if let Err(error) = self.core.store.save(&self.meta) {
-            tracing::error!(session = self.meta.id, %error, "cannot save a session");
+        self.clocks.saved();
+        if let Err(error) = self.core.store.save(&self.state.meta) {
+            tracing::error!(session = self.state.meta.id, %error, "cannot save a session");
         }
+    }
+
+    /// The session object changed in a way that is to be kept.
+    pub(super) fn changed(&mut self) {
+        self.dirty = true;
     }
 
     /// When something is to be done even if nothing happens.
     fn due(&self) -> Instant {
-        let mut due = Instant::now() + Duration::from_secs(60);
-        let current = self.shared.view();
-        if self
-            .told
-            .as_ref()
-            .is_some_and(|told| !Arc::ptr_eq(told, &current))
-        {
-            due = due.min(self.told_at + TELL_EVERY).min(self.saved_at + SAVE_EVERY);
+        let mut due = self.clocks.due(&self.state, self.untold());
+        if self.full {
+            due = due.min(Instant::now() + FULL_RETRY);
         }
-        if let Some(run) = &self.run {
-            for expires in run.approvals.iter().filter_map(|waiting| waiting.view.expires_at) {
-                let left = expires.0.saturating_sub(clock::now_ms());
-                due = due.min(Instant::now() + Duration::from_millis(left));
-            }
-            if let Some((at, _)) = run.interrupt_again {
-                due = due.min(at);
-            }
-            if let Some(after) = self.core.config.park_after
-                && self.meta.status == Status::Idle
-            {
-                due = due.min(self.idle_since + after);
-            }
-        } else if let Some(at) = self.meta.starts_ms {
-            let left = at.saturating_sub(clock::now_ms());
-            due = due.min(Instant::now() + Duration::from_millis(left));
-        } else {
-            due = due.min(self.idle_since + RETIRE_AFTER);
+        for deciding in &self.deciding {
+            due = due.min(deciding.until);
         }
-        due.max(Instant::now() + Duration::from_millis(1))
+        for changing in &self.changing {
+            due = due.min(changing.until);
+        }
+        due.max(Instant::now() + std::time::Duration::from_millis(1))
     }
 
     /// Time has passed. Should the actor go?
     async fn on_time(&mut self) -> bool {
-        let current = self.shared.view();
-        if self
-            .told
-            .as_ref()
-            .is_some_and(|told| !Arc::ptr_eq(told, &current))
-            && self.told_at.elapsed() >= TELL_EVERY
-        {
+        if self.untold() && self.clocks.may_tell() {
+            let current = self.shared.view();
             self.tell(current);
             self.save();
         }
         self.start_if_due().await;
-        self.deny_expired().await;
-        self.repeat_interrupt().await;
-        if let Some(after) = self.core.config.park_after
-            && self.meta.status == Status::Idle
-            && self.idle_since.elapsed() >= after
-        {
-            self.park().await;
+        for driver_id in self.clocks.expired() {
+            let step = self.state.time_out(&driver_id);
+            self.carry_out_or_give_up(step).await;
         }
-        let idle =
-            self.run.is_none() && self.meta.starts_ms.is_none() && self.idle_since.elapsed() >= RETIRE_AFTER;
+        if self.clocks.interrupt_again() {
+            match self.state.interrupt() {
+                Ok(Some(step)) => self.carry_out_or_give_up(step).await,
+                Ok(None) | Err(_) => self.clocks.interrupted_enough(),
+            }
+        }
+        let late = Instant::now();
+        for at in (0..self.deciding.len()).rev() {
+            if self.deciding[at].until <= late {
+                let deciding = self.deciding.swap_remove(at);
+                self.decided.push((deciding.reply, deciding.resolution));
+            }
+        }
+        if self.clocks.should_park(self.state.meta.status) {
+            self.park(None).await;
+        }
+        if self.clocks.end_is_late() && self.state.run.is_some() {
+            self.kill_host();
+        }
+        let idle = self.state.run.is_none()
+            && self.state.meta.starts_ms.is_none()
+            && self.link.is_none()
+            && self.clocks.is_retired();
         if idle && self.shared.tail.receiver_count() == 0 && self.asks.is_empty() {
             self.asks.close();
             return true;
         }
         if idle {
-            self.idle_since = Instant::now();
+            self.clocks.not_yet();
         }
         false
     }
 
-    /// Drops the process that ended. Who waited for that is answered when the new state is shown.
-    pub(super) fn end_run(&mut self) {
-        self.over = false;
-        self.run = None;
-        self.idle_since = Instant::now();
-        self.ended.append(&mut self.waiting);
+    pub(super) async fn carry_out_or_give_up(&mut self, step: Step) {
+        if let Err(error) = self.carry_out(step) {
+            self.give_up(&error).await;
+        }
     }
 
-    pub(super) fn remember_resolved(&mut self, id: String) {
-        if self.resolved.len() >= REMEMBER_RESOLVED {
-            self.resolved.pop_front();
+    /// The process ended. Who waited for that is answered when the new state is shown.
+    fn run_over(&mut self) {
+        self.link = Link::None;
+        self.clocks.run_over();
+        self.dirty = true;
+        self.ended.append(&mut self.waiting);
+        if std::mem::take(&mut self.wake) {
+            self.state.want_process();
         }
-        self.resolved.push_back(id);
+        // What was decided when it died did not arrive, or was never asked: the record says so.
+        for deciding in std::mem::take(&mut self.deciding) {
+            self.decided.push((deciding.reply, deciding.resolution));
+        }
+    }
+
+    /// Waits for a decision to arrive.
+    pub(super) fn await_decision(&mut self, resolution: Resolution, reply: Reply<Resolution>) {
+        self.deciding.push(Deciding {
+            resolution,
+            reply,
+            until: Instant::now() + EFFECT_PATIENCE,
+        });
     }
 
     /// Tells readers that the session is gone.
@@ -374,13 +511,49 @@ impl Actor {
         self.shared
             .tail
             .send_modify(|tail: &mut Tail| tail.removed = true);
-        self.core.tell(BusEvent::Removed(self.meta.id.clone()));
+        self.core.tell(BusEvent::Removed(self.state.meta.id.clone()));
     }
-}
 
-async fn link_changed(run: &mut Option<Run>) -> HostState {
-    match run.as_mut().and_then(|run| run.link.as_mut()) {
-        Some(link) => link.changed().await,
-        None => std::future::pending().await,
+    /// Appends a record of ours to the raw log. Only while no host lives, which would be the writer.
+    pub(super) fn write_own(
+        &mut self,
+        kind: Kind,
+        payload: &impl serde::Serialize,
+    ) -> Result<(), SessionError> {
+        let payload =
+            serde_json::to_vec(payload).map_err(|error| SessionError::Internal(error.to_string()))?;
+        let mut raw = self.raw_writer()?;
+        let line = raw.end().line;
+        raw.append(kind, line, true, clock::now_ms(), &payload)?;
+        raw.flush()?;
+        raw.sync()?;
+        Ok(())
+    }
+
+    /// The raw log for writing, with numbers above all that anybody has seen.
+    pub(super) fn raw_writer(&self) -> Result<LogWriter, LogError> {
+        let mut raw = LogWriter::open(&self.dir.raw_log(), false)?;
+        raw.raise(self.state.seen(), self.state.meta.total_lines);
+        Ok(raw)
+    }
+
+    /// Is the session one that has a process, or had when `arpc` stopped?
+    pub(super) fn is_live(&self) -> bool {
+        let meta = &self.state.meta;
+        meta.status.is_live() && meta.runs > 0 && meta.starts_ms.is_none()
+    }
+
+    pub(super) fn fail(&mut self, error: &SessionError) {
+        let meta = &mut self.state.meta;
+        meta.status = Status::Failed;
+        meta.error = Some(error.to_string());
+        meta.turn = None;
+        meta.ended_ms = Some(clock::now_ms());
+        meta.problem = Some(Problem {
+            kind: ProblemKind::AgentEnded,
+            message: error.to_string(),
+            api_status: None,
+            can_retry: true,
+        });
     }
 }

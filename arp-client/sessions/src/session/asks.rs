@@ -1,24 +1,25 @@
 //! What is asked of a session, and its answers.
 
 use super::actor::{Actor, Next};
-use super::{Accepted, Ask, Change};
+use super::{Accepted, Ask, Change, RemoveFirst, Reply};
 use crate::clock;
-use crate::defaults::{INTERRUPT_AGAIN, INTERRUPTS, MAX_QUEUE};
+use crate::defaults::{EFFECT_PATIENCE, MAX_QUEUE};
 use crate::error::SessionError;
-use crate::host::{Mark, StopReason};
-use crate::model::{Message, MessageStatus, Status, Time, Turn, shortened, title_of};
-use arp_agents::driver::Command;
+use crate::hostlink;
+use crate::model::{Message, MessageStatus, ProblemKind, Status, Time, shortened, title_of};
+use arp_agents::driver::Decision;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+/// What a turn that was cut is gone on with.
+const GO_ON: &str = "Go on where you were cut off.";
+
 impl Actor {
     pub(super) async fn ask(&mut self, ask: Ask) -> Next {
-        self.fresh = true;
-        self.now_ms = clock::now_ms();
         // An asker that went away does not need its answer.
         match ask {
-            Ask::Begin(reply) => {
-                let done = self.begin().await;
+            Ask::Begin { past, reply } => {
+                let done = self.begin(past).await;
                 self.answer(reply, done).await;
             }
             Ask::Message {
@@ -30,37 +31,40 @@ impl Actor {
                 let done = self.message(text, client_id, interrupt).await;
                 self.answer(reply, done).await;
             }
+            Ask::Retry { client_id, reply } => {
+                let done = self.retry(client_id).await;
+                self.answer(reply, done).await;
+            }
+            Ask::Resume(reply) => {
+                let done = self.resume().await;
+                self.answer(reply, done).await;
+            }
             Ask::Unqueue { message_id, reply } => {
                 let done = self.unqueue(&message_id);
                 self.answer(reply, done).await;
             }
             Ask::Interrupt { clear_queue, reply } => {
-                let done = self.interrupt(clear_queue).await;
+                let done = self.interrupt(clear_queue);
                 self.answer(reply, done).await;
             }
             Ask::Cancel(reply) => self.cancel(reply).await,
-            Ask::Park(reply) => {
-                if self.run.is_some() {
-                    self.park().await;
+            Ask::Park { why, reply } => {
+                if self.state.run.is_some() {
+                    self.park(why).await;
                     self.waiting.push(reply);
                 } else {
-                    let _ = reply.send(self.put_off_no_more(Status::Parked));
+                    let done = self.put_off_no_more(Status::Parked).await;
+                    let _ = reply.send(done);
                 }
             }
             Ask::Decide {
                 approval_id,
                 decision,
                 reply,
-            } => {
-                let done = self.decide(&approval_id, decision).await;
-                self.answer(reply, done).await;
-            }
-            Ask::Set { change, reply } => {
-                let done = self.set(change).await;
-                self.answer(reply, done).await;
-            }
-            Ask::Remove(reply) => {
-                let removed = self.remove();
+            } => self.decide(&approval_id, decision, reply),
+            Ask::Set { change, reply } => self.set(change, reply).await,
+            Ask::Remove { first, reply } => {
+                let removed = self.remove(first).await;
                 let leave = removed.is_ok();
                 let _ = reply.send(removed);
                 if leave {
@@ -80,19 +84,25 @@ impl Actor {
     }
 
     /// First the new state is shown, then the asker hears that it is done: who looks after that sees it.
-    async fn answer<T>(
-        &mut self,
-        reply: oneshot::Sender<Result<T, SessionError>>,
-        done: Result<T, SessionError>,
-    ) {
+    async fn answer<T>(&mut self, reply: Reply<T>, done: Result<T, SessionError>) {
         if let Err(error) = self.settle().await {
             self.give_up(&error).await;
         }
         let _ = reply.send(done);
     }
 
-    async fn begin(&mut self) -> Result<(), SessionError> {
-        if self.run.is_some() || self.meta.starts_ms.is_some() {
+    async fn begin(&mut self, past: Vec<crate::core::PastEvent>) -> Result<(), SessionError> {
+        if self.state.run.is_some() || self.state.meta.starts_ms.is_some() {
+            return Ok(());
+        }
+        self.tell_past(past)?;
+        self.start().await
+    }
+
+    /// A parked session with messages that wait goes on.
+    async fn resume(&mut self) -> Result<(), SessionError> {
+        let parked = self.state.meta.status == Status::Parked && !self.state.queue.is_empty();
+        if !parked || self.state.run.is_some() || self.state.meta.starts_ms.is_some() {
             return Ok(());
         }
         self.start().await
@@ -104,8 +114,10 @@ impl Actor {
         client_id: Option<String>,
         interrupt: bool,
     ) -> Result<Accepted, SessionError> {
+        let tail = *self.shared.tail.borrow();
+        let meta = &mut self.state.meta;
         if let Some(client_id) = &client_id
-            && let Some(known) = self.core.store.message(&self.meta.id, client_id, true)?
+            && let Some(known) = self.core.store.message(&meta.id, client_id, true)?
         {
             if known.text != text {
                 return Err(SessionError::ClientIdReused(client_id.clone()));
@@ -113,17 +125,18 @@ impl Actor {
             return Ok(Accepted {
                 message: known,
                 duplicate: true,
-                turns: self.meta.turns,
+                turns: meta.turns,
+                tail,
             });
         }
-        if self.queue.len() >= MAX_QUEUE {
+        if self.state.queue.len() >= MAX_QUEUE {
             return Err(SessionError::QueueFull(MAX_QUEUE));
         }
-        if self.run.is_none() && self.meta.turns > 0 && self.meta.agent_session_id.is_none() {
-            return Err(SessionError::CannotResume(
-                "the agent never said what it calls this session, so it cannot be resumed; start a new one"
-                    .into(),
-            ));
+        if self.state.run.is_none()
+            && meta.runs > 0
+            && let Some(why) = meta.cannot_resume()
+        {
+            return Err(SessionError::CannotResume(why));
         }
         let message = Message {
             id: format!("m-{}", uuid::Uuid::new_v4().simple()),
@@ -132,32 +145,35 @@ impl Actor {
             created_at: Time(clock::now_ms()),
             status: MessageStatus::Queued,
         };
-        self.core.store.add_message(&self.meta.id, &message, interrupt)?;
+        self.core.store.add_message(&meta.id, &message, interrupt)?;
+        if meta.first_message.is_none() {
+            meta.first_message = Some(shortened(&message.text, 500));
+        }
+        if meta.title.is_none() {
+            meta.title = title_of(&message.text);
+        }
         if interrupt {
-            self.queue.push_front(message.clone());
+            self.state.queue.push_front(message.clone());
         } else {
-            self.queue.push_back(message.clone());
+            self.state.queue.push_back(message.clone());
         }
-        if self.meta.first_message.is_none() {
-            self.meta.first_message = Some(shortened(&message.text, 500));
-        }
-        if self.meta.title.is_none() {
-            self.meta.title = title_of(&message.text);
-        }
-        self.dirty = true;
-        let stopping = self.run.as_ref().is_some_and(|run| run.stop.is_some());
-        if self.run.is_none() && self.meta.starts_ms.is_none() {
+        self.changed();
+        let stopping = self.state.run.as_ref().is_some_and(|run| run.stop.is_some());
+        self.wake |= stopping;
+        let waits = self.state.meta.starts_ms.is_some() || !self.link.is_none();
+        if self.state.run.is_none() && !waits {
             if let Err(error) = self.start().await {
                 self.drop_message(&message.id)?;
                 return Err(error);
             }
-        } else if interrupt && !stopping && self.meta.turn.is_some() {
-            self.interrupt_turn().await?;
+        } else if interrupt && !stopping {
+            self.interrupt_turn()?;
         }
-        let turns = self.meta.turns;
+        let turns = self.state.meta.turns;
         self.settle().await?;
-        let sent = !self.queue.iter().any(|queued| queued.id == message.id)
+        let sent = !self.state.queue.iter().any(|queued| queued.id == message.id)
             || self
+                .state
                 .run
                 .as_ref()
                 .is_some_and(|run| run.dispatching.as_ref() == Some(&message.id));
@@ -170,17 +186,53 @@ impl Actor {
             message: Message { status, ..message },
             duplicate: false,
             turns,
+            tail,
         })
     }
 
+    /// Tries again what went wrong: what waits is sent, a turn that was cut is gone on with, one that failed is
+    /// said again.
+    async fn retry(&mut self, client_id: Option<String>) -> Result<Accepted, SessionError> {
+        let meta = &self.state.meta;
+        let nothing = || SessionError::WrongState("nothing went wrong here that could be tried again".into());
+        let problem = meta.problem.as_ref().ok_or_else(nothing)?;
+        if !problem.can_retry {
+            return Err(SessionError::CannotResume(problem.message.clone()));
+        }
+        let cut = problem.kind == ProblemKind::TurnCut;
+        if let Some(waits) = self.state.queue.front().cloned() {
+            let tail = *self.shared.tail.borrow();
+            if self.state.run.is_none() && self.state.meta.starts_ms.is_none() {
+                self.start().await?;
+            }
+            return Ok(Accepted {
+                message: waits,
+                duplicate: false,
+                turns: self.state.meta.turns,
+                tail,
+            });
+        }
+        let text = if cut {
+            GO_ON.to_owned()
+        } else {
+            self.core
+                .store
+                .last_sent(&meta.id)?
+                .map(|message| message.text)
+                .ok_or_else(nothing)?
+        };
+        self.message(text, client_id, false).await
+    }
+
     fn drop_message(&mut self, id: &str) -> Result<(), SessionError> {
-        self.queue.retain(|message| message.id != id);
+        self.state.queue.retain(|message| message.id != id);
         Ok(self.core.store.remove_message(id)?)
     }
 
     fn unqueue(&mut self, id: &str) -> Result<(), SessionError> {
-        let dispatching = self.run.as_ref().and_then(|run| run.dispatching.as_deref()) == Some(id);
-        match self.core.store.message(&self.meta.id, id, false)? {
+        let run = self.state.run.as_ref();
+        let dispatching = run.and_then(|run| run.dispatching.as_deref()) == Some(id);
+        match self.core.store.message(&self.state.meta.id, id, false)? {
             None => Err(SessionError::MessageNotFound(id.to_owned())),
             Some(message) if dispatching || message.status == MessageStatus::Sent => {
                 Err(SessionError::AlreadySent(id.to_owned()))
@@ -189,150 +241,139 @@ impl Actor {
         }
     }
 
-    /// Gives the agent the next message, if it can take one.
-    pub(super) async fn dispatch(&mut self) -> Result<(), SessionError> {
-        if self.run.is_none() && self.ended_by_itself && !self.queue.is_empty() {
-            // It ended with work left to do: resume it, once for each end that came after it was ready.
-            self.ended_by_itself = false;
-            if let Err(error) = self.start().await {
-                tracing::warn!(session = self.meta.id, %error, "cannot resume a session for its queue");
-            }
-        }
-        let Some(run) = &mut self.run else { return Ok(()) };
-        let busy = run.replaying || !run.ready || run.dispatching.is_some() || run.stop.is_some();
-        if busy || self.meta.turn.is_some() {
-            return Ok(());
-        }
-        let Some(message) = self.queue.front().cloned() else {
-            return Ok(());
-        };
-        let id = message.client_id.clone().unwrap_or_else(|| message.id.clone());
-        let actions = match run.driver.command(Command::Prompt {
-            id: Some(id),
-            text: message.text.clone(),
-        }) {
-            Ok(actions) => actions,
-            Err(error) => {
-                tracing::warn!(session = self.meta.id, %error, "the agent does not take a message now");
-                return Ok(());
-            }
-        };
-        run.dispatching = Some(message.id.clone());
-        self.meta.turns += 1;
-        self.meta.turn = Some(Turn {
-            number: self.meta.turns,
-            started: clock::now_ms(),
-            prompt: shortened(&message.text, 200),
-        });
-        // First that it is sent, then the sending: a count too high is better than a turn twice.
-        self.save();
-        self.carry_out(actions, Some(Mark::Message { id: message.id }))
-            .await;
-        Ok(())
-    }
-
-    async fn interrupt(&mut self, clear_queue: bool) -> Result<bool, SessionError> {
+    fn interrupt(&mut self, clear_queue: bool) -> Result<bool, SessionError> {
         if clear_queue {
-            let dispatching = self.run.as_ref().and_then(|run| run.dispatching.clone());
-            for message in self.queue.clone() {
+            let run = self.state.run.as_ref();
+            let dispatching = run.and_then(|run| run.dispatching.clone());
+            for message in self.state.queue.clone() {
                 if Some(&message.id) != dispatching.as_ref() {
                     self.drop_message(&message.id)?;
                 }
             }
         }
-        if self.meta.turn.is_none() {
+        self.interrupt_turn()
+    }
+
+    fn interrupt_turn(&mut self) -> Result<bool, SessionError> {
+        let Some(step) = self.state.interrupt()? else {
             return Ok(false);
-        }
-        self.interrupt_turn().await?;
+        };
+        self.carry_out(step)?;
+        self.clocks.interrupted();
         Ok(true)
     }
 
-    async fn interrupt_turn(&mut self) -> Result<(), SessionError> {
-        let Some(run) = &mut self.run else { return Ok(()) };
-        run.interrupted_turn = self.meta.turn.as_ref().map(|turn| turn.started);
-        let actions = run.driver.command(Command::Interrupt)?;
-        run.interrupt_again = Some((Instant::now() + INTERRUPT_AGAIN, INTERRUPTS));
-        self.carry_out(actions, None).await;
-        Ok(())
-    }
-
-    /// An agent that was told to stop just before it began (Claude) does not hear it: it is told again.
-    pub(super) async fn repeat_interrupt(&mut self) {
-        let Some(run) = &mut self.run else { return };
-        let Some((at, left)) = run.interrupt_again else {
-            return;
-        };
-        if at > Instant::now() {
-            return;
-        }
-        run.interrupt_again = left
-            .checked_sub(1)
-            .map(|left| (Instant::now() + INTERRUPT_AGAIN, left));
-        match run.driver.command(Command::Interrupt) {
-            Ok(actions) => self.carry_out(actions, None).await,
-            Err(_) => run.interrupt_again = None,
-        }
-    }
-
     async fn cancel(&mut self, reply: oneshot::Sender<Result<(), SessionError>>) {
-        for message in std::mem::take(&mut self.queue) {
+        for message in std::mem::take(&mut self.state.queue) {
             if let Err(error) = self.core.store.remove_message(&message.id) {
                 tracing::warn!(%error, "cannot drop a message");
             }
         }
-        if self.run.is_some() {
-            self.stop(StopReason::Cancelled, None).await;
-            if let Some(run) = &mut self.run {
-                // A stop for another reason may be under way.
-                run.stop = Some((StopReason::Cancelled, None));
+        let ends = self.state.run.is_some() || !self.link.is_none();
+        if ends {
+            let parking = self.state.run.as_ref().is_some_and(|run| run.stop.is_some());
+            let step = self.state.stop(crate::host::StopReason::Cancelled, None);
+            self.carry_out_or_give_up(step).await;
+            if parking {
+                // It is being parked, with more patience and less force.
+                self.tell_host_to_end(false);
             }
+            self.clocks.ends_within(crate::defaults::STOP_DEADLINE);
             self.waiting.push(reply);
             return;
         }
-        if self.meta.status == Status::Parked {
-            self.meta.status = Status::Cancelled;
-            self.dirty = true;
-        }
-        let _ = reply.send(self.put_off_no_more(Status::Cancelled));
+        let done = match self.state.meta.status {
+            Status::Parked => self.cancel_parked().await,
+            _ => self.put_off_no_more(Status::Cancelled).await,
+        };
+        self.answer(reply, done).await;
     }
 
-    async fn set(&mut self, change: Change) -> Result<(), SessionError> {
-        let stopping = self.run.as_ref().is_none_or(|run| run.stop.is_some());
-        if let Some(mode) = change.permission_mode
-            && mode != self.meta.permission_mode
-        {
-            if !stopping && let Some(run) = &mut self.run {
-                let actions = run.driver.command(Command::SetPermissionMode(mode))?;
-                self.carry_out(actions, None).await;
+    fn decide(&mut self, approval_id: &str, decision: Decision, reply: Reply<crate::model::Resolution>) {
+        match self.state.decide(approval_id, decision) {
+            Ok((resolution, step)) => {
+                // It is answered when the log shows what became of it: the agent may die in this moment.
+                self.await_decision(resolution, reply);
+                if let Err(error) = self.carry_out(step) {
+                    tracing::error!(session = self.state.meta.id, %error, "cannot send a decision");
+                }
             }
-            self.meta.permission_mode = mode;
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    async fn set(&mut self, change: Change, reply: Reply<()>) {
+        match self.change(change) {
+            Ok(None) => self.answer(reply, Ok(())).await,
+            Ok(Some(mode)) => self.changing.push(super::actor::Changing {
+                mode,
+                reply,
+                until: Instant::now() + EFFECT_PATIENCE,
+            }),
+            Err(error) => self.answer(reply, Err(error)).await,
+        }
+    }
+
+    /// Changes what can be changed. Gives the mode that the agent was told of, and has to confirm.
+    fn change(&mut self, change: Change) -> Result<Option<arp_agents::driver::PermissionMode>, SessionError> {
+        let mut told = None;
+        if let Some(mode) = change.permission_mode
+            && mode != self.state.meta.permission_mode
+        {
+            let (agent_was_told, step) = self.state.set_mode(mode)?;
+            self.carry_out(step)?;
+            told = agent_was_told.then_some(mode);
         }
         if let Some(model) = change.model {
-            if !stopping && let Some(run) = &mut self.run {
-                let actions = run.driver.command(Command::SetModel(model.clone()))?;
-                self.carry_out(actions, None).await;
-            }
-            self.meta.model = Some(model);
-            self.meta.model_chosen = true;
+            let step = self.state.set_model(model)?;
+            self.carry_out(step)?;
         }
+        let meta = &mut self.state.meta;
         if let Some(title) = change.title {
-            self.meta.title = Some(shortened(title.trim(), 200)).filter(|title| !title.is_empty());
+            meta.title = Some(shortened(title.trim(), 200)).filter(|title| !title.is_empty());
         }
-        self.meta.updated_ms = clock::now_ms();
+        meta.updated_ms = clock::now_ms();
         self.save();
-        Ok(())
+        Ok(told)
     }
 
-    fn remove(&mut self) -> Result<(), SessionError> {
-        if self.run.is_some() {
+    /// Removes all records of the session, all or none: the directory is put aside, then what has to come first
+    /// is done, which may be refused, then the row goes and what was put aside.
+    async fn remove(&mut self, first: RemoveFirst) -> Result<(), SessionError> {
+        if self.state.run.is_some() || !self.link.is_none() {
             return Err(SessionError::WrongState(
                 "the session is running; cancel it first".into(),
             ));
         }
-        self.meta.starts_ms = None;
-        self.core.store.delete(&self.meta.id)?;
-        std::fs::remove_dir_all(self.dir.path())?;
+        // What it left running when it was parked has nobody left that could end it.
+        hostlink::clean_up(&self.dir, &self.state.meta.id, &[]).await;
+        self.state.meta.starts_ms = None;
+        let aside = self.dir.aside();
+        std::fs::rename(self.dir.path(), &aside)?;
+        let (core, id) = (self.core.clone(), self.state.meta.id.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            core.store.probe()?;
+            first.0()?;
+            Ok(core.store.delete(&id)?)
+        })
+        .await
+        .map_err(|error| SessionError::Internal(error.to_string()))
+        .flatten();
+        if let Err(error) = removed {
+            std::fs::rename(&aside, self.dir.path())?;
+            return Err(error);
+        }
         self.removed();
+        // A remainder is found at the next start.
+        if let Err(error) = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&aside))
+            .await
+            .map_err(std::io::Error::other)
+            .flatten()
+        {
+            tracing::warn!(session = self.state.meta.id, %error, "cannot remove the files of a session");
+        }
         Ok(())
     }
 }

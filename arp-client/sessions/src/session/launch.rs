@@ -1,385 +1,205 @@
-//! A session's process: started, taken over from an earlier `arpc`, stopped, lost.
+//! A session's process: started, or put off because its agent cannot open the session now.
 
 use super::actor::Actor;
-use super::run::Run;
+use super::link::Link;
 use crate::clock;
-use crate::core::FoundAgent;
-use crate::defaults::{CLOSE_GRACE, TERM_GRACE};
+use crate::core::{FoundAgent, PastEvent};
 use crate::error::SessionError;
-use crate::host::{HostSpec, Mark, RunEnd, StopReason, ToHost};
+use crate::host::{HostSpec, Mark};
 use crate::hostlink::{self, HostLink};
-use crate::log::LogReader;
-use crate::model::{Beginning, Status};
+use crate::log::{Kind, LogReader};
+use crate::model::Status;
 use arp_agents::agent::{Agent, LaunchOptions, Resume};
-use arp_agents::driver::{Action, Command, Exit};
 use std::ffi::OsString;
-use std::time::Duration;
-
-/// Of a process that has not ended, or whose end nobody saw.
-pub(super) const NO_EXIT: Exit = Exit {
-    code: None,
-    signal: None,
-};
 
 impl Actor {
     /// Starts the next process of the session, or sees to it that it is started as soon as the agent can open it.
     pub(super) async fn start(&mut self) -> Result<(), SessionError> {
-        let found = self.core.agents.find(&self.meta.executor).await?;
-        let number = self.meta.runs;
-        let used_before = self.meta.usage.clone().unwrap_or_default();
-        let used_before = std::mem::replace(&mut self.meta.used_before, used_before);
-        let options = self.options(number, found.agent.as_ref());
+        if !self.link.is_none() {
+            return Err(SessionError::WrongState(
+                "the session's process before this one is still being ended; try again in a moment".into(),
+            ));
+        }
+        let found = self.core.agents.find(&self.state.meta.executor).await?;
+        if self.held_elsewhere().await? {
+            return Err(self.in_use());
+        }
+        let number = self.state.meta.runs;
+        let used_before = self.state.meta.usage.clone().unwrap_or_default();
+        let used_before = std::mem::replace(&mut self.state.meta.used_before, used_before);
+        let options = self.state.options(number, found.agent.as_ref());
         let begun = match self.too_early(found.agent.as_ref(), &options) {
-            Some(at) => self.start_later(at, found.agent.display_name()),
-            None => self.start_now(&found, number, &options).await,
+            Some(at) => self.start_later(at, found.agent.display_name()).await,
+            None => self.start_now(&found, number, options).await,
         };
         if begun.is_err() {
-            self.meta.used_before = used_before;
+            self.state.meta.used_before = used_before;
         }
         begun
+    }
+
+    /// Has a terminal opened the agent's session meanwhile?
+    async fn held_elsewhere(&mut self) -> Result<bool, SessionError> {
+        let meta = &self.state.meta;
+        let begins = match &meta.beginning {
+            crate::model::Beginning::Session { id, fork: false } if meta.turns == 0 => Some(id.clone()),
+            _ => meta.agent_session_id.clone().filter(|_| meta.turns > 0),
+        };
+        let Some(id) = begins else { return Ok(false) };
+        let (core, executor) = (self.core.clone(), meta.executor.clone());
+        let holder = tokio::task::spawn_blocking(move || core.past.holder(&executor, &id))
+            .await
+            .map_err(|error| SessionError::Internal(error.to_string()))?;
+        Ok(holder.is_some())
+    }
+
+    fn in_use(&self) -> SessionError {
+        SessionError::InUse(format!(
+            "another process has this session of {} open, a terminal perhaps; close it there, or fork the session",
+            self.state.meta.executor
+        ))
     }
 
     async fn start_now(
         &mut self,
         found: &FoundAgent,
         number: u32,
-        options: &LaunchOptions,
+        options: LaunchOptions,
     ) -> Result<(), SessionError> {
-        self.meta.starts_ms = None;
-        let launch = found.agent.launch(&found.program, options)?;
+        self.state.meta.starts_ms = None;
+        let launch = found.agent.launch(&found.program, &options)?;
+        let texts = |values: Vec<OsString>| values.into_iter().map(text).collect::<Result<_, _>>();
+        // Nobody writes the log now, so its torn end, if there is one, may be cut.
+        let end = self.raw_writer()?.end();
         let spec = HostSpec {
             dir: self.dir.path().to_owned(),
-            session_id: self.meta.id.clone(),
+            session_id: self.state.meta.id.clone(),
             run: number,
             program: launch.program,
-            args: launch.args.into_iter().map(text).collect::<Result<_, _>>()?,
+            args: texts(launch.args)?,
             env: launch
                 .env
                 .into_iter()
                 .map(|(name, value)| Ok((text(name)?, text(value)?)))
                 .collect::<Result<_, SessionError>>()?,
-            env_remove: launch
-                .env_remove
-                .into_iter()
-                .map(text)
-                .collect::<Result<_, _>>()?,
+            env_remove: texts(launch.env_remove)?,
             cwd: launch.cwd,
+            options: Some(options),
+            above_seq: end.seq,
+            above_line: end.line,
         };
 
         // First the record of the attempt: an arpc that dies now finds the host again.
-        let before = (self.meta.status, self.meta.ended_ms, self.meta.run_after);
-        self.meta.run_after = self.raw_end()?;
-        self.meta.runs = number + 1;
-        self.meta.status = Status::Starting;
+        let meta = &mut self.state.meta;
+        let before = (meta.status, meta.ended_ms, meta.run_after);
+        meta.run_after = end.seq;
+        meta.runs = number + 1;
+        meta.status = Status::Starting;
         self.save();
-        let link = match HostLink::start(&self.core.config.host, &spec).await {
-            Ok(link) => link,
+        match HostLink::start(&self.core.config.host, &spec).await {
+            Ok(link) => self.link = Link::Up(link),
             Err(error) => {
-                (self.meta.status, self.meta.ended_ms, self.meta.run_after) = before;
-                self.meta.runs = number;
-                hostlink::clean_up(&self.dir, &self.meta.id).await;
+                let meta = &mut self.state.meta;
+                (meta.status, meta.ended_ms, meta.run_after) = before;
+                meta.runs = number;
+                hostlink::clean_up(&self.dir, &self.state.meta.id, &self.state.meta.left_running).await;
                 self.save();
+                if crate::log::is_full(&error) {
+                    return Err(SessionError::DiskFull);
+                }
                 return Err(SessionError::AgentFailed(error.to_string()));
             }
-        };
-        let mut log = LogReader::open(&self.dir.raw_log())?;
-        log.seek_seq(self.meta.run_after + 1)?;
-        let mut run = Run::new(number, found.agent.driver(options), log, self.meta.run_after);
-        run.link = Some(link);
-        let actions = run.driver.command(Command::Start)?;
-        self.run = Some(run);
-        self.now_ms = clock::now_ms();
-        self.fresh = true;
-        if number > 0 {
-            self.set_status(Status::Starting, None, NO_EXIT);
-            let from = self.meta.run_after;
-            self.end_batch(from)?;
         }
-        self.carry_out(actions, None).await;
+        // The start is in the log; with it the process is there.
+        Box::pin(self.pump()).await?;
         Ok(())
     }
 
-    fn options(&self, number: u32, agent: &dyn Agent) -> LaunchOptions {
-        // A session that never had a turn is not on the agent's disk: it begins as it did.
-        let resume = match (&self.meta.agent_session_id, self.meta.turns) {
-            (Some(id), 1..) if number > 0 => Resume::Session {
-                id: id.clone(),
-                fork: false,
-            },
-            _ => match self.meta.beginning.clone() {
-                Beginning::New => Resume::New,
-                Beginning::Session { id, fork } => Resume::Session { id, fork },
-                Beginning::Last { fork } => Resume::Last { fork },
-            },
-        };
-        let session_id = (agent.capabilities().session_id && resume == Resume::New).then(|| {
-            if number == 0 {
-                self.meta.id.clone()
-            } else {
-                uuid::Uuid::new_v4().to_string()
-            }
-        });
-        LaunchOptions {
-            project_path: self.meta.project_path.clone(),
-            model: self.meta.model.clone().filter(|_| self.meta.model_chosen),
-            resume,
-            permission_mode: self.meta.permission_mode,
-            allowed_tools: self.meta.allowed_tools.clone(),
-            session_id,
-            allow_bypass: self.core.config.allow_bypass,
-            run: number,
-            used_before: self.meta.used_before.clone(),
-        }
+    /// When the agent can open the session, if that is still to come.
+    fn too_early(&self, agent: &dyn Agent, options: &LaunchOptions) -> Option<u64> {
+        let opened = self.state.meta.opened_ms;
+        let opens = !matches!(options.resume, Resume::New) && opened > 0;
+        let now = clock::now_ms();
+        // A clock that was set back makes nobody wait for longer than the agent's own habit is.
+        let at = opens.then(|| agent.reopens_at(opened.min(now)))?;
+        (at > now).then_some(at)
     }
 
-    /// The newest record of the raw log.
-    fn raw_end(&self) -> Result<u64, SessionError> {
-        // Nobody writes it now, so its torn end, if there is one, may be cut.
-        Ok(crate::log::LogWriter::open(&self.dir.raw_log(), false)?.end().seq)
-    }
-
-    /// Goes on with the process that an earlier `arpc` started.
-    pub(super) async fn take_over(&mut self) -> Result<(), SessionError> {
-        let number = self.meta.runs - 1;
-        let Some(agent) = self.core.agents.known(&self.meta.executor) else {
-            return Err(SessionError::UnknownAgent(self.meta.executor.clone()));
-        };
-        let options = self.options(number, agent.as_ref());
-        let link = match HostLink::connect(&self.dir).await {
-            Ok(link) => Some(link),
-            Err(error) if hostlink::host_lives(&self.dir) => {
-                tracing::warn!(session = self.meta.id, %error, "the session host does not answer");
-                None
-            }
-            Err(_) => None,
-        };
-        let mut log = LogReader::open(&self.dir.raw_log())?;
-        log.seek_seq(self.meta.run_after + 1)?;
-        let mut run = Run::new(number, agent.driver(&options), log, self.meta.run_after);
-        run.link = link;
-        run.replaying = true;
-        self.run = Some(run);
-        self.saved_turn = self.meta.turn.take();
-
-        // What was logged up to now is known; what comes after is live.
-        while let Some(run) = &mut self.run {
-            let Some(record) = run.log.next_record()? else {
-                break;
-            };
-            self.record(&record).await?;
-            if self.over {
-                self.end_run();
-            }
-        }
-        let Some(run) = &mut self.run else { return Ok(()) };
-        run.replaying = false;
-        self.fresh = true;
-        self.now_ms = clock::now_ms();
-        if run.link.is_none() {
-            self.lost_host().await;
+    /// Tells that the process is started at this time; [`Actor::start_if_due`] does it.
+    async fn start_later(&mut self, at: u64, agent: &str) -> Result<(), SessionError> {
+        if self.state.meta.starts_ms.replace(at).is_some() {
             return Ok(());
         }
-        let owed = std::mem::take(&mut run.owed);
-        if run.stop.is_some() {
-            self.tell_host_to_stop().await;
-        } else if !run.anything_sent && !run.ready {
-            // The earlier arpc died before it had said a word.
-            let actions = run.driver.command(Command::Start)?;
-            self.carry_out(actions, None).await;
-        } else if !owed.is_empty() {
-            self.send_lines(None, owed, Vec::new()).await;
+        let seconds = at.saturating_sub(clock::now_ms()).div_ceil(1000);
+        let message = format!(
+            "{agent} cannot open a session twice within one minute of the clock, so it is started in {seconds} s; \
+             what you say waits until then"
+        );
+        self.note_status(Status::Starting, Some(message)).await
+    }
+
+    /// Writes down where the session stands while it has no process.
+    async fn note_status(&mut self, status: Status, message: Option<String>) -> Result<(), SessionError> {
+        self.write_own(Kind::Mark, &Mark::Status { status, message })?;
+        Box::pin(self.pump()).await?;
+        self.save();
+        Ok(())
+    }
+
+    /// The time has come to start the process that [`Self::start_later`] put off.
+    pub(super) async fn start_if_due(&mut self) {
+        let due = self.state.meta.starts_ms.is_some_and(|at| at <= clock::now_ms());
+        if self.state.run.is_some() || !due {
+            return;
+        }
+        self.state.meta.starts_ms = None;
+        if let Err(error) = self.start().await {
+            let message = Some(error.to_string());
+            if let Err(error) = self.note_status(Status::Failed, message).await {
+                self.give_up(&error).await;
+            }
+        }
+    }
+
+    /// Nothing is started later any more.
+    pub(super) async fn put_off_no_more(&mut self, status: Status) -> Result<(), SessionError> {
+        if self.state.meta.starts_ms.take().is_some() {
+            self.note_status(status, None).await?;
         }
         Ok(())
     }
 
-    /// Sends what a command gave; the rest is done when the lines are in the log, or now if there are none.
-    pub(super) async fn carry_out(&mut self, actions: Vec<Action>, mark: Option<Mark>) {
-        let (sends, rest): (Vec<_>, Vec<_>) = actions
-            .into_iter()
-            .partition(|action| matches!(action, Action::Send(_)));
-        let lines: Vec<String> = sends
-            .into_iter()
-            .filter_map(|action| {
-                if let Action::Send(line) = action {
-                    Some(line)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        if !lines.is_empty() || mark.is_some() {
-            let held = if lines.is_empty() {
-                Vec::new()
-            } else {
-                rest.clone()
-            };
-            let none = lines.is_empty();
-            self.send_lines(mark, lines, held).await;
-            if !none {
-                return;
-            }
-        }
-        if let Err(error) = Box::pin(self.apply(rest)).await {
-            tracing::error!(session = self.meta.id, %error, "cannot carry out a command");
-        }
-        let from = self
-            .run
-            .as_ref()
-            .map_or(self.events_from, |run| run.cursor.max(self.events_from));
-        if let Err(error) = self.end_batch(from) {
-            tracing::error!(session = self.meta.id, %error, "cannot write events");
-        }
+    /// A parked session is cancelled.
+    pub(super) async fn cancel_parked(&mut self) -> Result<(), SessionError> {
+        hostlink::clean_up(&self.dir, &self.state.meta.id, &[]).await;
+        self.state.meta.left_running.clear();
+        self.note_status(Status::Cancelled, None).await
     }
 
-    /// Sends lines to the agent; `then` is done when the last of them is in the log.
-    pub(super) async fn send_lines(&mut self, mark: Option<Mark>, lines: Vec<String>, then: Vec<Action>) {
-        let Some(run) = &mut self.run else { return };
-        let Some(link) = &mut run.link else { return };
-        let last = lines.len();
-        let mut then = Some(then);
-        for (number, line) in lines.iter().enumerate() {
-            let actions = if number + 1 == last {
-                then.take().unwrap_or_default()
-            } else {
-                Vec::new()
-            };
-            run.in_flight.push_back((line.clone(), actions));
+    /// Tells what happened before the session that this one goes on with.
+    pub(super) fn tell_past(&mut self, past: Vec<PastEvent>) -> Result<(), SessionError> {
+        if past.is_empty() || self.state.meta.runs > 0 {
+            return Ok(());
         }
-        if let Err(error) = link.send(&ToHost::Input { mark, lines }).await {
-            // The end of the connection, which comes next, tells what became of the host.
-            tracing::warn!(session = self.meta.id, %error, "cannot reach the session host");
+        let mut raw = self.raw_writer()?;
+        for PastEvent { time_ms, event } in past {
+            let mark = serde_json::to_vec(&Mark::Past { event })
+                .map_err(|error| SessionError::Internal(error.to_string()))?;
+            let time_ms = if time_ms == 0 { clock::now_ms() } else { time_ms };
+            raw.append(Kind::Mark, raw.end().line, true, time_ms, &mark)?;
         }
+        raw.flush()?;
+        Ok(())
     }
 
-    /// Ends the process for this reason.
-    pub(super) async fn stop(&mut self, why: StopReason, message: Option<String>) {
-        let Some(run) = &mut self.run else { return };
-        if run.stop.is_some() {
-            return;
-        }
-        run.stop = Some((why, message.clone()));
-        if run.replaying {
-            return;
-        }
-        let interrupt = if self.meta.turn.is_some() {
-            // What is not running is not interrupted; the end comes anyway.
-            run.driver.command(Command::Interrupt).unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        Box::pin(self.carry_out(interrupt, Some(Mark::Stop { why, message }))).await;
-        self.tell_host_to_stop().await;
-    }
-
-    async fn tell_host_to_stop(&mut self) {
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let Some(link) = self.run.as_mut().and_then(|run| run.link.as_mut()) else {
-            return;
-        };
-        let stop = ToHost::Stop {
-            close_ms: ms(CLOSE_GRACE),
-            term_ms: ms(TERM_GRACE),
-        };
-        if let Err(error) = link.send(&stop).await {
-            tracing::debug!(%error, "the session host is gone already");
-        }
-    }
-
-    pub(super) async fn park(&mut self) {
-        self.stop(StopReason::Parked, None).await;
-    }
-
-    /// The connection to the host ended. What the log does not tell, its host cannot tell any more.
-    pub(super) async fn lost_host(&mut self) {
-        loop {
-            // All that was logged first.
-            let Some(run) = &mut self.run else { return };
-            match run.log.next_record() {
-                Ok(Some(record)) => {
-                    if let Err(error) = self.record(&record).await {
-                        tracing::error!(session = self.meta.id, %error, "cannot read a record");
-                        break;
-                    }
-                    if self.over {
-                        self.end_run();
-                        return;
-                    }
-                }
-                Ok(None) if hostlink::host_lives(&self.dir) => {
-                    // Only the connection broke, or the host is about to write its last record.
-                    run.link = HostLink::connect(&self.dir).await.ok();
-                    if run.link.is_some() {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::error!(session = self.meta.id, %error, "cannot read the log");
-                    break;
-                }
-            }
-        }
-        hostlink::clean_up(&self.dir, &self.meta.id).await;
-        self.end_without_record(
-            "the session's host process was killed, and the agent with it; everything it printed is kept. \
-             Send a message to go on",
-        )
-        .await;
-    }
-
-    /// The process is gone and its end was never recorded.
-    async fn end_without_record(&mut self, reason: &str) {
-        let exit = NO_EXIT;
-        self.fresh = true;
-        self.now_ms = clock::now_ms();
-        let actions = match &mut self.run {
-            Some(run) => {
-                let stderr = run.stderr().to_owned();
-                run.driver.on_exit(exit, &stderr)
-            }
-            None => Vec::new(),
-        };
-        if let Err(error) = Box::pin(self.apply(actions)).await {
-            tracing::error!(session = self.meta.id, %error, "cannot end a session's turn");
-        }
-        if let Some(run) = &mut self.run {
-            run.stop = None;
-        }
-        self.process_ended(&RunEnd {
-            exit,
-            reason: Some(reason.to_owned()),
-        });
-        let from = self
-            .run
-            .as_ref()
-            .map_or(self.events_from, |run| run.cursor.max(self.events_from));
-        if let Err(error) = self.end_batch(from) {
-            tracing::error!(session = self.meta.id, %error, "cannot write events");
-        }
-        self.end_run();
-    }
-
-    /// The session cannot be looked after any more: its log is damaged, or the disk is full.
-    pub(super) async fn give_up(&mut self, error: &SessionError) {
-        tracing::error!(session = self.meta.id, %error, "a session cannot go on");
-        self.tell_host_to_stop().await;
-        if self.run.is_none() && self.meta.status.is_live() {
-            self.now_ms = clock::now_ms();
-            self.set_status(Status::Failed, Some(error.to_string()), NO_EXIT);
-        }
-        if self.run.is_some() {
-            self.end_without_record(&error.to_string()).await;
-        }
-        if hostlink::host_lives(&self.dir) {
-            // Nobody would ever look after it again.
-            hostlink::clean_up(&self.dir, &self.meta.id).await;
-        }
-        self.publish();
-        self.save();
-        for waiting in self.ended.drain(..) {
-            let _ = waiting.send(Ok(()));
-        }
+    /// The newest records that an earlier `arpc` has not made events of, or that its newest process wrote.
+    pub(super) fn seek_to_news(&mut self) -> Result<(), SessionError> {
+        self.log = LogReader::open(&self.dir.raw_log())?;
+        let (run_after, seen) = (self.state.meta.run_after, self.state.seen());
+        // Events that were lost with the power may be of a process before the newest: then all is read.
+        let from = if seen >= run_after { run_after + 1 } else { 1 };
+        self.log.seek_seq(from)?;
+        Ok(())
     }
 }
 

@@ -1,20 +1,22 @@
-//! One session: an actor that owns its driver, its event log and its queue, and what others may hold of it.
+//! One session: what it is ([`projection`], a function of its raw log), the actor that does the I/O around it, and
+//! what others may hold of it.
 //!
-//! The actor reads the raw log that the session host writes, in order, and feeds the driver; what the driver
-//! says goes into the event log. So the events are a function of the raw log, and an actor that is made anew
-//! after a restart of `arpc` reads the log again and arrives in the same state, without repeating an event:
-//! each event remembers the raw record it came from.
+//! The actor reads the raw log that the session host writes, in order, and feeds the projection; what comes of a
+//! record goes into the event log. An actor that is made anew after a restart of `arpc` reads the log again and
+//! arrives in the same state, without repeating an event: each event remembers the raw record it came from.
 
 mod actor;
-mod apply;
 mod asks;
-mod decide;
-mod later;
+mod clocks;
+mod folding;
+mod hosting;
 mod launch;
-mod run;
+mod link;
+mod projection;
 
 pub(crate) use actor::Actor;
 
+use crate::core::PastEvent;
 use crate::error::SessionError;
 use crate::model::{ApprovalView, Message, Resolution, SessionView};
 use arp_agents::driver::{Decision, PermissionMode};
@@ -83,8 +85,8 @@ type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
 /// What is asked of a session.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// Start the first process.
-    Begin(Reply<()>),
+    /// Start the first process; tell first what came before.
+    Begin { past: Vec<PastEvent>, reply: Reply<()> },
     /// Accept a message.
     Message {
         text: String,
@@ -99,7 +101,18 @@ pub(crate) enum Ask {
     /// End the process, and say when it is gone.
     Cancel(Reply<()>),
     /// End the process so that it can go on later, and say when it is gone.
-    Park(Reply<()>),
+    Park {
+        /// Why, in words.
+        why: Option<String>,
+        reply: Reply<()>,
+    },
+    /// Try again what went wrong.
+    Retry {
+        client_id: Option<String>,
+        reply: Reply<Accepted>,
+    },
+    /// Go on with what waits, if the session is parked.
+    Resume(Reply<()>),
     /// Answer an approval.
     Decide {
         approval_id: String,
@@ -108,10 +121,19 @@ pub(crate) enum Ask {
     },
     /// Change what can be changed.
     Set { change: Change, reply: Reply<()> },
-    /// End the process and all records of the session.
-    Remove(Reply<()>),
+    /// Remove all records of the session, if this can be done first.
+    Remove { first: RemoveFirst, reply: Reply<()> },
     /// Stop looking after the session, leave its process running.
     Detach(Reply<()>),
+}
+
+/// What has to come about before our records of a session are removed; if it does not, they stay.
+pub(crate) struct RemoveFirst(pub(crate) Box<dyn FnOnce() -> Result<(), SessionError> + Send>);
+
+impl std::fmt::Debug for RemoveFirst {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RemoveFirst")
+    }
 }
 
 /// Changes of a session.
@@ -134,6 +156,8 @@ pub struct Accepted {
     pub duplicate: bool,
     /// Number of the turn that ran or was begun when it was accepted.
     pub turns: u64,
+    /// How far the session's sequences reached then.
+    pub tail: Tail,
 }
 
 /// Something happened to some session.

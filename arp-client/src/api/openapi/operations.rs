@@ -47,6 +47,7 @@ pub(super) fn about(op: Op) -> About {
             errors: &["400", "401"],
             ..plain("login", "Give the edge key, get a cookie", &[("200", "Typed")])
         },
+        Op::Logout => plain("logout", "End the login of this browser", &[("200", "Typed")]),
         Op::Events => About {
             stream: true,
             ..plain("events", "What happens to sessions and approvals (SSE)", &[])
@@ -113,7 +114,12 @@ pub(super) fn about(op: Op) -> About {
         Op::SessionDelete => About {
             query: &[
                 ("force", "boolean", "Cancel and delete in one"),
-                ("keep_history", "boolean", "Keep the agent's own files"),
+                (
+                    "history",
+                    "string",
+                    "delete or keep: the agent's own files; without a word they go if the session was begun here",
+                ),
+                ("keep_history", "boolean", "The same as history=keep"),
             ],
             errors: &["400", "404", "409", "503"],
             ..plain(
@@ -193,6 +199,24 @@ pub(super) fn about(op: Op) -> About {
                 &[("201", "SessionStarted"), ("200", "SessionStarted")],
             )
         },
+        Op::Retry => About {
+            body: Some(("Retry", false)),
+            errors: &["400", "404", "409", "429", "503"],
+            ..plain(
+                "retrySession",
+                "Try again what went wrong",
+                &[("202", "MessageAccepted")],
+            )
+        },
+        Op::Stop => About {
+            body: Some(("Stop", false)),
+            errors: &["400", "403"],
+            ..plain(
+                "stop",
+                "Stop arpc (only over its local socket)",
+                &[("202", "Typed")],
+            )
+        },
         Op::ApprovalList => About {
             query: &[("session_id", "string", "Only of this session")],
             ..plain("listApprovals", "Approvals that wait", &[("200", "Approvals")])
@@ -205,6 +229,14 @@ pub(super) fn about(op: Op) -> About {
             body: Some(("Decision", true)),
             errors: &["400", "404", "409", "503"],
             ..plain("decideApproval", "Allow or deny", &[("200", "Resolution")])
+        },
+        Op::ProxyTunnel => About {
+            errors: &["400", "403", "415", "426", "502"],
+            ..plain(
+                "proxyTunnel",
+                "A raw connection to an allowed port of this machine, by Upgrade: tcp",
+                &[("101", "")],
+            )
         },
         Op::Fs => About {
             query: FILES,
@@ -238,6 +270,34 @@ pub(super) fn about(op: Op) -> About {
             errors: &["400", "404"],
             ..plain("projectSessions", "A project's sessions", &[("200", "Typed")])
         },
+        Op::Directories => plain(
+            "directories",
+            "Where a session may start: home, git repositories below it, projects of the past",
+            &[("200", "Typed")],
+        ),
+        Op::Overview => About {
+            query: &[
+                PAGE[0],
+                (
+                    "before",
+                    "string",
+                    "Only what follows this; the last answer's next",
+                ),
+                (
+                    "q",
+                    "string",
+                    "Words that all occur in title, first message or path",
+                ),
+                ("executor", "string", "Only this agent"),
+                ("project_path", "string", "Only this directory"),
+            ],
+            errors: &["400"],
+            ..plain(
+                "overview",
+                "All sessions, running, ended and of the agents' histories, newest first",
+                &[("200", "Typed")],
+            )
+        },
         Op::HistoryList => About {
             query: HISTORY,
             errors: &["400", "404"],
@@ -270,6 +330,12 @@ const STREAM: &[(&str, &str, &str)] = &[
     ("until", "string", "Streams: turn or end"),
 ];
 const FILES: &[(&str, &str, &str)] = &[
+    (
+        "project_path",
+        "string",
+        "Directory that the path is below: a root, or below one",
+    ),
+    ("path", "string", "The path, if it is not in the path of the URL"),
     PAGE[0],
     PAGE[1],
     ("start", "integer", "A file: first byte"),

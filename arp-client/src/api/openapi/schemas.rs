@@ -105,6 +105,8 @@ fn requests() -> Map<String, Value> {
             ),
         ),
         ("Interrupt", object(&[("clear_queue", flag())], &[])),
+        ("Retry", object(&[("client_id", text())], &[])),
+        ("Stop", object(&[("park", flag())], &[])),
         (
             "Decision",
             object(
@@ -116,6 +118,7 @@ fn requests() -> Map<String, Value> {
                         "answers",
                         json!({"type": "object", "additionalProperties": {"type": "string"}}),
                     ),
+                    ("permission_mode", text()),
                     ("message", text()),
                     ("interrupt", flag()),
                 ],
@@ -267,6 +270,7 @@ fn answers() -> Map<String, Value> {
                 &[
                     ("type", constant("approval")),
                     ("approval", reference("Approval")),
+                    ("files", json!({"type": "array", "items": {"type": "object"}})),
                 ],
                 &["type", "approval"],
             ),
@@ -307,6 +311,10 @@ fn session_schema() -> Value {
                 list(object(&[("id", text()), ("name", text())], &["id", "name"])),
             ),
             ("permission_mode", json!({"enum": MODES})),
+            ("agent_mode", maybe_text()),
+            ("problem", json!({"type": ["object", "null"]})),
+            ("can_resume", flag()),
+            ("left_running", list(json!({"type": "object"}))),
             ("status", json!({"enum": STATUSES})),
             ("parked", flag()),
             ("turn", json!({"type": ["object", "null"]})),
@@ -375,6 +383,11 @@ fn approval_schema() -> Value {
             ("reason", maybe_text()),
             ("input", json!({})),
             ("can_allow_session", flag()),
+            (
+                "session_grants",
+                json!({"type": "array", "items": {"type": "object"}}),
+            ),
+            ("modes", json!({"type": "array", "items": {"type": "string"}})),
             ("can_edit", flag()),
             ("created_at", text()),
             ("expires_at", maybe_text()),

@@ -8,6 +8,7 @@ use super::choice::{Choices, Setting};
 use super::permission::Waiting;
 use super::updates::Updates;
 use crate::agent::LaunchOptions;
+use crate::card::ApprovalIds;
 use crate::driver::{Action, Command, CommandError, Driver, Exit, PermissionMode};
 use crate::event::{ApprovalOutcome, Event, ModelChoice, TurnStatus, Usage};
 use crate::options::{self, BYPASS_FORBIDDEN};
@@ -34,6 +35,7 @@ pub(super) struct AcpDriver {
     choices: Choices,
     turn: Option<Turn>,
     approvals: BTreeMap<String, Waiting>,
+    approval_ids: ApprovalIds,
     updates: Updates,
     usage: Usage,
 }
@@ -80,6 +82,7 @@ impl AcpDriver {
             choices: Choices::default(),
             turn: None,
             approvals: BTreeMap::new(),
+            approval_ids: ApprovalIds::default(),
         }
     }
 
@@ -281,6 +284,13 @@ impl Driver for AcpDriver {
         actions
     }
 
+    fn mode(&self) -> Option<PermissionMode> {
+        let current = self.choices.mode.current.as_deref()?;
+        PermissionMode::ALL
+            .into_iter()
+            .find(|mode| self.choices.mode_named(*mode, &self.habits).as_deref() == Some(current))
+    }
+
     fn on_exit(&mut self, _exit: Exit, stderr_tail: &str) -> Vec<Action> {
         let mut actions = self.void_all();
         let why = || last_words(stderr_tail).unwrap_or_else(|| format!("{} ended unexpectedly", self.agent));
@@ -299,6 +309,7 @@ impl Driver for AcpDriver {
                 status,
                 message,
                 duration_ms: None,
+                api_status: None,
             }));
             actions.push(Action::TurnEnded);
         }
@@ -312,5 +323,6 @@ fn void(approval_id: String) -> Action {
         approval_id,
         outcome: ApprovalOutcome::Void,
         message: None,
+        edited: None,
     }
 }

@@ -41,10 +41,13 @@ impl AcpDriver {
             .and_then(Value::as_bool)
             != Some(true)
         {
-            return self.fatal(format!(
+            let why = format!(
                 "{} cannot go on with an earlier session; start a new one",
                 self.agent
-            ));
+            );
+            let mut actions = vec![Action::NeverResumes(why.clone())];
+            actions.extend(self.fatal(why));
+            return actions;
         }
         params["sessionId"] = json!(id);
         self.session = Some(id.clone());

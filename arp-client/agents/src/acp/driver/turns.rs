@@ -60,6 +60,7 @@ impl AcpDriver {
         let turn = self.turn.take().unwrap_or_default();
         let mut actions = self.void_all();
         actions.extend(self.updates.turn_ended().into_iter().map(Action::Emit));
+        let api_status = outcome.as_ref().err().and_then(RpcError::api_status);
         let (status, message) = match outcome {
             Ok(answer) => {
                 actions.extend(self.count(&answer));
@@ -84,6 +85,7 @@ impl AcpDriver {
             status,
             message,
             duration_ms: None,
+            api_status: api_status.filter(|_| status == TurnStatus::Failed),
         }));
         actions.push(Action::TurnEnded);
         actions
@@ -126,7 +128,15 @@ impl AcpDriver {
         if self.turn.as_ref().is_some_and(|turn| turn.interrupted) {
             return vec![self.calls.answer(&rpc_id, cancelled())];
         }
-        let id = format!("r{}-{}", self.options.run, rpc_id.to_string().trim_matches('"'));
+        let wanted = format!("r{}-{}", self.options.run, rpc_id.to_string().trim_matches('"'));
+        let id = self.approval_ids.give(wanted);
+        // One that asks again under the same id can no longer be answered.
+        let again = self.waiting_as(&rpc_id);
+        let mut actions: Vec<Action> = again
+            .and_then(|id| self.approvals.remove_entry(&id))
+            .map(|(id, _)| void(id))
+            .into_iter()
+            .collect();
         let call = params
             .pointer("/toolCall/toolCallId")
             .and_then(Value::as_str)
@@ -135,9 +145,9 @@ impl AcpDriver {
         let waiting = Waiting::new(rpc_id, call, params);
         let (events, approval) = self
             .updates
-            .permission(id.clone(), params, waiting.can_allow_session());
+            .permission(id.clone(), params, waiting.session_grants());
         self.approvals.insert(id, waiting);
-        let mut actions: Vec<Action> = events.into_iter().map(Action::Emit).collect();
+        actions.extend(events.into_iter().map(Action::Emit));
         actions.push(Action::Ask(approval));
         actions
     }
@@ -168,12 +178,10 @@ impl AcpDriver {
     }
 
     pub(super) fn answered(&mut self, rpc_id: &Value, result: &Value) -> Vec<Action> {
-        let found = self
-            .approvals
-            .iter()
-            .find(|(_, waiting)| waiting.rpc_id == *rpc_id)
-            .map(|(id, _)| id.clone());
-        let Some((id, waiting)) = found.and_then(|id| self.approvals.remove_entry(&id)) else {
+        let Some((id, waiting)) = self
+            .waiting_as(rpc_id)
+            .and_then(|id| self.approvals.remove_entry(&id))
+        else {
             return Vec::new();
         };
         let outcome = waiting.outcome(result);
@@ -185,11 +193,21 @@ impl AcpDriver {
             approval_id: id,
             outcome,
             message,
+            edited: None,
         }];
         if outcome == ApprovalOutcome::Denied {
             actions.extend(self.updates.denied(&waiting.call).into_iter().map(Action::Emit));
         }
         actions
+    }
+
+    /// The approval that waits under a request's id.
+    fn waiting_as(&self, rpc_id: &Value) -> Option<String> {
+        let found = self
+            .approvals
+            .iter()
+            .find(|(_, waiting)| waiting.rpc_id == *rpc_id);
+        found.map(|(id, _)| id.clone())
     }
 
     pub(super) fn void_all(&mut self) -> Vec<Action> {

@@ -32,6 +32,8 @@ pub(super) struct ClaudeDriver {
     interrupting: bool,
     approvals: Approvals,
     lines: Lines,
+    /// Was the last line a fragment?
+    fragment: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,7 @@ enum Request {
     Initialize,
     Interrupt,
     SetModel(String),
-    SetMode,
+    SetMode(String),
 }
 
 /// What the `init` event tells.
@@ -101,6 +103,7 @@ impl ClaudeDriver {
             interrupting: false,
             approvals: Approvals::default(),
             lines: Lines::default(),
+            fragment: false,
         }
     }
 
@@ -117,7 +120,7 @@ impl ClaudeDriver {
             return Vec::new();
         };
         if str_at(request, "subtype") == Some("can_use_tool") {
-            return vec![self.approvals.asked(id, request)];
+            return self.approvals.asked(id, request);
         }
         let refusal = json!({
             "type": "control_response",
@@ -143,10 +146,10 @@ impl ClaudeDriver {
                 let model = string_at(body, "model").unwrap_or(asked);
                 self.tell(|about| about.model = Some(model))
             }
-            (Request::SetMode, None) => match string_at(body, "mode") {
-                Some(mode) => self.tell(|about| about.mode = Some(mode)),
-                None => Vec::new(),
-            },
+            (Request::SetMode(asked), None) => {
+                let mode = string_at(body, "mode").unwrap_or(asked);
+                self.tell(|about| about.mode = Some(mode))
+            }
             // Nothing was running after all; what ended it has been told.
             (Request::Interrupt, _) => Vec::new(),
             (_, Some(why)) => vec![Action::Emit(Event::Error {
@@ -254,9 +257,11 @@ impl ClaudeDriver {
 
 impl Driver for ClaudeDriver {
     fn on_line(&mut self, line: &str) -> Vec<Action> {
+        self.fragment = false;
         let Ok(line) = serde_json::from_str::<Value>(line) else {
             return crate::rpc::not_json(line);
         };
+        self.fragment = str_at(&line, "type") == Some("stream_event");
         match str_at(&line, "type") {
             Some("stream_event") => emit(self.lines.stream_event(&line)),
             Some("assistant") => emit(self.lines.assistant(&line)),
@@ -317,8 +322,9 @@ impl Driver for ClaudeDriver {
                 if mode == PermissionMode::BypassPermissions && !self.allow_bypass {
                     return Err(CommandError::Forbidden(BYPASS_FORBIDDEN.to_owned()));
                 }
-                let request = json!({"subtype": "set_permission_mode", "mode": mode_name(mode)});
-                Ok(vec![self.request(Request::SetMode, request)])
+                let mode = mode_name(mode);
+                let request = json!({"subtype": "set_permission_mode", "mode": mode});
+                Ok(vec![self.request(Request::SetMode(mode.to_owned()), request)])
             }
         }
     }
@@ -329,7 +335,7 @@ impl Driver for ClaudeDriver {
         };
         match str_at(&line, "type") {
             Some("user") => self.prompted(&line),
-            Some("control_response") => self.decided(&line).into_iter().collect(),
+            Some("control_response") => self.decided(&line),
             Some("control_request") => {
                 let request = line.get("request").unwrap_or(&Value::Null);
                 let kind = match str_at(request, "subtype") {
@@ -342,7 +348,9 @@ impl Driver for ClaudeDriver {
                         Request::Interrupt
                     }
                     Some("set_model") => Request::SetModel(string_at(request, "model").unwrap_or_default()),
-                    Some("set_permission_mode") => Request::SetMode,
+                    Some("set_permission_mode") => {
+                        Request::SetMode(string_at(request, "mode").unwrap_or_default())
+                    }
                     _ => return Vec::new(),
                 };
                 if let Some(id) = string_at(&line, "request_id") {
@@ -353,6 +361,16 @@ impl Driver for ClaudeDriver {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn was_fragment(&self) -> bool {
+        self.fragment
+    }
+
+    fn mode(&self) -> Option<PermissionMode> {
+        PermissionMode::ALL
+            .into_iter()
+            .find(|mode| self.about.mode.as_deref() == Some(mode_name(*mode)))
     }
 
     fn on_exit(&mut self, _exit: Exit, stderr_tail: &str) -> Vec<Action> {
@@ -376,6 +394,7 @@ impl Driver for ClaudeDriver {
                 status,
                 message,
                 duration_ms: None,
+                api_status: None,
             }));
             actions.push(Action::TurnEnded);
         }

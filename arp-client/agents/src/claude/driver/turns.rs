@@ -52,15 +52,14 @@ impl ClaudeDriver {
         approval_id: &str,
         decision: &Decision,
     ) -> Result<Vec<Action>, CommandError> {
-        let unknown = || CommandError::UnknownApproval(approval_id.to_owned());
-        let line = self.approvals.answer(approval_id, decision).ok_or_else(unknown)?;
+        let line = self.approvals.answer(approval_id, decision)?;
         let mut actions = vec![Action::Send(line.to_string())];
         actions.extend(self.decided(&line));
         Ok(actions)
     }
 
     /// An answer was sent, now or in the log that is replayed.
-    pub(super) fn decided(&mut self, line: &Value) -> Option<Action> {
+    pub(super) fn decided(&mut self, line: &Value) -> Vec<Action> {
         if line
             .pointer("/response/response/interrupt")
             .and_then(Value::as_bool)
@@ -68,7 +67,15 @@ impl ClaudeDriver {
         {
             self.interrupting = true;
         }
-        self.approvals.answered(line)
+        let Some(answered) = self.approvals.answered(line) else {
+            return Vec::new();
+        };
+        let mut actions = vec![answered.action];
+        if let (Some(edited), Some(call)) = (answered.edited, answered.tool_call_id) {
+            // The card shows what runs; what was asked stands in the decision.
+            actions.extend(self.lines.call_edited(&call, edited.ran).map(Action::Emit));
+        }
+        actions
     }
 
     pub(super) fn lifecycle(&mut self, line: &Value) {
@@ -110,6 +117,10 @@ impl ClaudeDriver {
             status,
             message,
             duration_ms: line.get("duration_ms").and_then(Value::as_u64),
+            api_status: line
+                .get("api_error_status")
+                .and_then(Value::as_u64)
+                .and_then(|status| u16::try_from(status).ok()),
         }));
         // A turn of Claude's own that ends while a prompt waits behind it is not the end of that prompt's.
         let waits = self.turn.as_ref().is_some_and(|turn| turn.stage == Stage::Queued);

@@ -9,14 +9,19 @@ use serde_json::{Value, json};
 
 impl CodexDriver {
     pub(super) fn asked(&mut self, rpc_id: Value, method: &str, params: Value) -> Vec<Action> {
-        let id = format!("r{}-{}", self.options.run, rpc_id.to_string().trim_matches('"'));
+        let wanted = format!("r{}-{}", self.options.run, rpc_id.to_string().trim_matches('"'));
         let item = str_at(&params, "itemId")
             .and_then(|item| self.thread.item(item))
             .cloned();
-        if let Some((waiting, approval)) = approvals::asked(id, rpc_id.clone(), method, params, item.as_ref())
+        if let Some((waiting, mut approval)) =
+            approvals::asked(wanted, rpc_id.clone(), method, params, item.as_ref())
         {
+            // One that asks again under the same id can no longer be answered.
+            let mut actions = self.voided(&rpc_id);
+            approval.id = self.approval_ids.give(approval.id);
             self.approvals.insert(approval.id.clone(), waiting);
-            return vec![Action::Ask(approval)];
+            actions.push(Action::Ask(approval));
+            return actions;
         }
         // A request that is not answered holds the turn for ever.
         vec![match method {
@@ -95,6 +100,7 @@ impl CodexDriver {
             approval_id: id,
             outcome,
             message,
+            edited: None,
         })
     }
 
@@ -107,9 +113,13 @@ impl CodexDriver {
 
     /// The request no longer waits. Ours are taken off the list when we answer, so this one was taken back.
     pub(super) fn resolved_elsewhere(&mut self, params: &Value) -> Vec<Action> {
-        let Some(rpc_id) = params.get("requestId") else {
-            return Vec::new();
-        };
+        params
+            .get("requestId")
+            .map(|rpc_id| self.voided(rpc_id))
+            .unwrap_or_default()
+    }
+
+    fn voided(&mut self, rpc_id: &Value) -> Vec<Action> {
         let over: Vec<String> = self
             .approvals
             .iter()

@@ -8,6 +8,7 @@ use super::approvals::Approvals;
 use super::policy::opened_with;
 use super::thread::Thread;
 use crate::agent::LaunchOptions;
+use crate::card::ApprovalIds;
 use crate::driver::{Action, Command, CommandError, Driver, Exit, PermissionMode};
 use crate::event::{ApprovalOutcome, Event, ModelChoice, TurnStatus};
 use crate::options::{self, BYPASS_FORBIDDEN};
@@ -46,7 +47,10 @@ pub(super) struct CodexDriver {
     /// The reason of the denial that is sent next.
     reason: Option<String>,
     approvals: Approvals,
+    approval_ids: ApprovalIds,
     thread: Thread,
+    /// Was the last line a fragment?
+    fragment: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +109,9 @@ impl CodexDriver {
             interrupt_wanted: false,
             reason: None,
             approvals: Approvals::default(),
+            approval_ids: ApprovalIds::default(),
             thread: Thread::default(),
+            fragment: false,
         }
     }
 
@@ -209,12 +215,16 @@ impl CodexDriver {
 
 impl Driver for CodexDriver {
     fn on_line(&mut self, line: &str) -> Vec<Action> {
+        self.fragment = false;
         let Ok(message) = serde_json::from_str::<Value>(line) else {
             return not_json(line);
         };
         match Message::read(message) {
             Some(Message::Request { id, method, params }) => self.asked(id, &method, params),
-            Some(Message::Notification { method, params }) => self.notification(&method, &params),
+            Some(Message::Notification { method, params }) => {
+                self.fragment = method.ends_with("/delta") || method.ends_with("Delta");
+                self.notification(&method, &params)
+            }
             Some(Message::Answer { id, outcome }) => match self.calls.answered(id) {
                 Some(call) => self.answer(call, outcome),
                 None => Vec::new(),
@@ -308,6 +318,14 @@ impl Driver for CodexDriver {
         actions
     }
 
+    fn was_fragment(&self) -> bool {
+        self.fragment
+    }
+
+    fn mode(&self) -> Option<PermissionMode> {
+        super::policy::mode_of(self.about.mode.as_deref()?)
+    }
+
     fn on_exit(&mut self, _exit: Exit, stderr_tail: &str) -> Vec<Action> {
         let mut actions = self.void_all();
         let why = || last_words(stderr_tail).unwrap_or_else(|| "Codex ended unexpectedly".to_owned());
@@ -326,6 +344,7 @@ impl Driver for CodexDriver {
                 status,
                 message,
                 duration_ms: None,
+                api_status: None,
             }));
             actions.push(Action::TurnEnded);
         }
@@ -339,6 +358,7 @@ fn void(approval_id: String) -> Action {
         approval_id,
         outcome: ApprovalOutcome::Void,
         message: None,
+        edited: None,
     }
 }
 

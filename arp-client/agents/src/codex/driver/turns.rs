@@ -3,7 +3,7 @@
 use super::{Call, CodexDriver, Phase, Turn};
 use crate::driver::{Action, CommandError};
 use crate::event::{Event, TurnStatus};
-use crate::text::{api_error_text, array_at, str_at, string_at};
+use crate::text::{api_error_text, array_at, status_in, str_at, string_at};
 use serde_json::{Value, json};
 
 impl CodexDriver {
@@ -116,6 +116,7 @@ impl CodexDriver {
             .pointer("/error/message")
             .and_then(Value::as_str)
             .map(api_error_text);
+        let api_status = message.as_deref().and_then(status_in);
         let duration_ms = turn.get("durationMs").and_then(Value::as_u64);
         let mut actions = self.void_all();
         actions.extend(self.end_commands(&ended.left_running));
@@ -124,6 +125,7 @@ impl CodexDriver {
             status,
             message,
             duration_ms,
+            api_status,
         }));
         actions.push(Action::TurnEnded);
         actions

@@ -1,0 +1,1 @@
+var e=/Mac|iPhone|iPad/.test(navigator.platform)?`⌘↵`:`Ctrl ↵`;export{e as t};

@@ -1,0 +1,1 @@
+function e(e){return typeof e==`number`?e*1e3:e&&Date.parse(e)||0}export{e as t};

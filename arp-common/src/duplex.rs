@@ -1,0 +1,298 @@
+//! Copying two streams into each other: both directions at once, half-close carried through, counted.
+//!
+//! Reading goes through one scratch buffer a thread; a stream owns memory only for bytes that its other
+//! side would not take yet. Long, bulky flows between plain TCP connections move inside the kernel
+//! ([`crate::splice`]).
+
+use crate::defaults::{COPY_CHUNK, SPLICE_AFTER};
+use crate::splice::{Moved, Pipe};
+use crate::transport::Carrier;
+use bytes::{Buf, BytesMut};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; COPY_CHUNK].into_boxed_slice());
+}
+
+/// How many bytes went which way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transferred {
+    /// From the first stream to the second.
+    pub a_to_b: u64,
+    /// From the second stream to the first.
+    pub b_to_a: u64,
+}
+
+/// Copies `a` and `b` into each other until both have ended. An end of one direction is passed on as a
+/// half-close and leaves the other direction running.
+///
+/// `head_a` and `head_b` are bytes that were already read from `a` and `b`. `count` is kept up to date
+/// as bytes arrive, also when the copy fails or is dropped.
+///
+/// Until both have ended, dropping them is a reset: a flow that is cut must not look like one that is over.
+///
+/// # Errors
+/// The first failure of either side.
+pub async fn copy<A, B>(
+    a: &mut A,
+    b: &mut B,
+    head_a: BytesMut,
+    head_b: BytesMut,
+    count: &mut Transferred,
+) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Carrier + Unpin,
+    B: AsyncRead + AsyncWrite + Carrier + Unpin,
+{
+    let mut up = Flow::new(head_a);
+    let mut down = Flow::new(head_b);
+    a.begin();
+    b.begin();
+    let result = poll_fn(|cx| {
+        let up_done = up.poll(cx, a, b, &mut count.a_to_b)?;
+        let down_done = down.poll(cx, b, a, &mut count.b_to_a)?;
+        if up_done.is_ready() && down_done.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    if result.is_ok() {
+        a.finish();
+        b.finish();
+    }
+    result
+}
+
+/// One direction.
+struct Flow {
+    /// Read, and not yet taken by the destination.
+    rest: BytesMut,
+    /// Bytes since the source last had nothing to give.
+    run: u64,
+    pipe: Option<Pipe>,
+    state: State,
+}
+
+#[derive(PartialEq, Clone, Copy)]
+enum State {
+    Copying,
+    Closing,
+    Done,
+}
+
+impl Flow {
+    fn new(head: BytesMut) -> Self {
+        Self {
+            rest: head,
+            run: 0,
+            pipe: None,
+            state: State::Copying,
+        }
+    }
+
+    fn poll<S, D>(
+        &mut self,
+        cx: &mut Context<'_>,
+        src: &mut S,
+        dst: &mut D,
+        count: &mut u64,
+    ) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + Carrier + Unpin,
+        D: AsyncWrite + Carrier + Unpin,
+    {
+        loop {
+            match self.state {
+                State::Done => return Poll::Ready(Ok(())),
+                State::Closing => {
+                    ready!(Pin::new(&mut *dst).poll_shutdown(cx))?;
+                    self.state = State::Done;
+                }
+                State::Copying => {
+                    if !self.rest.is_empty() {
+                        let n = ready!(Pin::new(&mut *dst).poll_write(cx, &self.rest))?;
+                        if n == 0 {
+                            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                        }
+                        *count += n as u64;
+                        self.rest.advance(n);
+                        if self.rest.is_empty() {
+                            self.rest = BytesMut::new();
+                        }
+                    } else if self.run >= SPLICE_AFTER {
+                        ready!(self.poll_splice(cx, src, dst, count))?;
+                    } else {
+                        ready!(self.poll_copy(cx, src, dst, count))?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves one scratch buffer's worth. Ready when it may be called again.
+    fn poll_copy<S, D>(
+        &mut self,
+        cx: &mut Context<'_>,
+        src: &mut S,
+        dst: &mut D,
+        count: &mut u64,
+    ) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + Unpin,
+        D: AsyncWrite + Unpin,
+    {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            if Pin::new(&mut *src).poll_read(cx, &mut buf)?.is_pending() {
+                self.run = 0;
+                // TLS may still hold the last bytes: nothing is kept back while we wait for more.
+                let _ = Pin::new(&mut *dst).poll_flush(cx)?;
+                return Poll::Pending;
+            }
+            let read = buf.filled();
+            if read.is_empty() {
+                self.state = State::Closing;
+                return Poll::Ready(Ok(()));
+            }
+            let written = match Pin::new(&mut *dst).poll_write(cx, read)? {
+                Poll::Ready(n) => n,
+                Poll::Pending => 0,
+            };
+            *count += written as u64;
+            self.run += read.len() as u64;
+            self.rest.extend_from_slice(&read[written..]);
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Moves bytes inside the kernel until the source ends, or pauses with little behind it. Ready when
+    /// the flow is no longer bulky or cannot be spliced: copy then.
+    fn poll_splice<S, D>(
+        &mut self,
+        cx: &mut Context<'_>,
+        src: &mut S,
+        dst: &mut D,
+        count: &mut u64,
+    ) -> Poll<io::Result<()>>
+    where
+        S: Carrier,
+        D: Carrier,
+    {
+        let (Some(src), Some(dst)) = (src.plain(), dst.plain()) else {
+            self.run = 0;
+            return Poll::Ready(Ok(()));
+        };
+        if self.pipe.is_none() {
+            self.pipe = Pipe::new();
+        }
+        let Some(pipe) = &mut self.pipe else {
+            self.run = 0;
+            return Poll::Ready(Ok(()));
+        };
+        let before = *count;
+        let mut want = u64::MAX;
+        match pipe.poll_move(cx, src, dst, &mut want, count) {
+            Poll::Ready(Ok(Moved::SourceEnded | Moved::All)) => {
+                self.state = State::Closing;
+                self.pipe = None;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            Poll::Pending => {
+                // A flow that trickles gives its pipe back; it is registered for readiness already, and
+                // copying registers again when it is polled next.
+                if *count - before < 4096 && pipe.held() == 0 {
+                    self.pipe = None;
+                    self.run = 0;
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialed = TcpStream::connect(listener.local_addr().unwrap());
+        let (a, b) = tokio::join!(dialed, listener.accept());
+        (a.unwrap(), b.unwrap().0)
+    }
+
+    fn pattern(n: usize) -> Vec<u8> {
+        (0..n).map(|i| (i * 7 + i / 251) as u8).collect()
+    }
+
+    /// Splice, copy and slow readers included: what goes in on each side comes out on the other.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_byte_arrives_in_order_both_ways() {
+        let (mut client, mut front) = pair().await;
+        let (mut back, mut server) = pair().await;
+        let copy = tokio::spawn(async move {
+            let mut count = Transferred::default();
+            let head = BytesMut::from(&b"head"[..]);
+            let result = copy(&mut front, &mut back, head, BytesMut::new(), &mut count).await;
+            (result, count)
+        });
+        let up = pattern(20 * 1024 * 1024);
+        let down = pattern(3 * 1024 * 1024 + 1);
+        let (up2, down2) = (up.clone(), down.clone());
+        let client = tokio::spawn(async move {
+            let (mut r, mut w) = client.split();
+            let send = async {
+                w.write_all(&up2).await.unwrap();
+                w.shutdown().await.unwrap();
+            };
+            let mut got = Vec::new();
+            let ((), read) = tokio::join!(send, r.read_to_end(&mut got));
+            read.unwrap();
+            got
+        });
+        let mut got = Vec::new();
+        server.read_to_end(&mut got).await.unwrap();
+        // The other direction still works after this one has ended.
+        server.write_all(&down2).await.unwrap();
+        drop(server);
+        assert!(got[..4] == *b"head" && got[4..] == up[..]);
+        assert!(client.await.unwrap() == down);
+        let (result, count) = copy.await.unwrap();
+        result.unwrap();
+        assert_eq!(
+            count,
+            Transferred {
+                a_to_b: up.len() as u64 + 4,
+                b_to_a: down.len() as u64
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_a_failure_and_not_an_end() {
+        let (_client, mut front) = pair().await;
+        let (mut back, server) = pair().await;
+        crate::net::reset_on_drop(&server);
+        drop(server);
+        let mut count = Transferred::default();
+        let result: io::Result<()> = copy(
+            &mut front,
+            &mut back,
+            BytesMut::new(),
+            BytesMut::new(),
+            &mut count,
+        )
+        .await;
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+}

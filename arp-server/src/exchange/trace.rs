@@ -1,0 +1,91 @@
+//! With `RUST_LOG=debug`, one line for each request: method, path, status, bytes, time, and whether its tunnel was
+//! fresh. The path is the one that goes to the client, so without what was ours, and without the query.
+
+use super::rewrite::Added;
+use super::{Outcome, Request, Responder};
+use crate::http::body::Trailers;
+use crate::http::{Framing, ResponseHead};
+use bytes::Bytes;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tokio::net::TcpStream;
+
+/// A responder that is watched.
+pub(super) struct Traced<'a, R> {
+    inner: &'a mut R,
+    begun: Instant,
+    status: u16,
+    bytes: u64,
+    /// Exchanges that the tunnel had carried before; none if there was no tunnel.
+    pub(super) uses: Option<u32>,
+}
+
+impl<'a, R: Responder> Traced<'a, R> {
+    pub(super) fn new(inner: &'a mut R) -> Self {
+        Self {
+            inner,
+            begun: Instant::now(),
+            status: 0,
+            bytes: 0,
+            uses: None,
+        }
+    }
+
+    /// Tells how it went.
+    pub(super) fn tell(self, request: &Request<'_>, outcome: &Outcome) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let (end, status) = match outcome {
+            Outcome::Done { .. } => ("done", self.status),
+            Outcome::Switch(..) => ("switched", 101),
+            Outcome::Declined => ("declined", self.status),
+            Outcome::Refused { refusal, .. } => (refusal.code, refusal.status),
+            Outcome::Broken => ("broken off", self.status),
+        };
+        let target = request.route.target.as_str();
+        let path = target.split('?').next().unwrap_or_default();
+        let tunnel = match self.uses {
+            None => "none",
+            Some(0) => "fresh",
+            Some(_) => "reused",
+        };
+        let (method, client) = (request.head.method(), &request.route.client.id);
+        let (bytes, ms) = (self.bytes, self.begun.elapsed().as_millis() as u64);
+        tracing::debug!(%client, method, path, status, bytes, ms, tunnel, end, "request");
+    }
+}
+
+impl<R: Responder + Send> Responder for Traced<'_, R> {
+    async fn interim(&mut self, head: &ResponseHead) -> io::Result<()> {
+        self.inner.interim(head).await
+    }
+    async fn head(&mut self, head: &ResponseHead, framing: Framing, added: Added<'_>) -> io::Result<()> {
+        self.status = head.status;
+        self.inner.head(head, framing, added).await
+    }
+    async fn data(&mut self, data: Bytes) -> io::Result<()> {
+        self.bytes += data.len() as u64;
+        self.inner.data(data).await
+    }
+    async fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush().await
+    }
+    async fn end(&mut self, trailers: Option<Trailers>) -> io::Result<()> {
+        self.inner.end(trailers).await
+    }
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner.poll_gone(cx)
+    }
+    fn direct(&self) -> Option<&TcpStream> {
+        self.inner.direct()
+    }
+    fn skip(&mut self, n: u64) {
+        self.bytes += n;
+        self.inner.skip(n);
+    }
+    fn can_switch(&self) -> bool {
+        self.inner.can_switch()
+    }
+}

@@ -1,0 +1,112 @@
+//! The fields of a head: kept as the bytes they came in, by position.
+
+use super::name::Name;
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    /// Where `part`, a slice of `whole`, lies in it.
+    pub(super) fn of(whole: &[u8], part: &[u8]) -> Self {
+        Self {
+            start: (part.as_ptr() as usize - whole.as_ptr() as usize) as u32,
+            len: part.len() as u32,
+        }
+    }
+    pub(super) fn get(self, whole: &[u8]) -> &[u8] {
+        &whole[self.start as usize..(self.start + self.len) as usize]
+    }
+}
+
+/// One field of a head.
+#[derive(Debug, Clone, Copy)]
+struct FieldSpan {
+    known: Name,
+    name: Span,
+    value: Span,
+}
+
+/// One field, as bytes of the head it stands in.
+#[derive(Debug, Clone, Copy)]
+pub struct Field<'a> {
+    /// Which, if the relay knows it.
+    pub known: Name,
+    /// Name as it came.
+    pub name: &'a [u8],
+    /// Value as it came, without the white space around it.
+    pub value: &'a [u8],
+}
+
+/// The fields of a head, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Fields {
+    block: Bytes,
+    spans: SmallVec<[FieldSpan; 20]>,
+}
+
+impl Fields {
+    pub(super) fn new(block: Bytes, headers: &[httparse::Header<'_>]) -> Self {
+        let spans = headers
+            .iter()
+            .map(|h| FieldSpan {
+                known: Name::of(h.name.as_bytes()),
+                name: Span::of(&block, h.name.as_bytes()),
+                value: Span::of(&block, h.value),
+            })
+            .collect();
+        Self { block, spans }
+    }
+
+    /// All fields in order.
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+        self.spans.iter().map(|s| Field {
+            known: s.known,
+            name: s.name.get(&self.block),
+            value: s.value.get(&self.block),
+        })
+    }
+
+    /// Takes out the fields that are not to be kept.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Field<'_>) -> bool) {
+        let Self { block, spans } = self;
+        spans.retain(|s| {
+            keep(&Field {
+                known: s.known,
+                name: s.name.get(block),
+                value: s.value.get(block),
+            })
+        });
+    }
+
+    /// The values of one known field, in order.
+    pub fn all(&self, known: Name) -> impl Iterator<Item = &[u8]> {
+        self.spans
+            .iter()
+            .filter(move |s| s.known == known)
+            .map(|s| s.value.get(&self.block))
+    }
+
+    /// The first value of one known field.
+    pub fn first(&self, known: Name) -> Option<&[u8]> {
+        self.all(known).next()
+    }
+
+    /// The comma-separated members of a known field, over all its lines.
+    pub fn members(&self, known: Name) -> impl Iterator<Item = &[u8]> {
+        self.all(known)
+            .flat_map(|v| v.split(|b| *b == b','))
+            .map(|m| m.trim_ascii())
+            .filter(|m| !m.is_empty())
+    }
+
+    /// Does a list field hold this member, any case?
+    pub fn has_member(&self, known: Name, member: &str) -> bool {
+        self.members(known)
+            .any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
+    }
+}
