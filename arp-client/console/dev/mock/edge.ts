@@ -112,7 +112,7 @@ export class MockSession {
   end(status: Status): void {
     this.abort();
     this.push({ type: 'status', status });
-    this.changed({ status, ended_at: new Date().toISOString() });
+    this.changed({ status, turn: null, ended_at: new Date().toISOString() });
     this.edge.emit('completion', this.object.id, status);
   }
 }

@@ -332,7 +332,7 @@ export const en = {
     resume_failed: 'The agent did not go on with the session.', cannot_resume: 'The agent can never go on with this session.', agent_ended: 'The agent ended.',
     disk_full: 'The disk of the machine is full. The agent goes on by itself once there is room.',
   },
-  withStatus: (text: string, status: number) => `${text.replace(/\.$/, '')} (${status}).`,
+  withStatus: (status: number) => ` Its status was ${status}.`,
   failedTitle: 'That did not work',
   unreachable: 'No answer came. Check the connection and try again.',
   e_other_edge: 'Another machine answers at this address. Look at the list of sessions first.',

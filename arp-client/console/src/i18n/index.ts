@@ -136,5 +136,5 @@ export const tunnelWord = (state: string): string => (t.tunnelStates as Record<s
 export function explainTrouble({ kind, message, api_status }: Problem): string {
   if (lang.value !== 'zh' && message) return message;
   const text = (t.troubles as Record<string, string>)[kind] ?? message;
-  return api_status ? t.withStatus(text, api_status) : text;
+  return api_status ? text + t.withStatus(api_status) : text;
 }

@@ -317,7 +317,7 @@ export const zh: Dictionary = {
     resume_failed: '智能体没能继续这个会话。', cannot_resume: '智能体无法再继续这个会话。', agent_ended: '智能体已结束。',
     disk_full: '机器的磁盘已满，腾出空间后智能体会自动继续。',
   },
-  withStatus: (text, status) => `${text.replace(/。$/, '')}（${status}）。`,
+  withStatus: (status) => `状态码 ${status}。`,
   failedTitle: '操作没有成功',
   unreachable: '没有收到回应。请检查网络后重试。',
   e_other_edge: '这个地址现在由另一台机器应答，请先在会话列表中确认。',

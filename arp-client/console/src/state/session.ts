@@ -246,7 +246,9 @@ export class OpenSession {
     const ask = (query: string): Promise<{ type: string }> => call(this.room.machine, 'DELETE', `api/sessions/${seg(this.id)}?${query}`, undefined, 60_000);
     if (history === 'delete') {
       // A running turn is only ended by the first.
-      if ((await ask('history=delete')).type === 'session_cancelled') await ask('history=delete');
+      let { type } = await ask('history=delete');
+      if (type === 'session_cancelled') ({ type } = await ask('history=delete'));
+      if (type === 'session_cancelled') throw new ApiError(409, 'session_changed', '');
     } else await ask(history ? `history=${history}&force=true` : 'force=true');
     this.room.remove(this.id);
   }

@@ -37,6 +37,11 @@ const open = async (size: Size, hash = '', lang: 'en' | 'zh' = 'en'): Promise<vo
   await page.goto(`${base}/?token=demo${hash}`);
   await page.locator('.shell').waitFor();
 };
+/** Opens a line of the list. */
+const enter = async (size: Size, title: string): Promise<void> => {
+  await open(size);
+  await page.locator('.item', { hasText: title }).first().click();
+};
 const deleted = (): string[] => server.seen.filter(({ method }) => method === 'DELETE').map(({ url }) => url.replace(/.*\?/, ''));
 
 describe.each(['phone', 'desk'] as const)('%s', (size) => {
@@ -75,7 +80,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   });
 
   test('deleting_asks_which_and_the_safe_choice_stands_first', async () => {
-    await open(size, '#/s//show');
+    await enter(size, 'Login accepts the password');
     await page.locator('.md table').waitFor();
     await page.getByRole('button', { name: 'More' }).click();
     await page.getByRole('button', { name: 'Delete session' }).click();
@@ -91,7 +96,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   });
 
   test('the_agents_history_goes_too_if_that_is_chosen_also_while_a_turn_runs', async () => {
-    await open(size, '#/s//runs');
+    await enter(size, 'Move the shop');
     await page.locator('.doing').waitFor();
     await page.getByRole('button', { name: 'More' }).click();
     await page.getByRole('button', { name: 'Delete session' }).click();
@@ -105,7 +110,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
 
   test('a_history_that_a_terminal_has_open_stays_and_that_is_told', async () => {
     (edge.sessions.get('show') as { inUse: boolean }).inUse = true;
-    await open(size, '#/s//show');
+    await enter(size, 'Login accepts the password');
     await page.getByRole('button', { name: 'More' }).click();
     await page.getByRole('button', { name: 'Delete session' }).click();
     await page.locator('dialog').getByRole('radio', { name: 'Also the history of Claude Code' }).check();
@@ -116,11 +121,11 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
 
   test('a_message_to_a_session_that_is_in_use_goes_on_in_another_branch', async () => {
     (edge.sessions.get('show') as { inUse: boolean }).inUse = true;
-    await open(size, '#/s//show');
+    await enter(size, 'Login accepts the password');
     await page.locator('.md table').waitFor();
     await page.getByLabel('Message').fill('say in the copy');
     await page.getByRole('button', { name: 'Send', exact: true }).click();
-    const letter = page.locator('.queue li.failed');
+    const letter = page.locator('.dock .queue li.failed');
     await letter.getByText('open in another process').waitFor();
     await letter.getByRole('button', { name: 'Open another branch' }).click();
     await page.locator('.md', { hasText: 'in the copy' }).waitFor();
@@ -131,7 +136,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
 
   test('resuming_what_a_terminal_has_open_offers_another_branch', async () => {
     edge.pastInUse.add('h1');
-    await open(size, '#/history//claude/h1');
+    await enter(size, 'Why is the build slow');
     await page.locator('.md', { hasText: 'Two places need a change' }).waitFor();
     await page.getByLabel('Resume').fill('say branched');
     await page.getByRole('button', { name: 'Resume' }).click();
@@ -162,7 +167,7 @@ test('all_of_this_is_said_in_chinese', async () => {
   show?.changed({ status: 'failed', problem: { kind: 'api_error', message: 'the model API refused: 529', api_status: 529, can_retry: true } });
   await open('phone', '', 'zh');
   await page.locator('.line.news', { hasText: '这台机器的地址已变更：https://new.example（原为：https://old.example）' }).waitFor();
-  await page.locator('.item', { hasText: '模型接口拒绝了请求（529）。' }).click();
+  await page.locator('.item', { hasText: '模型接口拒绝了请求。状态码 529。' }).click();
   await page.locator('.line.trouble').getByRole('button', { name: '重试' }).click();
   await page.locator('.toast.bad', { hasText: '这个会话正在别处使用' }).getByRole('button', { name: '另开分支' }).waitFor();
   await page.getByRole('button', { name: '更多' }).click();
