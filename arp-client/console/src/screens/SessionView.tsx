@@ -288,7 +288,7 @@ function Trouble({ open, session }: { open: OpenSession; session: Session }) {
   return (
     <div class="line trouble">
       <Icon name="warn" size={18} />
-      <p role="status">{explainTrouble(problem)}</p>
+      <p role="status" title={problem.message}>{explainTrouble(problem)}</p>
       {problem.can_retry && <button type="button" class="small" disabled={busy || session.status === 'starting' || session.status === 'running'} onClick={retry}>{t.retry}</button>}
     </div>
   );

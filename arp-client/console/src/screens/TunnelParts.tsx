@@ -44,7 +44,7 @@ export function AddressNews({ room }: { room: Room }) {
   const { public_url: url, previous_url: before } = room.info.value?.tunnel ?? {};
   if (!url || !before || knownAddresses.value[room.machine.id] === bare(url)) return null;
   // Who came by the new address knows it.
-  if (bare(url).startsWith(new URL(room.machine.base).origin)) return null;
+  if (URL.canParse(url) && new URL(url).origin === new URL(room.machine.base).origin) return null;
   return (
     <div class="line news" role="status">
       <Icon name="machine" size={18} />

@@ -145,6 +145,18 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.locator('.md', { hasText: 'branched' }).waitFor();
   });
 
+  test('going_on_with_the_last_session_offers_another_branch_if_it_is_in_use', async () => {
+    edge.pastInUse.add('h1');
+    await open(size, '#/new');
+    await page.getByLabel('Task').fill('say from the new screen');
+    await page.locator('.places .pick', { hasText: /^app$/ }).click();
+    await page.getByRole('switch', { name: /Continue the last session here/ }).check({ force: true });
+    await page.getByRole('button', { name: 'Resume' }).click();
+    await page.locator('.toast.bad').getByRole('button', { name: 'Open another branch' }).click();
+    await page.locator('.md', { hasText: 'from the new screen' }).waitFor();
+    expect([...edge.sessions.values()].filter(({ object }) => object.title === 'Why is the build slow since last week?').length).toBe(1);
+  });
+
   test('what_went_wrong_is_in_the_list_and_over_the_session_and_is_tried_again', async () => {
     const cut = edge.sessions.get('show');
     cut?.changed({ status: 'parked', problem: { kind: 'turn_cut', message: 'the agent ended in the middle of a turn', api_status: null, can_retry: true } });
