@@ -103,10 +103,10 @@ arp_common::settings! {
     park_after: u64,
     /// Days after which the record of a session that rests is forgotten (the agent's own history stays); 0 for
     /// never [default: 90].
-    #[arg(long, value_name = "DAYS", env = "ARPC_KEEP_DAYS")]
+    #[arg(long, value_name = "DAYS", env = "ARPC_KEEP_DAYS", help_heading = "The AI agents of this machine", hide_short_help = true)]
     keep_days: u64,
     /// Gigabytes that the records of resting sessions may take; the oldest go first [default: 10].
-    #[arg(long, value_name = "GB", env = "ARPC_KEEP_GB")]
+    #[arg(long, value_name = "GB", env = "ARPC_KEEP_GB", help_heading = "The AI agents of this machine", hide_short_help = true)]
     keep_gb: u64,
     /// A second secret that every request to the API needs [default: none].
     ///
