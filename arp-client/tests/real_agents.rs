@@ -151,7 +151,11 @@ async fn whole_life(executor: &str) {
         .await;
     assert_eq!(edge.until_status(&id, "idle").await["last_turn"], "interrupted");
 
+    // A stop leaves the agent where it is; only parking ends it.
     edge.terminate();
+    edge.restart();
+    assert_eq!(edge.view(&id).await["status"], "idle");
+    edge.stop(&["--park"]).await;
     edge.restart();
     assert_eq!(edge.view(&id).await["status"], "parked");
     edge.say(&id, "say back again").await;

@@ -288,24 +288,14 @@ async fn stop_and_park_says_so_spares_what_runs_on_purpose_and_sends_what_waits_
         (status, &refused["code"]),
         (StatusCode::FORBIDDEN, &json!("local_only"))
     );
-    let data = edge.root.path().join("data");
-    let stop = tokio::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
-        .arg("--data-dir")
-        .arg(&data)
-        .args(["stop", "--park"])
-        .output()
-        .await
-        .unwrap();
-    assert!(stop.status.success(), "{stop:?}");
-    assert!(
-        String::from_utf8_lossy(&stop.stdout).contains("parked"),
-        "{stop:?}"
-    );
+    let said = edge.stop(&["--park"]).await;
+    assert!(said.contains("parked"), "{said}");
     assert!(
         support::alive(&server),
         "a server that the agent left running was killed"
     );
-    let host = std::fs::read_to_string(data.join("sessions").join(&id).join("host.json")).unwrap();
+    let host =
+        std::fs::read_to_string(edge.root.path().join("data/sessions").join(&id).join("host.json")).unwrap();
     let host: Value = serde_json::from_str(&host).unwrap();
     assert!(
         !support::alive(&host["agent_pid"].to_string()),

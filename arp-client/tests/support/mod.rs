@@ -118,6 +118,20 @@ impl Edge {
         self.restart();
     }
 
+    /// `arpc stop`, with these arguments; what it says.
+    pub(crate) async fn stop(&self, arguments: &[&str]) -> String {
+        let stop = tokio::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
+            .arg("--data-dir")
+            .arg(self.root.path().join("data"))
+            .arg("stop")
+            .args(arguments)
+            .output()
+            .await
+            .unwrap();
+        assert!(stop.status.success(), "{stop:?}");
+        String::from_utf8_lossy(&stop.stdout).into_owned()
+    }
+
     /// A new edge after the end of the last.
     pub(crate) fn restart(&mut self) {
         let started = daemons::arpc(self.root.path(), &self.relay, &self.arguments, &self.environment);

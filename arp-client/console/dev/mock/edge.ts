@@ -3,13 +3,15 @@
 
 import { EventEmitter } from 'node:events';
 import type { AgentEvent, Approval, FilePreview, Outcome } from '../../src/model/events';
-import type { Info, PastSession, Session, Status, WaitingApproval, WireEvent } from '../../src/net/types';
+import type { Info, PastSession, Session, Status, Tunnel, WaitingApproval, WireEvent } from '../../src/net/types';
 
 export class MockSession {
   readonly log: WireEvent[] = [];
   readonly object: Session;
   /** Resolvers of approvals that wait, by id. */
   readonly asked = new Map<string, (decision: Decision) => void>();
+  /** Somebody else, a terminal perhaps, has it open. */
+  inUse = false;
   #turn = 0;
   /** Ends the turn that runs. */
   abort: () => void = () => undefined;
@@ -85,7 +87,7 @@ export class MockSession {
     const started = Date.now();
     this.object.first_message ??= text;
     this.object.title ??= text.slice(0, 60);
-    this.changed({ status: 'running', turns: this.#turn, turn: { number: this.#turn, started_at: new Date().toISOString(), prompt: text.slice(0, 200) } });
+    this.changed({ status: 'running', problem: null, turns: this.#turn, turn: { number: this.#turn, started_at: new Date().toISOString(), prompt: text.slice(0, 200) } });
     this.push({ type: 'user_message', id: clientId, text });
     let status: 'completed' | 'interrupted' | 'failed' = 'completed';
     let message: string | undefined;
@@ -110,7 +112,7 @@ export class MockSession {
   end(status: Status): void {
     this.abort();
     this.push({ type: 'status', status });
-    this.changed({ status, ended_at: new Date().toISOString() });
+    this.changed({ status, turn: null, ended_at: new Date().toISOString() });
     this.edge.emit('completion', this.object.id, status);
   }
 }
@@ -130,6 +132,8 @@ export type Script = (session: MockSession, prompt: string, stop: Promise<unknow
 export interface Past { session: PastSession; agent: string; events: AgentEvent[] }
 
 export class MockEdge extends EventEmitter {
+  /** Ids of past sessions that somebody else has open. */
+  readonly pastInUse = new Set<string>();
   readonly sessions = new Map<string, MockSession>();
   readonly past: Past[] = [];
   readonly files = new Map<string, string>();
@@ -160,6 +164,12 @@ export class MockEdge extends EventEmitter {
     const session = new MockSession(this, fields);
     this.sessions.set(fields.id, session);
     return session;
+  }
+
+  /** Its tunnel stands otherwise now. */
+  tunnel(tunnel: Tunnel): void {
+    this.info = { ...this.info, tunnel };
+    this.emit('tunnel', tunnel);
   }
 
   approvals(): WaitingApproval[] {

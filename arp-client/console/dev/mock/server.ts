@@ -188,6 +188,7 @@ function follow(edge: MockEdge, send: (frame: { type: string }) => void): () => 
     ['session', (session) => send({ type: 'session', session } as { type: string })],
     ['removed', (data) => send({ type: 'session_removed', ...data })],
     ['approval', (approval) => send({ type: 'approval', approval } as { type: string })],
+    ['tunnel', (tunnel) => send({ type: 'tunnel', tunnel } as { type: string })],
     ['approval_resolved', (data) => send({ type: 'approval_resolved', ...data })],
   ];
   for (const [name, listen] of hear) edge.on(name, listen);
@@ -231,6 +232,8 @@ function sse(request: IncomingMessage, response: ServerResponse, begin: (send: (
 }
 
 let made = 1;
+
+const inUse = (): HttpError => new HttpError(409, 'session_in_use', 'The session is open in another process.');
 
 async function api(edge: MockEdge, request: IncomingMessage, response: ServerResponse, url: URL, body: Body): Promise<void> {
   const parts = url.pathname.split('/').slice(2).map(decodeURIComponent);
@@ -289,6 +292,7 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
     }
     case 'POST sessions': {
       const resumed = edge.past.find(({ session }) => session.id === body['resume']);
+      if (resumed && edge.pastInUse.has(resumed.session.id) && !body['fork']) throw inUse();
       const clientId = String(body['client_id'] ?? '');
       const before = edge.known.get(clientId);
       const session = before ? find(before) : edge.add({
@@ -322,6 +326,7 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
     }
     case 'POST sessions/*/messages': {
       const session = find(parts[1]);
+      if (session.inUse) throw inUse();
       const clientId = String(body['client_id']);
       const text = String(body['text'] ?? '');
       const answer = (status: string, duplicate: boolean): object => ({ type: 'message_accepted', message: { id: `m-${clientId}`, client_id: clientId, text, status }, duplicate });
@@ -349,6 +354,7 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       const session = edge.add({ ...old.object, id: `f${made++}`, parent_id: old.object.id, approvals: [], queue: [], turn: null, status: 'idle' });
       for (const { seq: _, at: __, ...event } of old.log) session.push(event as never);
       session.changed();
+      if (body['prompt']) session.message(String(body['prompt']), String(body['client_id'] ?? ''));
       return ok({ type: 'session_started', session: session.object }, 201);
     }
     case 'PATCH sessions/*': {
@@ -359,11 +365,24 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       if (permission_mode) session.push({ type: 'init', agent_session_id: session.object.agent_session_id, model: session.object.model, cwd: session.object.project_path, permission_mode });
       return ok({ type: 'session', session: session.object });
     }
+    case 'POST sessions/*/retry': {
+      const session = find(parts[1]);
+      if (!session.object.problem) throw new HttpError(409, 'wrong_state', 'Nothing went wrong.');
+      if (session.inUse) throw inUse();
+      const said = session.log.findLast((event) => event.type === 'user_message') as { text: string };
+      session.message(said.text, String(body['client_id']));
+      return ok({ type: 'message_accepted', message: { id: 'm-r', client_id: body['client_id'], text: said.text, status: 'sent' }, duplicate: false }, 202);
+    }
     case 'DELETE sessions/*':
+      if (find(parts[1]).object.turn && query.get('force') !== 'true') {
+        find(parts[1]).end('cancelled');
+        return ok({ type: 'session_cancelled', session_id: parts[1], history: 'kept' });
+      }
+      if (find(parts[1]).inUse && query.get('history') === 'delete' && query.get('force') !== 'true') throw inUse();
       find(parts[1]).abort();
       edge.sessions.delete(parts[1] ?? '');
       edge.emit('removed', { session_id: parts[1] });
-      return ok({ type: 'session_deleted', session_id: parts[1] });
+      return ok(query.get('history') === 'keep' ? { type: 'session_removed', session_id: parts[1], history: 'kept' } : { type: 'session_deleted', session_id: parts[1], history: 'deleted' });
     case 'GET approvals':
       return ok({ type: 'approvals', approvals: edge.approvals() });
     case 'GET approvals/*': {

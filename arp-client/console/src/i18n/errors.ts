@@ -64,6 +64,8 @@ export const zhErrors: Record<string, string> = {
   io_error: '机器上有文件无法读取。',
   index_error: '机器上的历史索引出错。',
   disk_full: '机器的磁盘已满，请先腾出空间。',
+  local_only: '这只能在那台机器上进行。',
+  too_many_refusals: '访问令牌输错的次数太多，请稍后再试。',
   hidden: '这里放着 arpc 的密钥和访问令牌，不予显示。',
   service_worker_refused: '经由机器端口打开的页面不能注册 Service Worker。',
 };

@@ -2,6 +2,7 @@
 
 import { computed, signal } from '@preact/signals';
 import { ApiError } from '../net/api';
+import type { Problem } from '../net/types';
 import { langChoice } from '../model/prefs';
 import { en, type Dictionary } from './en';
 import { zhErrors, zhProblem } from './errors';
@@ -127,3 +128,13 @@ export function explain(error: unknown): string {
 
 /** Why an agent cannot be used. */
 export const explainAgent = (problem: string | null): string => (problem === null ? '' : lang.value === 'zh' ? zhProblem(problem) : problem);
+
+/** How a tunnel stands, in a word; a state that is not known as the edge calls it. */
+export const tunnelWord = (state: string): string => (t.tunnelStates as Record<string, string>)[state] ?? state;
+
+/** What went wrong with a session: in English the edge's own sentence, which says more, else by its kind. */
+export function explainTrouble({ kind, message, api_status }: Problem): string {
+  if (lang.value !== 'zh' && message) return message;
+  const text = (t.troubles as Record<string, string>)[kind] ?? message;
+  return api_status ? text + t.withStatus(api_status) : text;
+}

@@ -24,13 +24,13 @@ export function isUnread(session: Session, seen: Seen): boolean {
   const mark = seen.seqs[session.id];
   if (mark === undefined) return Date.parse(session.updated_at) > seen.baseline;
   if (typeof mark === 'number') return session.last_seq > mark && session.status !== 'parked';
-  return session.last_seq > mark.seq && (session.turns > mark.turns || mark.ran || session.turn !== null || session.status === 'failed');
+  return session.last_seq > mark.seq && (session.turns > mark.turns || mark.ran || session.turn !== null || session.status === 'failed' || Boolean(session.problem));
 }
 
-/** Which part of the inbox a session belongs to. A failure that was looked at needs nobody any more. */
+/** Which part of the inbox a session belongs to. What went wrong and was looked at needs nobody any more. */
 export function groupOf(session: Session, seen: Seen): Group {
   if (session.pending_approvals > 0) return 'needs';
-  if (session.status === 'failed' && isUnread(session, seen)) return 'needs';
+  if ((session.status === 'failed' || session.problem?.can_retry) && isUnread(session, seen)) return 'needs';
   if (session.status === 'running' || session.status === 'starting' || session.status === 'waiting') return 'running';
   return isUnread(session, seen) ? 'unread' : 'recent';
 }

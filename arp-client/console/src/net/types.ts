@@ -19,6 +19,8 @@ export interface WaitingApproval extends Approval {
   expires_at?: string | null;
 }
 
+export interface Problem { kind: string; message: string; api_status: number | null; can_retry: boolean }
+
 export interface Session {
   id: string;
   executor: string;
@@ -31,6 +33,8 @@ export interface Session {
   status: Status;
   turn: { number: number; started_at: string; prompt: string } | null;
   turns: number;
+  /** What went wrong, until the next turn begins. Older edges do not tell. */
+  problem?: Problem | null;
   last_turn?: 'completed' | 'interrupted' | 'failed' | null;
   queue: Queued[];
   approvals: WaitingApproval[];
@@ -71,6 +75,17 @@ export interface AgentInfo {
   models: string[];
 }
 
+/** How the machine's own tunnel stands; address and backend are there while it is connected. */
+export interface Tunnel {
+  state: string;
+  public_url?: string;
+  backend?: string;
+  previous_url?: string | null;
+  /** Of `error`: why it was given up. */
+  message?: string;
+  attempt?: number;
+}
+
 export interface Info {
   version: string;
   host_name: string;
@@ -83,6 +98,8 @@ export interface Info {
   fs_enabled: boolean;
   allow_bypass: boolean;
   edge_key_required: boolean;
+  /** Null where it has no tunnel. Older edges do not tell. */
+  tunnel?: Tunnel | null;
   defaults: { executor: string; project_path: string; permission_mode: string };
 }
 

@@ -11,6 +11,7 @@ import { Elapsed } from '../timeline/words';
 import { Icon } from '../ui/icons';
 import { attempt } from '../ui/kit';
 import { EnterHint, Prompt } from '../ui/prompt';
+import { branch, canBranch, IN_USE } from '../state/branch';
 import { again, drop } from '../state/outbox';
 import { modeName } from './Pickers';
 
@@ -33,6 +34,12 @@ export function Queue({ open, session }: { open: OpenSession; session: Session }
         <li key={letter.clientId} class={letter.state}>
           <span class="tag" title={letter.state === 'waiting' ? t.toBeSentText : letter.error || undefined}>{letter.state === 'failed' ? t.notSent : letter.state === 'waiting' ? t.toBeSent : t.sending}</span>
           <span class="clip">{letter.text}{letter.error && <span class="bad"> · {letter.error}</span>}</span>
+          {letter.code === IN_USE && canBranch(open.room, session) && (
+            <button type="button" class="small" onClick={() => void attempt(async () => {
+              await branch(open.room, session.id, { prompt: letter.text, client_id: `${letter.clientId}-b` });
+              drop(new Set([letter.clientId]));
+            })}>{t.openBranch}</button>
+          )}
           {letter.state === 'failed' && <button type="button" class="small" onClick={() => again(open.room, letter.clientId)}>{t.retry}</button>}
           {(letter.state === 'failed' || letter.state === 'waiting') && (
             <button type="button" class="ghost round" aria-label={t.discard} title={t.discard} onClick={() => drop(new Set([letter.clientId]))}><Icon name="close" size={15} /></button>

@@ -10,6 +10,7 @@ import { entryOf } from '../state/session';
 import { go, hrefOf } from '../state/route';
 import { roomOf, type Room } from '../state/machines';
 import { findPast, forgetPast } from '../state/overview';
+import { branchOut } from '../state/branch';
 import { estimateRow, Row } from '../timeline/rows';
 import { AgentMark, Icon } from '../ui/icons';
 import { attempt, baseName, Confirm, Failed, Loading } from '../ui/kit';
@@ -71,7 +72,7 @@ function Reader({ room, agent, id }: { room: Room; agent: string; id: string }) 
       }, 60_000);
       room.put(answer.session);
       go({ name: 'session', machine: room.machine.id, id: answer.session.id });
-    }).finally(() => setStarting(false));
+    }, (error) => (!fork && info?.capabilities.fork ? branchOut(error, () => goOn(true)) : undefined)).finally(() => setStarting(false));
   };
 
   return (

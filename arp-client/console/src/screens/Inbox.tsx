@@ -2,7 +2,7 @@
 
 import { signal } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { ago, dayOf, number, t } from '../i18n';
+import { ago, dayOf, explainTrouble, number, t } from '../i18n';
 import { groupOf, type Group } from '../model/inbox';
 import { seen } from '../model/prefs';
 import type { Session } from '../net/types';
@@ -14,6 +14,7 @@ import { AgentMark, Icon } from '../ui/icons';
 import { visible } from '../text/visible';
 import { baseName, Connection, Empty, Loading, Sheet } from '../ui/kit';
 import { EdgeKey } from './EdgeKey';
+import { AddressNews } from './TunnelParts';
 
 const searching = signal(false);
 
@@ -25,6 +26,7 @@ function Activity({ session, group, where }: { session: Session; group: Group; w
   const approval = session.approvals[0];
   const place = <span class="where">{where} · </span>;
   if (group === 'needs' && approval) return <p class="clip">{place}{t.wants[approval.kind] ?? t.wants.other}</p>;
+  if (session.problem) return <p class="clip">{place}<span class="bad">{explainTrouble(session.problem)}</span></p>;
   if (session.status === 'failed') return <p class="clip">{place}<span class="bad">{session.error || t.st_failed}</span></p>;
   return <p class="clip">{place}{session.activity || session.first_message || ''}</p>;
 }
@@ -242,6 +244,7 @@ export function Inbox() {
         </>
       )}
       {rooms.value.map((room) => !room.stranger.value && <Connection key={room.machine.id} link={room.link} name={rooms.value.length > 1 ? nameOf(room) : undefined} />)}
+      {rooms.value.map((room) => !room.stranger.value && <AddressNews key={room.machine.id} room={room} />)}
       <div class="scroll inbox-list">
         {strangers.map((room) => <Stranger key={room.machine.id} room={room} />)}
         {locked.map((room) => <EdgeKey key={room.machine.id} room={room} />)}

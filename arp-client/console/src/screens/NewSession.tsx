@@ -8,6 +8,7 @@ import { fingerprint } from '../net/machine';
 import { drafts, lastChoice, setDraft } from '../model/prefs';
 import { timeOf, type AgentInfo, type PastSession, type Place, type Session } from '../net/types';
 import { go } from '../state/route';
+import { branchOut } from '../state/branch';
 import { nameOf, rooms, type Room } from '../state/machines';
 import { AgentMark, Icon } from '../ui/icons';
 import { attempt, baseName, Empty, Loading, Segments, Sheet, tidyPath } from '../ui/kit';
@@ -103,17 +104,17 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   const permission = modes.includes(mode) ? mode : modes.includes(info.defaults.permission_mode) ? info.defaults.permission_mode : (modes[0] ?? '');
   const chosenModel = agent && executor === agent.executor ? model : '';
 
-  const start = (): void => {
+  const start = (fork = false): void => {
     if (!ready || !agent || busy) return;
     setBusy(true);
     void attempt(async () => {
       const answer = await call<{ session: Session }>(room.machine, 'POST', 'api/sessions', {
         executor: agent.executor,
         project_path: directory,
-        client_id: startId(JSON.stringify([room.machine.id, agent.executor, directory, text.trim(), goOn && past.id])),
+        client_id: startId(JSON.stringify([room.machine.id, agent.executor, directory, text.trim(), goOn && past.id, ...(fork ? ['fork'] : [])])),
         ...(text.trim() ? { prompt: text.trim() } : {}),
         // By its id, so that it is the one that was shown.
-        ...(goOn ? { resume: past.id } : {}),
+        ...(goOn ? { resume: past.id, ...(fork ? { fork } : {}) } : {}),
         ...(chosenModel ? { model: chosenModel } : {}),
         ...(permission ? { permission_mode: permission } : {}),
       }, 60_000);
@@ -122,7 +123,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
       setDraft(START, '');
       room.put(answer.session);
       go({ name: 'session', machine: room.machine.id, id: answer.session.id }, true);
-    }).finally(() => setBusy(false));
+    }, (error) => (goOn && !fork && agent.capabilities.fork ? branchOut(error, () => start(true)) : undefined)).finally(() => setBusy(false));
   };
 
   return (
@@ -154,7 +155,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
               setText(typed);
               setDraft('new', typed);
             }}
-            onSend={start}
+            onSend={() => start()}
           />
           <PlaceChips places={places} value={directory} home={info.home_dir} onPick={setPath} />
           <div class="new-agents">

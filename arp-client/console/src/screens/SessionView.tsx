@@ -3,15 +3,16 @@
 import type { RefObject } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
-import { clock, money, number, t } from '../i18n';
+import { clock, explainTrouble, money, number, t } from '../i18n';
 import type { Item } from '../model/timeline';
 import type { Session } from '../net/types';
-import { call, seg } from '../net/api';
+import { newId } from '../net/api';
 import { ApprovalPanel } from '../approval/ApprovalPanel';
 import { useWriting } from '../approval/writing';
 import { modeOf, modeWord } from '../model/mode';
 import { OpenSession } from '../state/session';
 import { roomOf, type Room } from '../state/machines';
+import { branch, branchOut, canBranch } from '../state/branch';
 import { back, go, hrefOf } from '../state/route';
 import { Checklist, estimateRow, openCard, Row } from '../timeline/rows';
 import { AgentMark, Icon } from '../ui/icons';
@@ -19,6 +20,7 @@ import { visible } from '../text/visible';
 import { attempt, baseName, Confirm, Connection, copy, Empty, Failed, Loading, Sheet } from '../ui/kit';
 import { VirtualList, type ListHandle } from '../ui/virtual';
 import { Composer } from './Composer';
+import { DeleteSession } from './DeleteSession';
 import { Header, UnknownMachine } from './Header';
 import { SidePanel } from './SidePanel';
 import { titleOf } from './Inbox';
@@ -73,7 +75,6 @@ function Details({ session, room }: { session: Session; room: Room }) {
 }
 
 function Menu({ open, session, room, show }: { open: OpenSession; session: Session; room: Room; show(next: Open): void }) {
-  const agent = room.info.value?.agents.find((one) => one.executor === session.executor);
   const live = ['starting', 'running', 'waiting', 'idle'].includes(session.status);
   return (
     <Sheet title={titleOf(session)} onClose={() => show('')}>
@@ -82,13 +83,8 @@ function Menu({ open, session, room, show }: { open: OpenSession; session: Sessi
         <li><button type="button" onClick={() => show('rename')}><Icon name="edit" size={19} />{t.rename}</button></li>
         {open.timeline.value.plan.length > 0 && <li><button type="button" onClick={() => show('plan')}><Icon name="plan" size={19} />{t.plan}</button></li>}
         {servesFiles(room, session.project_path) && <li><a href={hrefOf({ name: 'files', machine: room.machine.id, path: '', session: session.id })}><Icon name="folder" size={19} />{t.files}</a></li>}
-        {agent?.capabilities.fork && (
-          <li><button type="button" onClick={() => void attempt(async () => {
-            const answer = await call<{ session: Session }>(room.machine, 'POST', `api/sessions/${seg(session.id)}/fork`, {});
-            room.put(answer.session);
-            show('');
-            go({ name: 'session', machine: room.machine.id, id: answer.session.id });
-          })}><Icon name="fork" size={19} />{t.fork}</button></li>
+        {canBranch(room, session) && (
+          <li><button type="button" onClick={() => void attempt(() => branch(room, session.id, {}, () => show('')))}><Icon name="fork" size={19} />{t.fork}</button></li>
         )}
         {live && <li><button type="button" class="bad" onClick={() => show('stop')}><Icon name="stop" size={19} />{t.stop}</button></li>}
         <li><button type="button" class="bad" onClick={() => show('delete')}><Icon name="trash" size={19} />{t.deleteSession}</button></li>
@@ -223,6 +219,7 @@ function Live({ room, id }: { room: Room; id: string }) {
         <button type="button" class="ghost round" aria-label={t.more} aria-haspopup="dialog" onClick={() => show('menu')}><Icon name="more" /></button>
       </Header>
       <Connection link={open.link} />
+      <Trouble key={session.problem ? `${session.problem.kind} ${session.turns}` : ''} open={open} session={session} />
       {open.loading.value === 'first' ? <Loading /> : failure ? <Failed error={failure} onRetry={() => void open.loadFirst()} /> : <Timeline open={open} label={titleOf(session)} handle={list} />}
       <Announcer open={open} />
       {asks && <ApprovalPanel room={room} approvals={approvals} onLater={() => setLater(true)} />}
@@ -258,8 +255,8 @@ function Live({ room, id }: { room: Room; id: string }) {
         await open.cancel();
         show('');
       }} />}
-      {sheet === 'delete' && <Confirm title={t.deleteSession} text={t.deleteText} action={t.del} onNo={() => show('')} onYes={async () => {
-        await open.remove();
+      {sheet === 'delete' && <DeleteSession agent={agent?.name ?? session.executor} keeps={agent?.capabilities.history ?? true} onNo={() => show('')} onYes={async (history) => {
+        await open.remove(history);
         show('');
         // Not a step back: that may be this session's own history, which is gone too.
         go({ name: 'inbox' }, true);
@@ -269,6 +266,30 @@ function Live({ room, id }: { room: Room; id: string }) {
       openCard(key);
       list.current?.toKey(key);
     }} />}
+    </div>
+  );
+}
+
+/** What went wrong, and trying it again. */
+function Trouble({ open, session }: { open: OpenSession; session: Session }) {
+  const [busy, setBusy] = useState(false);
+  // The same until it was taken: an answer that was lost tries nothing twice.
+  const [id, setId] = useState(newId);
+  const { problem } = session;
+  if (!problem) return null;
+  const retry = (): void => {
+    setBusy(true);
+    const wayOut = (error: unknown) => (canBranch(open.room, session) ? branchOut(error, () => void attempt(() => branch(open.room, session.id))) : undefined);
+    void attempt(() => open.retry(id), wayOut).then((well) => {
+      setBusy(false);
+      if (well) setId(newId());
+    });
+  };
+  return (
+    <div class="line trouble">
+      <Icon name="warn" size={18} />
+      <p role="status" title={problem.message}>{explainTrouble(problem)}</p>
+      {problem.can_retry && <button type="button" class="small" disabled={busy || session.status === 'starting' || session.status === 'running'} onClick={retry}>{t.retry}</button>}
     </div>
   );
 }

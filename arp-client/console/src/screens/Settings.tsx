@@ -10,6 +10,7 @@ import { DECIDE_KEY } from '../ui/keyname';
 import { Segments, Sheet } from '../ui/kit';
 import { canScan, Scanner } from '../ui/scan';
 import { Header } from './Header';
+import { TunnelRow } from './TunnelParts';
 
 function Notifications() {
   const [blocked, setBlocked] = useState(false);
@@ -174,6 +175,7 @@ export function Settings() {
                 </li>
               ))}
             </ul>
+            <TunnelRow room={room} />
             <p class="soft small">arpc {room.info.value.version} · {room.info.value.host_name} · {room.info.value.os}</p>
           </section>
         ))}

@@ -5,7 +5,7 @@ import { ApiError, call } from '../net/api';
 import { Link, type Frame } from '../net/link';
 import { noteBaseline } from '../model/prefs';
 import { idOfEdge, keepForTab, loadMachines, ownMachine, saveMachines, showToken, type Machine } from '../net/machine';
-import type { FsRoots, Info, Session, WaitingApproval } from '../net/types';
+import type { FsRoots, Info, Session, Tunnel, WaitingApproval } from '../net/types';
 
 /** Most sessions of one machine that are kept in memory for the inbox. */
 const KEEP = 1000;
@@ -195,6 +195,11 @@ export class Room {
         case 'approval_resolved':
           this.approvals.value = this.approvals.peek().filter((approval) => approval.id !== frame['id']);
           break;
+        case 'tunnel': {
+          const info = this.info.peek();
+          if (info) this.info.value = { ...info, tunnel: (frame['tunnel'] ?? null) as Tunnel | null };
+          break;
+        }
       }
     });
     for (const hear of this.#listeners) hear(frame);

@@ -19,6 +19,8 @@ export interface Letter {
   text: string;
   state: LetterState;
   error: string;
+  /** Code of the refusal. */
+  code?: string | undefined;
 }
 
 const KEY = 'arp.outbox';
@@ -66,8 +68,8 @@ addEventListener('storage', (event) => {
   for (const room of rooms.peek()) void flush(room);
 });
 
-const set = (clientId: string, state: LetterState, error = ''): void => {
-  outbox.value = outbox.peek().map((one) => (one.clientId === clientId ? { ...one, state, error } : one));
+const set = (clientId: string, state: LetterState, error = '', code?: string): void => {
+  outbox.value = outbox.peek().map((one) => (one.clientId === clientId ? { ...one, state, error, code } : one));
 };
 
 /** Forgets letters. */
@@ -119,7 +121,7 @@ async function flushSession(room: Room, session: string): Promise<void> {
         pauses.delete(key);
       } catch (error) {
         if (!passes(error)) {
-          set(next.clientId, 'failed', explain(error));
+          set(next.clientId, 'failed', explain(error), error instanceof ApiError ? error.code : undefined);
           continue;
         }
         set(next.clientId, 'waiting');

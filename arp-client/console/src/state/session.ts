@@ -238,8 +238,24 @@ export class OpenSession {
     this.room.put(session);
   }
 
-  async remove(): Promise<void> {
-    await call(this.room.machine, 'DELETE', `api/sessions/${seg(this.id)}?force=true`);
+  /**
+   * Deletes the record of it here, or with it what the agent itself keeps (`delete`). The latter is not forced: what
+   * a terminal has open stays, and that is told. No word of the history: as the machine thinks right.
+   */
+  async remove(history?: 'keep' | 'delete'): Promise<void> {
+    const ask = (query: string): Promise<{ type: string }> => call(this.room.machine, 'DELETE', `api/sessions/${seg(this.id)}?${query}`, undefined, 60_000);
+    if (history === 'delete') {
+      // A running turn is only ended by the first.
+      let { type } = await ask('history=delete');
+      if (type === 'session_cancelled') ({ type } = await ask('history=delete'));
+      if (type === 'session_cancelled') throw new ApiError(409, 'session_changed', '');
+    } else await ask(history ? `history=${history}&force=true` : 'force=true');
     this.room.remove(this.id);
+  }
+
+  /** Tries again what went wrong. The same `clientId` does so once. */
+  async retry(clientId: string): Promise<void> {
+    await call(this.room.machine, 'POST', `api/sessions/${seg(this.id)}/retry`, { client_id: clientId }, 60_000);
+    if (this.link.status.peek().state === 'ended') this.link.start();
   }
 }

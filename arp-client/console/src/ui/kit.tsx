@@ -54,24 +54,26 @@ export function Sheet({ title, onClose, children, wide = false }: { title: strin
   );
 }
 
-interface Toast { id: number; text: string; bad: boolean }
+/** What can be done about what a toast says. */
+export interface Way { name: string; run(): void }
+interface Toast { id: number; text: string; bad: boolean; way: Way | undefined }
 const toasts = signal<readonly Toast[]>([]);
 let nextToast = 1;
 
-/** Says something in passing. */
-export function say(text: string, bad = false): void {
-  const toast = { id: nextToast++, text, bad };
+/** Says something in passing; with a way out, for long enough to take it. */
+export function say(text: string, bad = false, way?: Way): void {
+  const toast = { id: nextToast++, text, bad, way };
   toasts.value = [...toasts.value.slice(-2), toast];
-  setTimeout(() => (toasts.value = toasts.value.filter((other) => other !== toast)), bad ? 7_000 : 2_500);
+  setTimeout(() => (toasts.value = toasts.value.filter((other) => other !== toast)), way ? 20_000 : bad ? 7_000 : 2_500);
 }
 
-/** Runs what a button does; what fails is said. Returns whether it went well. */
-export async function attempt(work: () => Promise<unknown>): Promise<boolean> {
+/** Runs what a button does; what fails is said, with the way out of it if there is one. Returns whether it went well. */
+export async function attempt(work: () => Promise<unknown>, wayOut?: (error: unknown) => Way | undefined): Promise<boolean> {
   try {
     await work();
     return true;
   } catch (error) {
-    say(explain(error), true);
+    say(explain(error), true, wayOut?.(error));
     return false;
   }
 }
@@ -83,6 +85,10 @@ export function Toasts() {
       {toasts.value.map((toast) => (
         <p key={toast.id} class={toast.bad ? 'toast bad' : 'toast'}>
           {toast.text}
+          {toast.way && <button type="button" class="small" onClick={() => {
+            toasts.value = toasts.value.filter((other) => other !== toast);
+            toast.way?.run();
+          }}>{toast.way.name}</button>}
         </p>
       ))}
     </div>

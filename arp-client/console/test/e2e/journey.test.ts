@@ -191,7 +191,8 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.locator('.state.cancelled').waitFor();
     await page.getByRole('button', { name: 'More' }).click();
     await page.getByRole('button', { name: 'Delete session' }).click();
-    await page.locator('dialog').getByRole('button', { name: 'Delete' }).click();
+    await page.locator('dialog').getByRole('radio', { name: /^Also the history/ }).check();
+    await page.locator('dialog').getByRole('button', { name: 'Delete', exact: true }).click();
     await page.locator('.screen.session').waitFor({ state: 'detached' });
     await page.locator('.item').first().waitFor();
     expect(await page.locator('.item', { hasText: 'slow count' }).count()).toBe(0);

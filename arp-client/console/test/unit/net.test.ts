@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { arrange, isUnread, matches } from '../../src/model/inbox';
+import { arrange, groupOf, isUnread, matches } from '../../src/model/inbox';
 import { Link, type Frame } from '../../src/net/link';
 import { fingerprint, loadMachines, machineOf, parseAddress, saveMachines, tokenOf, withToken } from '../../src/net/machine';
 import { SseParser } from '../../src/net/sse';
@@ -86,6 +86,11 @@ describe('inbox', () => {
     for (const status of ['parked', 'starting', 'idle'] as const) expect(isUnread(session('x', { status, last_seq: 12 }), read)).toBe(false);
     expect(isUnread(session('x', { last_seq: 20, turns: 2 }), read)).toBe(true);
     expect(isUnread(session('x', { last_seq: 12, status: 'failed' }), read)).toBe(true);
+    // What went wrong and can be tried again needs somebody, until that was looked at.
+    const cut = { status: 'parked', problem: { kind: 'turn_cut', message: '', api_status: null, can_retry: true } } as const;
+    expect(groupOf(session('x', { ...cut, last_seq: 12 }), read)).toBe('needs');
+    expect(groupOf(session('x', { ...cut, last_seq: 10 }), read)).toBe('recent');
+    expect(groupOf(session('x', { ...cut, problem: { ...cut.problem, can_retry: false }, last_seq: 12 }), read)).toBe('unread');
     // Looked at in the middle of a turn, which then went on.
     const middle = { baseline: 0, seqs: { x: { seq: 10, turns: 1, ran: true } } };
     expect(isUnread(session('x', { status: 'parked', last_seq: 15 }), middle)).toBe(true);

@@ -1,0 +1,3 @@
+var e=/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff9-\ufffb]|[\u{1d173}-\u{1d17a}\u{e0000}-\u{e01ef}]/gu;function t(t){return t.replace(/\r\n/g,`
+`).replace(e,e=>`‹U+${(e.codePointAt(0)??0).toString(16).toUpperCase().padStart(4,`0`)}›`)}var n=t=>t.replace(/\r\n/g,`
+`).search(e)>=0;export{t as n,n as t};
