@@ -25,6 +25,7 @@ install_tools() {
     need cc gcc
     need git git
     need python3 python3
+    need shellcheck shellcheck
     if [ "${#missing[@]}" -gt 0 ]; then
         if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
             say "installing ${missing[*]}"
@@ -82,6 +83,9 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 say "build"
 cargo build --workspace --bins --examples --locked
 export ARP_TEST_BUILT=1
+
+say "install scripts"
+./scripts/test-install.sh
 
 if [ -f arp-client/console/package.json ]; then
     say "console: types, unit tests, bundle as committed, size"

@@ -23,7 +23,9 @@ fn main() -> ExitCode {
         }
         Some("--version" | "-V") => become_arpc("clp", vec!["--version".into()]),
         Some("ui") => {
-            eprintln!("clp: this version has no page for the gateway yet; `clp status` and `clp list` tell the same");
+            eprintln!(
+                "clp: this version has no page for the gateway yet; `clp status` and `clp list` tell the same"
+            );
             ExitCode::from(2)
         }
         _ => {
