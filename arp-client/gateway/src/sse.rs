@@ -18,7 +18,7 @@ impl Splitter {
     }
 
     /// The next whole event.
-    pub fn next(&mut self) -> Option<Bytes> {
+    pub fn next_event(&mut self) -> Option<Bytes> {
         // A border may begin in what was looked at before: up to "\r\n\r".
         let from = self.looked.saturating_sub(3);
         let end = memchr_iter(b'\n', &self.buf[from..])
@@ -91,7 +91,7 @@ mod tests {
             let cut = cut.clamp(from, text.len());
             splitter.push(&text[from..cut]);
             from = cut;
-            while let Some(event) = splitter.next() {
+            while let Some(event) = splitter.next_event() {
                 events.push(event);
             }
         }

@@ -74,7 +74,8 @@ async fn the_next_upstream_answers_when_one_cannot_and_the_agent_notices_nothing
         .unwrap()
         .local_addr()
         .unwrap();
-    let failures: Vec<(&str, Box<dyn Fn() -> Say + Send + Sync>)> = vec![
+    type Failing = Box<dyn Fn() -> Say + Send + Sync>;
+    let failures: Vec<(&str, Failing)> = vec![
         ("closed", Box::new(|| Say::Close)),
         ("401", Box::new(|| error(401, "no"))),
         ("402", Box::new(|| error(402, "no credit"))),

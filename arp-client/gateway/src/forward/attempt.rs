@@ -219,9 +219,17 @@ async fn events(
 ) -> Result<Answer, Failure> {
     let mut splitter = Splitter::default();
     let mut begun = Vec::new();
-    while work.identity.generates {
+    if !work.identity.generates {
+        return Ok(Answer {
+            status,
+            headers,
+            begun: Begun::Events(splitter, begun),
+            rest: response,
+        });
+    }
+    loop {
         let mut clear = splitter.held() > MAX_LOOK;
-        while let Some(event) = splitter.next() {
+        while let Some(event) = splitter.next_event() {
             let first = sse::data(&event).map_or(First::Unclear, |data| service.first(&data));
             begun.push(event);
             match first {

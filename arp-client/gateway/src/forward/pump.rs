@@ -200,7 +200,7 @@ impl Stream {
             }
         }
         loop {
-            while let Some(event) = self.splitter.next() {
+            while let Some(event) = self.splitter.next_event() {
                 if let Err(end) = self.pass(event, output, log).await {
                     return end;
                 }
@@ -313,7 +313,8 @@ async fn bytes(
     output.head(status, headers).ok()?;
     let mut kept = BytesMut::from(&begun[..]);
     output.data(begun).await.ok()?;
-    while !all {
+    let mut ended = all;
+    while !ended {
         match timeout(idle, rest.chunk()).await {
             Ok(Ok(Some(bytes))) => {
                 if kept.len() <= MAX_WHOLE {
@@ -321,7 +322,7 @@ async fn bytes(
                 }
                 output.data(bytes).await.ok()?;
             }
-            Ok(Ok(None)) => break,
+            Ok(Ok(None)) => ended = true,
             Ok(Err(_)) | Err(_) => {
                 log.error("the upstream broke off in the middle of its answer");
                 output.end(Ending::Cut).await;

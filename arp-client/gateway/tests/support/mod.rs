@@ -2,7 +2,13 @@
 //!
 //! The upstreams are scripted: no real model API can be had in a test.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use arp_gateway::forward::Gateway;
 use arp_gateway::guard::Doors;
