@@ -122,10 +122,10 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await begin('slow count');
     await said(/1 2 3/);
     await reply('say second');
-    await page.locator('.queue li', { hasText: 'say second' }).waitFor();
+    await page.locator('.dock .queue li', { hasText: 'say second' }).waitFor();
     await reply('say third');
-    await page.locator('.queue li', { hasText: 'say third' }).getByRole('button', { name: 'Take back' }).click();
-    await page.locator('.queue li', { hasText: 'say third' }).waitFor({ state: 'detached' });
+    await page.locator('.dock .queue li', { hasText: 'say third' }).getByRole('button', { name: 'Take back' }).click();
+    await page.locator('.dock .queue li', { hasText: 'say third' }).waitFor({ state: 'detached' });
     await page.getByRole('button', { name: 'Interrupt' }).click();
     await page.locator('.turn-end.interrupted').waitFor();
     await said('second');

@@ -195,6 +195,7 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
     await said('the light is on');
     await page.getByRole('button', { name: '更多' }).click();
     await page.getByRole('button', { name: '删除会话' }).click();
+    await page.locator('dialog').getByRole('radio', { name: '连同 Claude Code 的历史一起删除' }).check();
     await page.locator('dialog').getByRole('button', { name: '删除', exact: true }).click();
     await page.locator('.screen.session').waitFor({ state: 'detached' });
     await page.locator('.item', { hasText: 'lighthouse' }).waitFor({ state: 'detached' });

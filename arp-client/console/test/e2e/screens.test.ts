@@ -111,7 +111,7 @@ const screens: [string, (page: Page) => Promise<void>][] = [
     server.cut();
     await page.getByLabel('Message').fill('Yes, and note it in the changelog.');
     await page.getByRole('button', { name: 'Send', exact: true }).click();
-    await page.locator('.queue li.waiting').first().waitFor();
+    await page.locator('.dock .queue li.waiting').first().waitFor();
     await page.locator('.main .line.down').waitFor();
   }],
   ['files', async (page) => {

@@ -130,7 +130,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await letter.getByRole('button', { name: 'Open another branch' }).click();
     await page.locator('.md', { hasText: 'in the copy' }).waitFor();
     expect([...edge.sessions.values()].some(({ object }) => object.parent_id === 'show')).toBe(true);
-    expect(await page.locator('.queue li').count()).toBe(0);
+    expect(await page.locator('.dock .queue li').count()).toBe(0);
     expect(await page.evaluate(() => localStorage.getItem('arp.outbox'))).toBe(null);
   });
 
