@@ -179,8 +179,7 @@ Wants=network-online.target
 After=network-online.target
 
 [Service]
-Type=notify
-NotifyAccess=main
+Type=exec
 Environment=CONTROL_PORT=17001 PROXY_PORT=17002 PUBLIC_PORT=17003 POOL_SIZE=5
 ExecStart=/usr/local/bin/arps --control-port ${CONTROL_PORT} --proxy-port ${PROXY_PORT} --public-port ${PUBLIC_PORT} --pool-size ${POOL_SIZE}
 Restart=on-failure
