@@ -231,7 +231,7 @@ impl Running {
 }
 
 pub fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    arp_testkit::client::builder().no_proxy().build().unwrap()
 }
 
 /// What an agent gets.
