@@ -309,6 +309,9 @@ export const en = {
   scanning: 'Hold the camera to the QR code…',
   noCamera: 'The camera cannot be used here.',
   agents: 'Agents',
+  gateway: 'Model gateway',
+  gatewayShort: 'Gateway',
+  gatewayText: 'Upstreams, requests and usage of the models',
   tunnel: 'Public address',
   tunnelStates: {
     idle: 'Not started', connecting: 'Connecting…', connected: 'Connected', reconnecting: 'Lost, trying again…', stopped: 'Stopped', error: 'Given up',

@@ -4,7 +4,8 @@ import { useState } from 'preact/hooks';
 import { explainAgent, t } from '../i18n';
 import { langChoice, notify, theme } from '../model/prefs';
 import { parseAddress, withToken, type Machine } from '../net/machine';
-import { addMachine, dropMachine, elsewhere, nameOf, own, renameMachine, rooms, type Room } from '../state/machines';
+import { addMachine, dropMachine, elsewhere, hasGateway, nameOf, own, renameMachine, rooms, type Room } from '../state/machines';
+import { hrefOf } from '../state/route';
 import { AgentMark, Icon } from '../ui/icons';
 import { DECIDE_KEY } from '../ui/keyname';
 import { Segments, Sheet } from '../ui/kit';
@@ -163,8 +164,8 @@ export function Settings() {
         </section>
         {rooms.value.map((room) => room.info.value && (
           <section class="block" key={room.machine.id}>
-            <h2>{t.agents}{rooms.value.length > 1 && ` · ${nameOf(room)}`}</h2>
-            <ul class="rows cards">
+            {room.info.value.agents.length > 0 && <h2>{t.agents}{rooms.value.length > 1 && ` · ${nameOf(room)}`}</h2>}
+            <ul class="rows cards" hidden={!room.info.value.agents.length}>
               {room.info.value.agents.map((agent) => (
                 <li key={agent.executor}>
                   <div class="rowlike">
@@ -176,7 +177,8 @@ export function Settings() {
               ))}
             </ul>
             <TunnelRow room={room} />
-            <p class="soft small">arpc {room.info.value.version} · {room.info.value.host_name} · {room.info.value.os}</p>
+            {hasGateway(room) && <ul class="rows cards gateway-link"><li><a href={hrefOf({ name: 'gateway', machine: room.machine.id, tab: 'overview' })}><Icon name="model" size={19} /><span class="two"><b>{t.gateway}</b><span class="soft">{t.gatewayText}</span></span><Icon name="right" size={16} /></a></li></ul>}
+            <p class="soft small">{['arpc ' + room.info.value.version, room.info.value.host_name, room.info.value.os].filter(Boolean).join(' · ')}</p>
           </section>
         ))}
         <section class="block keys-block">

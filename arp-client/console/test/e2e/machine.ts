@@ -1,8 +1,8 @@
 //! A real machine for the journeys: arps, and arpc with the real CLIs on a loopback model API, in a home of its
 //! own. Needs built binaries; what is missing is said by name.
 
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -81,6 +81,31 @@ export class RealMachine {
   #port = 0;
   #ports: number[] = [];
   base = '';
+
+  /**
+   * Gives arpc a tunnel of its own besides the relay: a program of this home, whose address is another one each time it
+   * starts (127.0.0.1 first, then localhost). Before `start`.
+   */
+  withTunnel(): this {
+    const program = join(this.home, 'mytunnel');
+    const count = join(this.home, 'tunnel.count');
+    const pid = join(this.home, 'tunnel.pid');
+    writeFileSync(program, `#!/bin/sh\nn=$(cat '${count}' 2>/dev/null || echo 0)\necho $((n + 1)) > '${count}'\necho $$ > '${pid}'\nif [ "$n" = 0 ]; then host=127.0.0.1; else host=localhost; fi\necho "at http://$host:$1/"\nexec sleep 100000\n`, { mode: 0o755 });
+    const config = join(this.home, 'arpc.toml');
+    writeFileSync(config, `[tunnel]\nbackend = "custom"\nhealth_check_interval = 1\n[tunnel.reconnect]\nbackoff_base_ms = 10\nbackoff_max_ms = 50\n[tunnel.custom]\ncommand = "${program} {port}"\nurl_pattern = "at (http\\\\S+)"\nstartup_timeout_secs = 60\n`);
+    this.#edgeArgs = [...this.#edgeArgs, '--config', config];
+    return this;
+  }
+
+  /** How often the tunnel's program was started. */
+  tunnelsStarted(): number {
+    return Number(readFileSync(join(this.home, 'tunnel.count'), 'utf8'));
+  }
+
+  /** Ends the tunnel's program; arpc starts it anew. */
+  loseTunnel(): void {
+    process.kill(Number(readFileSync(join(this.home, 'tunnel.pid'), 'utf8')), 'SIGKILL');
+  }
 
   /** `edgeArgs`: more of arpc's command line. */
   constructor(edgeArgs: string[] = []) {
@@ -221,6 +246,11 @@ export class RealMachine {
   }
 
   async stop(): Promise<void> {
+    // Sessions outlive an arpc that only stops: their agents are ended with it.
+    const edge = binary('arpc');
+    if (edge && this.#edge?.exitCode === null && this.#edge.signalCode === null) {
+      await new Promise((resolve) => execFile(edge, ['stop', '--park'], { env: this.#env, cwd: this.home, timeout: 60_000 }, resolve));
+    }
     const ended = this.#children.filter((child) => child.exitCode === null && child.signalCode === null).map((child) => {
       const gone = new Promise((resolve) => child.once('exit', resolve));
       child.kill('SIGTERM');
