@@ -303,6 +303,8 @@ export const en = {
   machineName: 'Name of the machine',
   machineNameHint: 'Empty: as it calls itself',
   remove: 'Remove',
+  removeMachine: (name: string) => `Remove ${name} from this device?`,
+  removeMachineText: 'Its address and token are forgotten here. On the machine nothing changes.',
   openThere: 'Open',
   openThereText: 'On another relay: opens there.',
   scan: 'Scan the QR code',

@@ -290,6 +290,8 @@ export const zh: Dictionary = {
   renameMachine: '重命名',
   machineName: '机器名称',
   machineNameHint: '留空则使用机器自己的名称',
+  removeMachine: (name) => `从本设备移除 ${name}？`,
+  removeMachineText: '本设备会忘记它的地址和访问令牌，机器上没有任何变化。',
   remove: '移除',
   openThere: '打开',
   openThereText: '位于另一台中继，将在那里打开。',

@@ -8,7 +8,7 @@ import { addMachine, dropMachine, elsewhere, hasGateway, nameOf, own, renameMach
 import { hrefOf } from '../state/route';
 import { AgentMark, Icon } from '../ui/icons';
 import { DECIDE_KEY } from '../ui/keyname';
-import { Segments, Sheet } from '../ui/kit';
+import { Confirm, Segments, Sheet } from '../ui/kit';
 import { canScan, Scanner } from '../ui/scan';
 import { Header } from './Header';
 import { TunnelRow } from './TunnelParts';
@@ -99,6 +99,20 @@ function RenameMachine({ room, onClose }: { room: Room; onClose(): void }) {
   );
 }
 
+/** Taking a machine off this device: its token is forgotten, so that is asked first. */
+function RemoveMachine({ machine, name }: { machine: Machine; name: string }) {
+  const [asking, setAsking] = useState(false);
+  return (
+    <>
+      <button type="button" class="small" onClick={() => setAsking(true)}>{t.remove}</button>
+      {asking && <Confirm title={t.removeMachine(name)} text={t.removeMachineText} action={t.remove} onNo={() => setAsking(false)} onYes={async () => {
+        setAsking(false);
+        dropMachine(machine);
+      }} />}
+    </>
+  );
+}
+
 function MachineRow({ room }: { room: Room }) {
   const { machine } = room;
   const [naming, setNaming] = useState(false);
@@ -112,7 +126,7 @@ function MachineRow({ room }: { room: Room }) {
         <span class="two"><b class="clip">{nameOf(room)}</b><span class="soft clip">{room.stranger.value ? <span class="bad">{t.tr_changed}</span> : room.info.value?.host_name && room.info.value.host_name !== nameOf(room) ? `${room.info.value.host_name} · ${host}` : host}</span></span>
         {mine && <span class="tag">{t.thisMachine}</span>}
         <button type="button" class="ghost round" aria-label={`${t.renameMachine}: ${nameOf(room)}`} title={t.renameMachine} onClick={() => setNaming(true)}><Icon name="edit" size={18} /></button>
-        {!mine && <button type="button" class="small" onClick={() => dropMachine(machine)}>{t.remove}</button>}
+        {!mine && <RemoveMachine machine={machine} name={nameOf(room)} />}
       </div>
       {naming && <RenameMachine room={room} onClose={() => setNaming(false)} />}
     </li>
@@ -126,7 +140,7 @@ function Elsewhere({ machine }: { machine: Machine }) {
         <Icon name="machine" size={18} />
         <span class="two"><b class="clip">{machine.name}</b><span class="soft">{t.openThereText}</span></span>
         <a class="small" href={withToken(machine.base, machine.token)} rel="noreferrer">{t.openThere}</a>
-        <button type="button" class="small" onClick={() => dropMachine(machine)}>{t.remove}</button>
+        <RemoveMachine machine={machine} name={machine.name} />
       </div>
     </li>
   );

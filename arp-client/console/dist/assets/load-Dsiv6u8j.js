@@ -1,1 +1,0 @@
-import{Mt as e,Ot as t}from"./kit-9SNak1Jh.js";function n(n,r){let[i,a]=e({value:null,error:null}),[o,s]=e(0);return t(()=>{let e=!0;return a({value:null,error:null}),n().then(t=>e&&a({value:t,error:null}),t=>e&&a({value:null,error:t})),()=>{e=!1}},[...r,o]),{...i,again:()=>s(e=>e+1),set:e=>a({value:e,error:null})}}export{n as t};
