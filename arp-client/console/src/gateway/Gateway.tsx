@@ -1,6 +1,6 @@
 //! The gateway of one machine: its pages, and what they share. Fetched when it is first opened.
 
-import { useEffect, useMemo } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useMemo, useRef } from 'preact/hooks';
 import { t } from '../i18n';
 import { ApiError } from '../net/api';
 import { Header, UnknownMachine } from '../screens/Header';
@@ -56,6 +56,9 @@ function Shown({ room, tab }: { room: Room; tab: GatewayTab }) {
     return () => feed.stop();
   }, []);
   const machine = room.machine.id;
+  const tabs = useRef<HTMLElement>(null);
+  // On a phone not all of them are in sight.
+  useLayoutEffect(() => tabs.current?.querySelector('[aria-current]')?.scrollIntoView({ inline: 'center', block: 'nearest' }), [tab]);
   return (
     <div class="screen gateway">
       <Header root title={w.gateway} sub={room.info.value?.gateway_only ? undefined : nameOf(room)}>
@@ -65,7 +68,7 @@ function Shown({ room, tab }: { room: Room; tab: GatewayTab }) {
           </select>
         )}
       </Header>
-      <nav class="filters tabs" aria-label={w.sections}>
+      <nav ref={tabs} class="filters tabs" aria-label={w.sections}>
         {GATEWAY_TABS.map((one) => (
           <a key={one} class="pick" href={hrefOf({ name: 'gateway', machine, tab: one })} aria-current={one === tab ? 'page' : undefined} onClick={(event) => {
             // One step back leads out of the gateway, whichever page is open.

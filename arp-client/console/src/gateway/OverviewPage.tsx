@@ -5,8 +5,8 @@ import { number, second, span } from '../i18n';
 import type { Room } from '../state/machines';
 import { visible } from '../text/visible';
 import { Loading } from '../ui/kit';
-import { useLoad } from '../ui/load';
-import { overview, type Feed } from './feed';
+import { useFollow, useLoad } from '../ui/load';
+import { FOLLOW, overview, type Feed } from './feed';
 import { Refused } from './Gateway';
 import { DayBars, Faults, Figures, modelOf, RequestLine, RequestSheet, ServiceMark } from './parts';
 import { SERVICES, type GatewayRequest, type LiveRequest } from './types';
@@ -42,11 +42,7 @@ export function OverviewPage({ room, feed }: { room: Room; feed: Feed }) {
   const [open, setOpen] = useState<GatewayRequest | null>(null);
   const { live, over, changes, connected } = feed;
   // Counts follow what is over, without asking for each of them.
-  useEffect(() => {
-    if (!value && !error) return;
-    const timer = setTimeout(() => void overview(room).then(set, () => undefined), 800);
-    return () => clearTimeout(timer);
-  }, [over.value, changes.value]);
+  useFollow([over.value, changes.value], () => void overview(room).then(set, () => undefined), FOLLOW);
   useEffect(() => {
     // The gateway was started meanwhile.
     if (error && connected.value) again();
@@ -71,7 +67,7 @@ export function OverviewPage({ room, feed }: { room: Room; feed: Feed }) {
               <li key={service}>
                 <div class="rowlike">
                   <ServiceMark service={service} />
-                  <span class="two"><b>{w.services[service]}</b><span class="soft clip">{of?.upstreams ? w.serviceLine(number(of.upstreams), of.resting) : w.noUpstream}</span></span>
+                  <span class="two"><b>{w.services[service]}</b><span class="soft clip">{of?.upstreams ? w.serviceLine(of.upstreams, of.resting) : w.noUpstream}</span></span>
                   <span class="aside"><span class="strong clip">{visible(of?.active ?? '')}</span><span class="mono">{value.listen[service] ?? ''}</span></span>
                 </div>
               </li>

@@ -24,6 +24,7 @@ export function RequestsPage({ room, feed }: { room: Room; feed: Feed }) {
   const [round, setRound] = useState(0);
   const [open, setOpen] = useState<GatewayRequest | null>(null);
   const asked = useRef(0);
+  const shownKind = useRef('');
 
   const query = (before?: number): string => {
     const made = new URLSearchParams({ limit: String(PAGE) });
@@ -40,7 +41,11 @@ export function RequestsPage({ room, feed }: { room: Room; feed: Feed }) {
         (value) => {
           // An answer to what was typed before is none to what stands there now.
           if (mine !== asked.current) return;
-          setPage(value);
+          const last = value.requests[value.requests.length - 1]?.id ?? 0;
+          const kind = `${words} ${service} ${failed}`;
+          // The same asked again: pages that were read before stay below, where they join.
+          setPage((old) => (old && kind === shownKind.current && (old.requests[0]?.id ?? 0) >= last ? { requests: [...value.requests, ...old.requests.filter(({ id }) => id < last)], has_more: old.has_more } : value));
+          shownKind.current = kind;
           setError(null);
         },
         (reason: unknown) => mine === asked.current && setError(reason),

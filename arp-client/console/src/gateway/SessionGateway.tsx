@@ -1,7 +1,7 @@
 //! A session at the gateway: who serves it, what it came to, and choosing another upstream or none.
 
-import { useEffect, useState } from 'preact/hooks';
-import { clock, money, number, short } from '../i18n';
+import { useEffect, useId, useState } from 'preact/hooks';
+import { clock, money, number, short, t } from '../i18n';
 import type { Session } from '../net/types';
 import type { Room } from '../state/machines';
 import { visible } from '../text/visible';
@@ -29,6 +29,8 @@ function Choose({ room, session, gateway, onClose }: { room: Room; session: Sess
   const [names, setNames] = useState<readonly Upstream[]>([]);
   const [open, setOpen] = useState<GatewayRequest | null>(null);
   const [busy, setBusy] = useState(false);
+  const [typed, setTyped] = useState<string | null>(null);
+  const id = useId();
   const service = SERVICES.find((one) => one === (value?.service ?? session.executor));
   useEffect(() => {
     if (service) void upstreams(room).then(({ services }) => setNames(services[service]?.upstreams ?? []), () => undefined);
@@ -39,12 +41,13 @@ function Choose({ room, session, gateway, onClose }: { room: Room; session: Sess
   if (open) return <RequestSheet request={open} onClose={() => setOpen(null)} />;
   const now = value ?? gateway;
   const chosen = now.choice.upstream;
-  const choose = (upstream: string | null): void => {
+  const choose = (choice: { upstream?: string | null; model?: string | null }): void => {
     if (busy) return;
     setBusy(true);
     void attempt(async () => {
-      await chooseFor(room, session.id, { upstream });
+      await chooseFor(room, session.id, choice);
       set(await sessionOf(room, session.id));
+      setTyped(null);
     }).then(() => setBusy(false));
   };
   const cached = cacheShare(now.usage);
@@ -63,11 +66,19 @@ function Choose({ room, session, gateway, onClose }: { room: Room; session: Sess
           </dl>
           <fieldset class="choices" disabled={busy}>
             <legend>{w.switchUpstream}</legend>
-            <label><input type="radio" name="upstream" checked={chosen === null} onChange={() => choose(null)} /><span>{w.asConfigured}</span></label>
+            <label><input type="radio" name="upstream" checked={chosen === null} onChange={() => choose({ upstream: null })} /><span>{w.asConfigured}</span></label>
             {names.map((one) => (
-              <label key={one.name}><input type="radio" name="upstream" checked={chosen === one.name} onChange={() => choose(one.name)} /><span class="two"><b>{visible(one.name)}</b><span class="soft">{standingOf(one)}</span></span></label>
+              <label key={one.name}><input type="radio" name="upstream" checked={chosen === one.name} onChange={() => choose({ upstream: one.name })} /><span class="two"><b>{visible(one.name)}</b><span class="soft">{standingOf(one)}</span></span></label>
             ))}
           </fieldset>
+          <form class="inline" onSubmit={(event) => {
+            event.preventDefault();
+            choose({ model: (typed ?? '').trim() || null });
+          }}>
+            <label for={id}>{w.switchModel}</label>
+            <input id={id} class="field mono" autocomplete="off" autocapitalize="off" spellcheck={false} placeholder={w.modelHint} value={typed ?? now.choice.model ?? ''} onInput={(event) => setTyped(event.currentTarget.value)} />
+            <button type="submit" class="button" disabled={busy || typed === null || typed.trim() === (now.choice.model ?? '')}>{t.save}</button>
+          </form>
           {value.requests.length > 0 && <ul class="rows cards">{value.requests.slice(0, 10).map((request) => <RequestLine key={request.id} request={request} onOpen={() => setOpen(request)} />)}</ul>}
         </>
       )}

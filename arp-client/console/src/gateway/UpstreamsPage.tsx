@@ -1,13 +1,13 @@
 //! The upstreams of each service: add, change, test, weigh, switch, disable. Keys go in and never come out.
 
-import { useEffect, useId, useState } from 'preact/hooks';
+import { useId, useState } from 'preact/hooks';
 import { money, number, short, span, t } from '../i18n';
 import type { Room } from '../state/machines';
 import { visible } from '../text/visible';
 import { Icon } from '../ui/icons';
 import { attempt, Confirm, Loading, say, Segments, Sheet } from '../ui/kit';
-import { useLoad } from '../ui/load';
-import { ask, changeUpstream, removeUpstream, upstreamDo, upstreams, type Feed } from './feed';
+import { useFollow, useLoad } from '../ui/load';
+import { ask, changeUpstream, FOLLOW, removeUpstream, upstreamDo, upstreams, type Feed } from './feed';
 import { Refused } from './Gateway';
 import { cacheShare, Faults, lastDays, ServiceMark, tokensOf } from './parts';
 import { MODES, SERVICES, type Mode, type Service, type ServiceUpstreams, type TestResult, type Upstream, type UpstreamChange } from './types';
@@ -173,7 +173,7 @@ function Balance({ room, service, of, changed }: { room: Room; service: Service;
   );
   return (
     <details class="balance">
-      <summary>{w.balance}: {w.modes[of.mode]}</summary>
+      <summary><span>{w.balance}: {w.modes[of.mode]}</span><Icon name="right" size={16} /></summary>
       <Segments label={w.mode} value={of.mode} options={MODES.map((mode) => [mode, w.modes[mode]] as const)} onPick={(mode) => put({ mode })} />
       <p class="soft small">{w.modeTexts[of.mode]}</p>
       {figure(ids[0], w.threshold, of.failure_threshold, (value) => put({ failure_threshold: value }))}
@@ -188,9 +188,7 @@ export function UpstreamsPage({ room, feed }: { room: Room; feed: Feed }) {
   const [edit, setEdit] = useState<{ service: Service; upstream: Upstream | null } | null>(null);
   // Quietly: what is open stays as it is.
   const refresh = (): void => void upstreams(room).then(set, () => undefined);
-  useEffect(() => {
-    if (value) refresh();
-  }, [feed.changes.value, feed.over.value]);
+  useFollow([feed.changes.value, feed.over.value], refresh, FOLLOW);
   if (error) return <Refused error={error} onRetry={again} />;
   if (!value) return <Loading />;
   const find = (service: Service, name: string): Upstream | undefined => value.services[service]?.upstreams.find((one) => one.name === name);

@@ -27,6 +27,9 @@ export const removeUpstream = (room: Room, service: Service, name: string): Prom
 export const sessionOf = (room: Room, id: string): Promise<SessionAnswer> => call(room.machine, 'GET', `api/sessions/${seg(id)}/gateway`);
 export const chooseFor = (room: Room, id: string, choice: { upstream?: string | null; model?: string | null }): Promise<unknown> => call(room.machine, 'PUT', `api/sessions/${seg(id)}/gateway`, choice);
 
+/** Counts are read again after what happened, at most this often, in milliseconds. */
+export const FOLLOW = 1_000;
+
 /** Requests that were seen to end while the page was open, at most. */
 const KEEP = 200;
 
@@ -39,11 +42,15 @@ export class Feed {
   readonly changes = signal(0);
   readonly connected = signal(false);
   #stop = new AbortController();
+  #runs = false;
 
   constructor(readonly room: Room) {}
 
+  /** Listens, if it does not already. */
   start(): void {
-    void this.#run();
+    if (this.#runs) return;
+    this.#runs = true;
+    void this.#run().finally(() => (this.#runs = false));
   }
 
   stop(): void {

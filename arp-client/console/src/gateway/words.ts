@@ -16,7 +16,7 @@ export const en = {
 
   running: 'Running',
   upFor: (time: string) => `for ${time}`,
-  serviceLine: (upstreams: string, resting: number) => (resting ? `${upstreams} upstreams, ${resting} resting` : `${upstreams} upstreams`),
+  serviceLine: (upstreams: number, resting: number) => [upstreams === 1 ? '1 upstream' : `${upstreams} upstreams`, resting ? `${resting} resting` : ''].filter(Boolean).join(', '),
   noUpstream: 'No upstream yet',
   under: 'Under way',
   noneUnder: 'Nothing is under way.',
@@ -164,6 +164,8 @@ export const en = {
   found: (by: string, n: number, example: string) => `${by}: ${n} × ${example}`,
 
   switchUpstream: 'Upstream of this session',
+  switchModel: 'Model of this session',
+  modelHint: 'Empty: as asked for',
   asConfigured: 'As configured',
   failovers: (n: number) => (n === 1 ? '1 failover' : `${n} failovers`),
   waitsUntil: (time: string) => `The quota is used up. It goes on by itself at ${time}.`,
@@ -333,6 +335,8 @@ export const zh: Words = {
   found: (by, n, example) => `${by}：${n} 处，${example}`,
 
   switchUpstream: '此会话的上游',
+  switchModel: '此会话的模型',
+  modelHint: '留空：按原请求',
   asConfigured: '按配置',
   failovers: (n) => `切换 ${n} 次`,
   waitsUntil: (time) => `额度已用完，将在 ${time} 自动继续。`,

@@ -275,6 +275,9 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await line.getByText('team-relay').waitFor();
     await expect.poll(() => show?.object.gateway?.choice).toEqual({ upstream: 'team-relay', model: null });
     await sound(size);
+    await sheet.getByLabel('Model of this session').fill('claude-haiku-5');
+    await sheet.getByRole('button', { name: 'Save' }).click();
+    await expect.poll(() => show?.object.gateway?.choice.model).toBe('claude-haiku-5');
     await sheet.getByLabel('As configured').check();
     await expect.poll(() => show?.object.gateway?.choice.upstream).toBe(null);
     await sheet.getByRole('button', { name: 'Close' }).click();

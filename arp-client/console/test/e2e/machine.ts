@@ -15,6 +15,14 @@ export function binary(name: string): string | null {
   return ['debug', 'release'].map((profile) => join(TARGET, profile, name)).find(existsSync) ?? null;
 }
 
+/** Does this arpc have such a flag? What is not merged yet cannot be tried. */
+export function knows(flag: string): boolean {
+  const edge = binary('arpc');
+  const has = edge !== null && execFileSync(edge, ['--help'], { encoding: 'utf8' }).includes(flag);
+  if (!has) console.warn(`SKIPPED: arpc has no ${flag}`);
+  return has;
+}
+
 /** The directory that holds the real CLIs, or null. */
 export function agentsDir(): string | null {
   const places = [process.env['ARP_TEST_AGENTS'], join(ROOT, '.cache/agents/node_modules/.bin'), ...(process.env['PATH'] ?? '').split(':')];
@@ -77,6 +85,7 @@ export class RealMachine {
   #edge: ChildProcess | null = null;
   #relay: ChildProcess | null = null;
   #edgeArgs: string[];
+  #gateway = '';
   #model = '';
   #port = 0;
   #ports: number[] = [];
@@ -95,6 +104,21 @@ export class RealMachine {
     writeFileSync(config, `[tunnel]\nbackend = "custom"\nhealth_check_interval = 1\n[tunnel.reconnect]\nbackoff_base_ms = 10\nbackoff_max_ms = 50\n[tunnel.custom]\ncommand = "${program} {port}"\nurl_pattern = "at (http\\\\S+)"\nstartup_timeout_secs = 60\n`);
     this.#edgeArgs = [...this.#edgeArgs, '--config', config];
     return this;
+  }
+
+  /** Sends its agents through a gateway of this home, with one upstream a service: the model API. Before `start`. */
+  withGateway(): this {
+    this.#edgeArgs = [...this.#edgeArgs, '--gateway'];
+    this.#gateway = join(this.home, '.clp');
+    return this;
+  }
+
+  /** Another model API; answers its address and how to end it. */
+  async anotherModel(): Promise<{ url: string; end(): Promise<void>; asked(): Promise<string> }> {
+    const api = this.#spawn(binary('arp-model-api') ?? '', [], process.env);
+    const [, address] = await line(api, /listening (\S+)/, 'arp-model-api');
+    const url = `http://${address}`;
+    return { url, end: () => kill(api), asked: async () => (await fetch(`${url}/__fake/requests`)).text() };
   }
 
   /** How often the tunnel's program was started. */
@@ -138,6 +162,11 @@ export class RealMachine {
       ANTHROPIC_BASE_URL: url, GOOGLE_GEMINI_BASE_URL: url, ANTHROPIC_API_KEY: '-', FAKE_KEY: '-', GEMINI_API_KEY: '-',
       DISABLE_AUTOUPDATER: '1', CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1', DISABLE_TELEMETRY: '1', DISABLE_ERROR_REPORTING: '1', IS_SANDBOX: '1',
     };
+    if (this.#gateway) {
+      mkdirSync(this.#gateway);
+      for (const service of ['claude', 'codex', 'gemini']) writeFileSync(join(this.#gateway, `${service}.json`), JSON.stringify({ main: { base_url: url, auth_token: 'key-of-main', weight: 1 } }));
+      Object.assign(this.#env, { CLP_HOME: this.#gateway, ...Object.fromEntries(['CLAUDE', 'CODEX', 'GEMINI', 'UI'].map((port) => [`CLP_${port}_PORT`, '0'])) });
+    }
     await this.startEdge();
   }
 
@@ -251,6 +280,8 @@ export class RealMachine {
     if (edge && this.#edge?.exitCode === null && this.#edge.signalCode === null) {
       await new Promise((resolve) => execFile(edge, ['stop', '--park'], { env: this.#env, cwd: this.home, timeout: 60_000 }, resolve));
     }
+    // So does a gateway.
+    if (edge && this.#gateway) await new Promise((resolve) => execFile(edge, ['gateway', 'stop'], { env: this.#env, cwd: this.home, timeout: 60_000 }, resolve));
     const ended = this.#children.filter((child) => child.exitCode === null && child.signalCode === null).map((child) => {
       const gone = new Promise((resolve) => child.once('exit', resolve));
       child.kill('SIGTERM');
