@@ -292,6 +292,18 @@ mod tests {
         assert_eq!(guesses.served(ip, &[], &(5_000..5_003).collect::<Vec<_>>()), 3);
     }
 
+    #[test]
+    fn who_has_paid_is_forgotten_and_costs_no_more_look_ups() {
+        let guesses = Guesses::default();
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        guesses.miss(ip, 3);
+        assert_eq!(guesses.served(ip, &[1], &[]), 0);
+        assert!(!guesses.is_empty(), "it still owes");
+        guesses.debts.get_mut(&ip).unwrap().misses = 0.0;
+        assert_eq!(guesses.served(ip, &[2], &[]), 0);
+        assert!(guesses.is_empty());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_address_that_guesses_is_told_in_turn_and_nobody_is_passed_over() {
         let guesses = Arc::new(Guesses::default());

@@ -417,7 +417,7 @@ fn response_of(head: &ResponseHead, added: Added<'_>) -> io::Result<Response<()>
     for field in rewrite::passed_on(head) {
         if let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(field.name),
-            HeaderValue::from_bytes(&unfolded(field.value)),
+            HeaderValue::from_bytes(&rewrite::on_one_line(head, field.value)),
         ) {
             headers.append(name, value);
         }
@@ -429,13 +429,6 @@ fn response_of(head: &ResponseHead, added: Added<'_>) -> io::Result<Response<()>
         headers.append(http::header::VARY, HeaderValue::from_static(names));
     }
     Ok(response)
-}
-
-fn unfolded(value: &[u8]) -> Vec<u8> {
-    value
-        .iter()
-        .map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b })
-        .collect()
 }
 
 impl Responder for Answer {
