@@ -588,7 +588,7 @@ async fn an_agent_that_dies_is_told_with_its_last_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_wish_is_a_400_that_says_what_is_wrong() {
+async fn a_wrong_request_is_a_400_that_says_what_is_wrong() {
     let edge = Edge::start().await;
     for (body, code) in [
         (json!({}), "bad_request"),

@@ -108,7 +108,7 @@ impl Session {
             }),
             child,
             driver: agent.driver(&options),
-            // The replay is given other wishes than the launch: what was wanted then is in the log.
+            // The replay is given other options than the launch: what was wanted then is in the log.
             fresh: agent.driver(&LaunchOptions {
                 permission_mode: PermissionMode::AcceptEdits,
                 model: Some("another".into()),

@@ -53,7 +53,7 @@ pub struct Created {
     pub existed: bool,
 }
 
-/// What became of a wish for a new session.
+/// What became of a request for a new session.
 enum Reserved {
     /// It is new.
     New,
