@@ -4,7 +4,7 @@
 //! decides: `say TEXT`; `burst N SIZE` (N lines of SIZE bytes); `ticks N MS` (a line every MS milliseconds);
 //! `stamps N MS` (the same with the time in microseconds); `ask
 //! COMMAND` (asks for permission, tells what was decided); `hold` (until it is interrupted); `orphan FILE` (leaves
-//! a process of its own session behind, its number in FILE); `exit CODE`.
+//! a process of its own session behind, its number in FILE); `run COMMAND` (says what it prints); `exit CODE`.
 
 use serde_json::{Value, json};
 use std::io::{self, BufRead, Write};
@@ -136,6 +136,16 @@ impl Claude {
                     .stderr(Stdio::null())
                     .spawn();
                 self.text(&format!("{}", child.is_ok()));
+            }
+            "run" => {
+                let ran = Command::new("sh")
+                    .args(["-c", rest])
+                    .stdin(Stdio::null())
+                    .output();
+                self.text(&ran.map_or_else(
+                    |error| error.to_string(),
+                    |ran| String::from_utf8_lossy(&ran.stdout).into_owned(),
+                ));
             }
             "exit" => {
                 eprintln!("told to exit");

@@ -230,6 +230,144 @@ async fn a_host_whose_socket_vanished_is_found_ended_and_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_told_to_end_parks_its_session() {
+    let edge = Edge::start().await;
+    let (idle, busy) = (edge.session("say one").await, edge.session("hold").await);
+    edge.until_status(&idle, "idle").await;
+    edge.until(&busy, "the turn", |view| view["status"] == "running")
+        .await;
+    for id in [&idle, &busy] {
+        let host = host_of(&edge, id);
+        std::process::Command::new("kill").arg(&host).status().unwrap();
+        edge.until(id, "a parked session", |view| view["status"] == "parked")
+            .await;
+    }
+    assert_eq!(edge.view(&idle).await["problem"], json!(null));
+    let problem = edge.view(&busy).await["problem"].clone();
+    assert_eq!(
+        (&problem["kind"], &problem["can_retry"]),
+        (&json!("turn_cut"), &json!(true))
+    );
+    assert!(
+        problem["message"]
+            .as_str()
+            .unwrap()
+            .contains("machine was shut down"),
+        "{problem}"
+    );
+    edge.say(&idle, "say two").await;
+    let view = edge.until_status(&idle, "idle").await;
+    assert_eq!((&view["activity"], &view["turns"]), (&json!("two"), &json!(2)));
+    let (status, retried) = edge.post(&format!("/api/sessions/{busy}/retry"), json!({})).await;
+    assert!(status.is_success(), "{retried}");
+    let view = edge.until_status(&busy, "idle").await;
+    assert_eq!(view["problem"], json!(null));
+}
+
+/// A file system of 24 MB; gone when it is dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let at = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+            .arg(at.path())
+            .output();
+        let mounted = mounted.is_ok_and(|mount| mount.status.success());
+        (mounted || arp_testkit::skip("mounting a small file system needs root")).then(|| Self(at))
+    }
+
+    /// Takes all room that is left.
+    fn fill(&self) {
+        let mut filler = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.filler())
+            .unwrap();
+        for size in [1 << 20, 4096, 1] {
+            while std::io::Write::write_all(&mut filler, &vec![0; size]).is_ok() {}
+        }
+    }
+
+    fn filler(&self) -> std::path::PathBuf {
+        self.0.path().join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path())
+            .status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_named_stops_nothing_for_ever_and_loses_nothing() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let edge = Edge::start_at(tempfile::tempdir_in(disk.0.path()).unwrap()).await;
+    let id = edge.session("ticks 3000 5").await;
+    edge.until(&id, "some ticks", |view| view["total_lines"].as_u64() > Some(10))
+        .await;
+    disk.fill();
+    let view = edge
+        .until(&id, "the full disk", |view| {
+            view["problem"]["kind"] == "disk_full"
+        })
+        .await;
+    assert!(
+        view["problem"]["message"].as_str().unwrap().contains("disk"),
+        "{view}"
+    );
+    // What needs room is refused, by name; what needs none is answered.
+    let body = json!({"executor": "claude", "prompt": "say x", "project_path": edge.project()});
+    let (status, refused) = edge.post("/api/sessions", body.clone()).await;
+    assert_eq!(
+        (status.as_u16(), &refused["code"]),
+        (507, &json!("disk_full")),
+        "{refused}"
+    );
+    let (status, refused) = edge
+        .post(
+            &format!("/api/sessions/{id}/messages"),
+            json!({"text": "say more"}),
+        )
+        .await;
+    assert_eq!(
+        (status.as_u16(), &refused["code"]),
+        (507, &json!("disk_full")),
+        "{refused}"
+    );
+    assert!(edge.get("/api/sessions").await.0.is_success());
+
+    std::fs::remove_file(disk.filler()).unwrap();
+    edge.until_within(Duration::from_secs(120), &id, "the end of the turn", |view| {
+        view["status"] == "idle"
+    })
+    .await;
+    let events = edge.events(&id).await;
+    let seqs: Vec<u64> = events
+        .iter()
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    let ticks: Vec<&str> = events
+        .iter()
+        .filter(|event| event["type"] == "text")
+        .map(|event| event["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        ticks,
+        (0..3000).map(|tick| format!("tick {tick}")).collect::<Vec<_>>()
+    );
+    assert_eq!(edge.view(&id).await["problem"], json!(null));
+    let (status, started) = edge.post("/api/sessions", body).await;
+    assert!(status.is_success(), "{started}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_host_is_ended_by_a_cancel_within_five_seconds() {
     let edge = Edge::start().await;
     let id = edge.session("hold").await;

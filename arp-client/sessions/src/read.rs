@@ -3,7 +3,10 @@
 use crate::defaults::PAGE_BYTES;
 use crate::error::SessionError;
 use crate::log::{Kind, Large, LogError, LogReader, Next};
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 
 /// A line or an event as it was kept.
 #[derive(Debug, Clone)]
@@ -64,8 +67,10 @@ pub enum Start {
     Last(u64),
 }
 
+/// Sees to it that what is damaged is made again, as far as that can be.
+pub(crate) type Mend = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// Reads one sequence of one session, onwards from somewhere.
-#[derive(Debug)]
 pub struct Cursor {
     path: PathBuf,
     sequence: Sequence,
@@ -75,6 +80,31 @@ pub struct Cursor {
     within: usize,
     /// The number wanted next, once it was read.
     next: u64,
+    /// What to do about damage, until it was done.
+    mend: Option<Mend>,
+}
+
+impl std::fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, next, .. } = self;
+        f.debug_struct("Cursor")
+            .field("path", path)
+            .field("next", next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a page was not read.
+enum Stop {
+    Failed(LogError),
+    /// Something is damaged before the number wanted next.
+    Damaged,
+}
+
+impl From<LogError> for Stop {
+    fn from(error: LogError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Cursor {
@@ -90,7 +120,14 @@ impl Cursor {
             start,
             within: usize::MAX,
             next,
+            mend: None,
         }
+    }
+
+    /// Does this about damage, once, before it goes on behind it.
+    pub(crate) fn mending(mut self, mend: Mend) -> Self {
+        self.mend = Some(mend);
+        self
     }
 
     /// Entries over this many bytes stay on disk, for a reader that takes them in pieces ([`Entry::large`]).
@@ -112,17 +149,49 @@ impl Cursor {
     /// # Errors
     /// When the log cannot be read.
     pub async fn page(mut self, most: usize, bytes: usize) -> (Self, Result<Vec<Entry>, SessionError>) {
+        loop {
+            let (cursor, read) = self.try_page(most, bytes).await;
+            self = cursor;
+            match (read, self.mend.take()) {
+                (Ok(Err(Stop::Damaged)), Some(mend)) => {
+                    mend().await;
+                    self.start = Start::At(self.next);
+                    self.reader = None;
+                }
+                (read, mend) => {
+                    self.mend = mend;
+                    return match read {
+                        Ok(Ok(entries)) => (self, Ok(entries)),
+                        Ok(Err(Stop::Failed(error))) => (self, Err(error.into())),
+                        // Not asked to stop there.
+                        Ok(Err(Stop::Damaged)) => (self, Ok(Vec::new())),
+                        Err(error) => (self, Err(error)),
+                    };
+                }
+            }
+        }
+    }
+
+    async fn try_page(
+        mut self,
+        most: usize,
+        bytes: usize,
+    ) -> (Self, Result<Result<Vec<Entry>, Stop>, SessionError>) {
         // Files are read off the runtime: a slow disk stops nobody else.
         let within = self.within;
         let (path, sequence, next) = (self.path.clone(), self.sequence, Start::At(self.next));
+        let mend = self.mend.clone();
         let read = tokio::task::spawn_blocking(move || {
             let entries = self.read(most, bytes);
             (self, entries)
         });
         match read.await {
-            Ok((cursor, entries)) => (cursor, entries.map_err(SessionError::from)),
+            Ok((cursor, entries)) => (cursor, Ok(entries)),
             Err(error) => (
-                Self::new(path, sequence, next).within(within),
+                Self {
+                    mend,
+                    ..Self::new(path, sequence, next).within(within)
+                },
                 Err(SessionError::Internal(format!("a read failed: {error}"))),
             ),
         }
@@ -133,14 +202,14 @@ impl Cursor {
         self.page(usize::MAX, PAGE_BYTES).await
     }
 
-    fn read(&mut self, most: usize, bytes: usize) -> Result<Vec<Entry>, LogError> {
+    fn read(&mut self, most: usize, bytes: usize) -> Result<Vec<Entry>, Stop> {
         if self.reader.is_none() {
             let mut reader = match LogReader::open(&self.path) {
                 Ok(reader) => reader,
                 Err(LogError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                     return Ok(Vec::new());
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             // By what is there and not by what somebody counted a while ago. Nobody has seen what is not there yet:
             // a higher number is one of another session, or a mistake.
@@ -164,6 +233,8 @@ impl Cursor {
         };
         let mut entries = Vec::new();
         let mut read = 0;
+        // Damage that is not new was seen to.
+        let damaged = if self.mend.is_some() { 0 } else { u64::MAX };
         while entries.len() < most && read < bytes {
             let (record, large) = match reader.next_within(self.within)? {
                 Some(Next::Whole(record)) => (record, None),
@@ -177,6 +248,15 @@ impl Cursor {
             };
             if number < self.next {
                 continue;
+            }
+            if number > self.next && reader.damaged() > damaged {
+                if entries.is_empty() {
+                    return Err(Stop::Damaged);
+                }
+                // First what comes before it; then this is met again.
+                self.start = Start::At(self.next);
+                self.reader = None;
+                break;
             }
             self.next = number + 1;
             read += record.payload.len() + large.as_ref().map_or(0, Large::len);

@@ -158,6 +158,7 @@ fn token(data_dir: &Path) -> std::io::Result<String> {
 
 /// Serves one connection of the local socket: a line that says who calls, then MCP.
 pub(crate) async fn serve_local(state: Arc<State>, stream: ipc::Stream) {
+    let proven = session_of(&state, &stream).await;
     let (read, write) = tokio::io::split(stream);
     let mut read = BufReader::new(read);
     let mut hello = String::new();
@@ -166,6 +167,7 @@ pub(crate) async fn serve_local(state: Arc<State>, stream: ipc::Stream) {
         Ok(Ok(_)) => serde_json::from_str(&hello).unwrap_or_default(),
         _ => return,
     };
+    let caller = Caller { proven, ..caller };
     match Tools::new(state, caller).serve((read, write)).await {
         Ok(running) => {
             if let Err(error) = running.waiting().await {
@@ -174,4 +176,15 @@ pub(crate) async fn serve_local(state: Arc<State>, stream: ipc::Stream) {
         }
         Err(error) => tracing::debug!(%error, "an MCP client did not begin"),
     }
+}
+
+/// The session of ours that the process at the other end belongs to, where the system tells.
+async fn session_of(state: &Arc<State>, stream: &ipc::Stream) -> Option<String> {
+    let pid = ipc::peer(stream)?;
+    let above = tokio::task::spawn_blocking(move || arp_sessions::procs::sessions_above(pid))
+        .await
+        .ok()?;
+    // Ours may itself run in a session of another arpc.
+    let known = |id: &String| state.sessions.get(id).is_ok_and(|view| view.id == *id);
+    above.into_iter().find(known)
 }

@@ -267,6 +267,11 @@ impl Session {
         init.expect("the agent told about itself")
     }
 
+    /// The mode that the agent says it has, as one of ours.
+    pub fn mode(&self) -> Option<PermissionMode> {
+        self.driver.mode()
+    }
+
     /// What became of an approval.
     pub fn outcome(&self, approval: &Approval) -> Option<(ApprovalOutcome, Option<String>)> {
         self.seen.iter().find_map(|action| match action {

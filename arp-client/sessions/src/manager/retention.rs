@@ -131,6 +131,7 @@ mod tests {
             problem: None,
             never_resumes: None,
             left_running: Vec::new(),
+            granted: Vec::new(),
             error: None,
             exit_code: None,
             exit_signal: None,

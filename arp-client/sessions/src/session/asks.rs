@@ -71,6 +71,13 @@ impl Actor {
                     return Next::Leave;
                 }
             }
+            Ask::Mend(reply) => {
+                let done = self.mend();
+                if let Err(error) = &done {
+                    tracing::warn!(session = self.state.meta.id, %error, "cannot make damaged events again");
+                }
+                let _ = reply.send(done);
+            }
             Ask::Detach(reply) => {
                 self.save();
                 let _ = reply.send(Ok(()));
@@ -222,6 +229,22 @@ impl Actor {
                 .ok_or_else(nothing)?
         };
         self.message(text, client_id, false).await
+    }
+
+    /// Makes events again that were damaged on disk.
+    fn mend(&mut self) -> Result<(), SessionError> {
+        self.flush_events()?;
+        let (events, raw) = (self.dir.event_log(), self.dir.raw_log());
+        let missing = super::mending::missing(&events, &raw, &self.state.meta, self.state.settings())?;
+        if !missing.is_empty() {
+            tracing::warn!(
+                session = self.state.meta.id,
+                events = missing.len(),
+                "made damaged events again"
+            );
+            self.events.restore(missing)?;
+        }
+        Ok(())
     }
 
     fn drop_message(&mut self, id: &str) -> Result<(), SessionError> {

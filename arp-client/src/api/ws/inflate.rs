@@ -112,10 +112,7 @@ impl Incoming {
     fn frame(&mut self, head: &[u8]) -> io::Result<()> {
         let (last, compressed, opcode) = (head[0] & 0x80 != 0, head[0] & 0x40 != 0, head[0] & 0x0f);
         let len = payload_len(head);
-        let mask = head[head.len() - 4..]
-            .try_into()
-            .ok()
-            .filter(|_| head[1] & 0x80 != 0);
+        let mask = head.last_chunk::<4>().copied().filter(|_| head[1] & 0x80 != 0);
         let begins = compressed && matches!(opcode, 1 | 2) && self.message.is_none();
         let goes_on = !compressed && opcode == 0 && self.message.is_some();
         let Some(mask) = mask.filter(|_| begins || goes_on) else {
