@@ -495,6 +495,39 @@ async fn kills_and_stops_in_a_loop_change_nothing_that_was_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fragments_are_folded_into_whole_texts_once_a_turn_is_over() {
+    let edge = Edge::start().await;
+    let id = edge.session("stream 4000 1000").await;
+    edge.until_status(&id, "idle").await;
+    let dir = edge.root.path().join("data/sessions").join(&id);
+    // In fragments and whole it was some ten megabytes in each log.
+    let until = Instant::now() + Duration::from_secs(30);
+    let size = |log: &str| std::fs::metadata(dir.join(log)).unwrap().len();
+    while size("raw.log") > 5_000_000 || size("events.log") > 5_000_000 {
+        let (raw, events) = (size("raw.log"), size("events.log"));
+        assert!(Instant::now() < until, "raw log {raw}, events {events}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let events = edge.events(&id).await;
+    let texts: Vec<&serde_json::Value> = events.iter().filter(|event| event["type"] == "text").collect();
+    assert_eq!(texts.len(), 1);
+    assert_eq!(texts[0]["text"].as_str().unwrap().len(), 4_000_000);
+    // Numbers stay as they were, and the next turn goes on behind them.
+    assert!(events.last().unwrap()["seq"].as_u64() > Some(4000));
+    edge.say(&id, "say more").await;
+    let view = edge.until_status(&id, "idle").await;
+    assert_eq!(view["activity"], "more");
+    let seqs: Vec<u64> = edge
+        .events(&id)
+        .await
+        .iter()
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect();
+    assert!(seqs.windows(2).all(|two| two[0] < two[1]));
+    assert_eq!(seqs.last().copied(), view["last_seq"].as_u64());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn readers_that_do_not_read_cost_a_bounded_buffer() {
     let edge = Edge::start().await;
     let id = edge.session("burst 2000 10000").await;
@@ -508,7 +541,8 @@ async fn readers_that_do_not_read_cost_a_bounded_buffer() {
     })
     .await;
     let mut readers = Vec::new();
-    for (id, count, most) in [(&id, 100, 40), (&big, 30, 60)] {
+    let many: u64 = std::env::var("ARP_READERS").map_or(100, |many| many.parse().unwrap());
+    for (id, count, most) in [(&id, many, many * 4 / 10), (&big, many * 3 / 10, many * 6 / 10)] {
         let before = edge.memory();
         for number in 0..count {
             let format = if number % 2 == 0 { "raw" } else { "events" };

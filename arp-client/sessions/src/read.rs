@@ -94,17 +94,12 @@ impl std::fmt::Debug for Cursor {
     }
 }
 
-/// Why a page was not read.
-enum Stop {
-    Failed(LogError),
-    /// Something is damaged before the number wanted next.
-    Damaged,
-}
-
-impl From<LogError> for Stop {
-    fn from(error: LogError) -> Self {
-        Self::Failed(error)
-    }
+/// What was read in one go.
+#[derive(Default)]
+struct Part {
+    entries: Vec<Entry>,
+    /// Did it stop before something that is damaged?
+    damaged: bool,
 }
 
 impl Cursor {
@@ -149,34 +144,25 @@ impl Cursor {
     /// # Errors
     /// When the log cannot be read.
     pub async fn page(mut self, most: usize, bytes: usize) -> (Self, Result<Vec<Entry>, SessionError>) {
+        let (mut all, mut left) = (Vec::new(), bytes);
         loop {
-            let (cursor, read) = self.try_page(most, bytes).await;
+            let (cursor, part) = self.part(most - all.len(), left).await;
             self = cursor;
-            match (read, self.mend.take()) {
-                (Ok(Err(Stop::Damaged)), Some(mend)) => {
-                    mend().await;
-                    self.start = Start::At(self.next);
-                    self.reader = None;
-                }
-                (read, mend) => {
-                    self.mend = mend;
-                    return match read {
-                        Ok(Ok(entries)) => (self, Ok(entries)),
-                        Ok(Err(Stop::Failed(error))) => (self, Err(error.into())),
-                        // Not asked to stop there.
-                        Ok(Err(Stop::Damaged)) => (self, Ok(Vec::new())),
-                        Err(error) => (self, Err(error)),
-                    };
-                }
+            let part = match part {
+                Ok(part) => part,
+                Err(error) => return (self, Err(error)),
+            };
+            let size = |entry: &Entry| entry.text.len() + entry.large.as_ref().map_or(0, Large::len);
+            left = left.saturating_sub(part.entries.iter().map(size).sum()).max(1);
+            all.extend(part.entries);
+            match self.mend.take_if(|_| part.damaged) {
+                Some(mend) => mend().await,
+                None => return (self, Ok(all)),
             }
         }
     }
 
-    async fn try_page(
-        mut self,
-        most: usize,
-        bytes: usize,
-    ) -> (Self, Result<Result<Vec<Entry>, Stop>, SessionError>) {
+    async fn part(mut self, most: usize, bytes: usize) -> (Self, Result<Part, SessionError>) {
         // Files are read off the runtime: a slow disk stops nobody else.
         let within = self.within;
         let (path, sequence, next) = (self.path.clone(), self.sequence, Start::At(self.next));
@@ -186,7 +172,7 @@ impl Cursor {
             (self, entries)
         });
         match read.await {
-            Ok((cursor, entries)) => (cursor, Ok(entries)),
+            Ok((cursor, part)) => (cursor, part.map_err(SessionError::from)),
             Err(error) => (
                 Self {
                     mend,
@@ -202,14 +188,14 @@ impl Cursor {
         self.page(usize::MAX, PAGE_BYTES).await
     }
 
-    fn read(&mut self, most: usize, bytes: usize) -> Result<Vec<Entry>, Stop> {
+    fn read(&mut self, most: usize, bytes: usize) -> Result<Part, LogError> {
         if self.reader.is_none() {
             let mut reader = match LogReader::open(&self.path) {
                 Ok(reader) => reader,
                 Err(LogError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    return Ok(Vec::new());
+                    return Ok(Part::default());
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
             // By what is there and not by what somebody counted a while ago. Nobody has seen what is not there yet:
             // a higher number is one of another session, or a mistake.
@@ -229,7 +215,7 @@ impl Cursor {
             self.reader = Some(reader);
         }
         let Some(reader) = &mut self.reader else {
-            return Ok(Vec::new());
+            return Ok(Part::default());
         };
         let mut entries = Vec::new();
         let mut read = 0;
@@ -250,13 +236,13 @@ impl Cursor {
                 continue;
             }
             if number > self.next && reader.damaged() > damaged {
-                if entries.is_empty() {
-                    return Err(Stop::Damaged);
-                }
-                // First what comes before it; then this is met again.
+                // It is met again when it was seen to.
                 self.start = Start::At(self.next);
                 self.reader = None;
-                break;
+                return Ok(Part {
+                    entries,
+                    damaged: true,
+                });
             }
             self.next = number + 1;
             read += record.payload.len() + large.as_ref().map_or(0, Large::len);
@@ -267,7 +253,10 @@ impl Cursor {
                 large,
             });
         }
-        Ok(entries)
+        Ok(Part {
+            entries,
+            damaged: false,
+        })
     }
 }
 

@@ -72,7 +72,7 @@ impl Actor {
                 }
             }
             Ask::Mend(reply) => {
-                let done = self.mend();
+                let done = self.mend().await;
                 if let Err(error) = &done {
                     tracing::warn!(session = self.state.meta.id, %error, "cannot make damaged events again");
                 }
@@ -231,16 +231,21 @@ impl Actor {
         self.message(text, client_id, false).await
     }
 
-    /// Makes events again that were damaged on disk.
-    fn mend(&mut self) -> Result<(), SessionError> {
+    /// Makes events again that were damaged on disk. After that the log has no damage, whatever could be made again:
+    /// nobody has it looked at twice.
+    async fn mend(&mut self) -> Result<(), SessionError> {
         self.flush_events()?;
         let (events, raw) = (self.dir.event_log(), self.dir.raw_log());
-        let missing = super::mending::missing(&events, &raw, &self.state.meta, self.state.settings())?;
-        if !missing.is_empty() {
+        let (meta, settings) = (self.state.meta.clone(), self.state.settings().clone());
+        let missing =
+            tokio::task::spawn_blocking(move || super::mending::missing(&events, &raw, &meta, &settings))
+                .await
+                .map_err(|error| SessionError::Internal(error.to_string()))??;
+        if let Some(missing) = missing {
             tracing::warn!(
                 session = self.state.meta.id,
                 events = missing.len(),
-                "made damaged events again"
+                "the event log was damaged; events were made again"
             );
             self.events.restore(missing)?;
         }

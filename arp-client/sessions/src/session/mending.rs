@@ -15,16 +15,17 @@ struct Hole {
     missing: Vec<Record>,
 }
 
-/// The records that an event log lacks because of damage. Reads the event log, and the raw one where there is damage.
+/// The records that an event log lacks because of damage, as far as they can be made again; `None`: nothing is damaged.
+/// Reads the event log, and the raw one where there is damage.
 pub(super) fn missing(
     events: &Path,
     raw: &Path,
     meta: &Meta,
     settings: &Settings,
-) -> Result<Vec<Record>, LogError> {
+) -> Result<Option<Vec<Record>>, LogError> {
     let mut holes = holes(events)?;
     let Some(last) = holes.iter().map(|hole| hole.lines.1).max() else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let known = beside(events, &holes)?;
     // From the beginning: what an event says may depend on all lines before.
@@ -51,7 +52,7 @@ pub(super) fn missing(
             }
         }
     }
-    Ok(holes.into_iter().flat_map(Hole::numbered).collect())
+    Ok(Some(holes.into_iter().flat_map(Hole::numbered).collect()))
 }
 
 impl Hole {
