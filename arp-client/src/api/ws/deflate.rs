@@ -3,8 +3,8 @@
 //! The WebSocket library speaks no extensions. What goes out is compressed here and handed to it as a ready frame; what
 //! comes in passes [`super::inflate`].
 //!
-//! Our side compresses with what it sent before in mind, which is what makes JSON events small: each looks like the one
-//! before. The client's side compresses each message by itself, as its messages are few, and nothing has to be kept.
+//! Both sides compress with what they sent before in mind, which is what makes JSON events small: each looks like the one
+//! before.
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress};
@@ -23,7 +23,7 @@ const WINDOW: u8 = 13;
 const SMALLEST: usize = 64;
 /// Larger ones would hold up others on their thread; they are sent as they are.
 const LARGEST: usize = 256 * 1024;
-/// Each compressed socket keeps some 200 KiB; beyond so many the others are not compressed.
+/// Each compressed socket keeps some 250 KiB; beyond so many the others are not compressed.
 static PLACES: Semaphore = Semaphore::const_new(64);
 /// Ends each message, and is not sent (RFC 7692 §7.2.1).
 pub(super) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -92,7 +92,7 @@ impl Offer {
                 ("server_no_context_takeover", None, _) => offer.forgets = true,
                 // The least that our library can do is 9.
                 ("server_max_window_bits", _, Some(bits @ 9..=15)) => offer.window = Some(bits),
-                // The client's side forgets anyway.
+                // Whatever the client's side does can be read.
                 ("client_no_context_takeover" | "client_max_window_bits", None, _)
                 | ("client_max_window_bits", _, Some(8..=15)) => {}
                 _ => return None,
@@ -102,7 +102,7 @@ impl Offer {
     }
 
     fn answer(&self) -> String {
-        let mut answer = format!("{NAME}; client_no_context_takeover");
+        let mut answer = NAME.to_owned();
         if self.forgets {
             answer.push_str("; server_no_context_takeover");
         }
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn offers_are_met_as_far_as_they_are_understood() {
-        let plain = "permessage-deflate; client_no_context_takeover";
+        let plain = "permessage-deflate";
         // As browsers offer it.
         assert_eq!(
             offered("permessage-deflate; client_max_window_bits").as_deref(),
@@ -181,9 +181,7 @@ mod tests {
         assert_eq!(
             offered("permessage-deflate; server_max_window_bits=\"10\"; server_no_context_takeover")
                 .as_deref(),
-            Some(
-                "permessage-deflate; client_no_context_takeover; server_no_context_takeover; server_max_window_bits=10"
-            )
+            Some("permessage-deflate; server_no_context_takeover; server_max_window_bits=10")
         );
         // The first that can be met.
         assert_eq!(

@@ -21,6 +21,8 @@ pub(super) struct Inflating<S> {
 
 struct Incoming {
     step: Step,
+    /// With what came before in mind, for a client that compresses so.
+    decompress: Decompress,
     /// The compressed message whose frames are being read.
     message: Option<Message>,
     /// What the library is to read.
@@ -56,6 +58,7 @@ impl<S> Inflating<S> {
     pub(super) fn new(inner: S, most: Option<usize>) -> Self {
         let state = most.map(|most| Incoming {
             step: Step::Head(Vec::new()),
+            decompress: Decompress::new(false),
             message: None,
             ready: Vec::new(),
             read: 0,
@@ -147,7 +150,7 @@ impl Incoming {
         let Some(message) = self.message.take_if(|_| last) else {
             return Ok(());
         };
-        let plain = inflate(message.data, self.most)?;
+        let plain = inflate(&mut self.decompress, message.data, self.most)?;
         self.ready.push(0x80 | message.opcode);
         // Masked, as all frames of clients are; this mask changes nothing.
         match u16::try_from(plain.len()) {
@@ -188,9 +191,8 @@ fn payload_len(head: &[u8]) -> u64 {
 }
 
 /// A whole message, with at most so many bytes.
-fn inflate(mut data: Vec<u8>, most: usize) -> io::Result<Vec<u8>> {
+fn inflate(decompress: &mut Decompress, mut data: Vec<u8>, most: usize) -> io::Result<Vec<u8>> {
     data.extend_from_slice(&TAIL);
-    let mut decompress = Decompress::new(false);
     let mut out = Vec::with_capacity((data.len() * 4).min(most) + 64);
     let mut rest = data.as_slice();
     loop {
@@ -203,7 +205,12 @@ fn inflate(mut data: Vec<u8>, most: usize) -> io::Result<Vec<u8>> {
         if out.len() > most {
             return Err(too_large());
         }
-        if status == Status::StreamEnd || (rest.is_empty() && out.len() < out.capacity()) {
+        if status == Status::StreamEnd {
+            // Allowed, and rare (RFC 7692 §7.2.3.4): what comes next begins anew.
+            decompress.reset(false);
+            return Ok(out);
+        }
+        if rest.is_empty() && out.len() < out.capacity() {
             return Ok(out);
         }
         if out.len() < out.capacity() && taken == 0 {
@@ -367,6 +374,29 @@ mod tests {
             );
             assert!(heard.contains(&Ok(WsMessage::Ping(Bytes::from_static(b"ping")))));
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_client_sends_with_earlier_messages_in_mind_is_read() {
+        let mut theirs = Compress::new(Compression::default(), false);
+        let mut bytes = Vec::new();
+        let text = "a sentence that comes again and again in this conversation";
+        let mut sizes = Vec::new();
+        for _ in 0..5 {
+            let mut out = Vec::with_capacity(1024);
+            theirs
+                .compress_vec(text.as_bytes(), &mut out, FlushCompress::Sync)
+                .unwrap();
+            out.truncate(out.len() - 4);
+            sizes.push(out.len());
+            bytes.extend(client_frame(0xc1, &out));
+        }
+        assert!(sizes[4] * 3 < sizes[0], "{sizes:?}");
+        let heard = heard(&bytes, 4096).await;
+        let texts = heard
+            .iter()
+            .filter(|message| **message == Ok(WsMessage::Text(text.into())));
+        assert_eq!(texts.count(), 5, "{heard:?}");
     }
 
     #[tokio::test]
