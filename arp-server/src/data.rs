@@ -37,6 +37,8 @@ pub struct Data {
     pub db: Db,
     /// Clients known from earlier.
     pub known: Vec<Binding>,
+    /// All names that are bound to somebody.
+    pub bound: Vec<String>,
     _lock: File,
 }
 
@@ -132,13 +134,14 @@ impl Data {
         }
         let identity = identity(dir)?;
         let db = open_store(dir)?;
-        let known = db.bindings(d::MAX_OFFLINE)?;
+        let (known, bound) = (db.bindings(d::MAX_OFFLINE)?, db.names()?);
         Ok(Self {
             identity,
             // Last, because it says that there is a store.
             names_key: names_key(dir)?,
             db,
             known,
+            bound,
             _lock: lock,
         })
     }

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod answer;
 pub mod certificate;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod control;
 pub mod data;

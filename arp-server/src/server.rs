@@ -16,6 +16,7 @@ use crate::tunnels::accept;
 use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
 use arp_common::net::{accept_loop, let_pause, listen};
+use arp_common::stop::Stop;
 use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
@@ -130,7 +131,7 @@ impl Relay {
             config.max_clients,
             data.names_key,
         ));
-        registry.restore(data.known);
+        registry.restore(data.known, data.bound);
         let online = {
             let registry = registry.clone();
             Box::new(move |id: &str| registry.is_present(id))
@@ -159,7 +160,8 @@ impl Relay {
         let tasks = Tasks {
             tracker: TaskTracker::new(),
             stop,
-            kill: CancellationToken::new(),
+            no_more: Stop::default(),
+            kill: Stop::default(),
             acceptor,
         };
         let expire = tokio::spawn(accept::expire(registry.pending().clone()));
@@ -172,6 +174,7 @@ impl Relay {
             tasks.accept_control(control, admission, welcome),
             tasks.accept_tunnels(proxy, registry.pending().clone()),
             tasks.accept_visitors(public, shared),
+            tasks.pass_on_stop(),
         );
         tasks.finish(config.grace).await;
         expire.abort();
@@ -187,7 +190,9 @@ impl Relay {
 struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
-    kill: CancellationToken,
+    /// The same as `stop`, for visitors' connections.
+    no_more: Stop,
+    kill: Stop,
     acceptor: Acceptor,
 }
 
@@ -235,18 +240,24 @@ impl Tasks {
                 return turn_away(&stream);
             };
             let_pause(&stream, true);
-            let stop = self.stop.clone();
+            let stop = self.no_more.clone();
             self.spawn(public.clone().welcome(stream, peer, permit, stop));
         })
         .await;
+    }
+
+    async fn pass_on_stop(&self) {
+        self.stop.cancelled().await;
+        self.no_more.give();
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
         self.tracker.spawn(async move {
             tokio::select! {
+                biased;
+                () = kill.given() => {}
                 () = task => {}
-                () = kill.cancelled() => {}
             }
         });
     }
@@ -266,7 +277,7 @@ impl Tasks {
         if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
             tracing::warn!("grace period over; closing {} connections", self.tracker.len());
         }
-        self.kill.cancel();
+        self.kill.give();
         self.tracker.wait().await;
     }
 }

@@ -14,6 +14,7 @@ pub use tunnel::Handler;
 use crate::config::{Config, Public};
 use crate::defaults as d;
 use crate::tokens::Names;
+use arp_common::stop::Stop;
 use backoff::Backoff;
 use outage::{Blocked, Outage};
 use std::sync::Arc;
@@ -36,13 +37,12 @@ pub struct Link {
     /// Ends tunnels that wait for their first use.
     idle: CancellationToken,
     /// Ends all tunnels.
-    kill: CancellationToken,
+    kill: Stop,
 }
 
 impl Link {
     /// A link that serves tunnels with `handler`.
     pub fn new(config: Arc<Config>, dialer: Dialer, names: Arc<Names>, handler: Arc<Handler>) -> Self {
-        let kill = CancellationToken::new();
         Self {
             config,
             dialer: Arc::new(dialer),
@@ -51,8 +51,8 @@ impl Link {
             tunnels: TaskTracker::new(),
             blocked: Arc::default(),
             renew_by_reconnecting: AtomicBool::new(false),
-            idle: kill.child_token(),
-            kill,
+            idle: CancellationToken::new(),
+            kill: Stop::default(),
         }
     }
 
@@ -79,7 +79,7 @@ impl Link {
             );
         }
         let _ = tokio::time::timeout(d::GRACE, self.tunnels.wait()).await;
-        self.kill.cancel();
+        self.kill.give();
         self.tunnels.wait().await;
         result
     }

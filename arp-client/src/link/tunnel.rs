@@ -43,8 +43,9 @@ pub(super) fn open(link: &Link, id: String, version: u32) {
     let (idle, kill, blocked) = (link.idle.clone(), link.kill.clone(), link.blocked.clone());
     link.tunnels.spawn(async move {
         tokio::select! {
+            biased;
+            () = kill.given() => {}
             () = serve(&config, &dialer, &handler, &blocked, id, version, &idle) => {}
-            () = kill.cancelled() => {}
         }
     });
 }

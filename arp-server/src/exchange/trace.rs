@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 /// A responder that is watched.
 pub(super) struct Traced<'a, R> {
     inner: &'a mut R,
-    begun: Instant,
+    /// If it is to be told.
+    begun: Option<Instant>,
     status: u16,
     bytes: u64,
     /// Exchanges that the tunnel had carried before; none if there was no tunnel.
@@ -25,7 +26,7 @@ impl<'a, R: Responder> Traced<'a, R> {
     pub(super) fn new(inner: &'a mut R) -> Self {
         Self {
             inner,
-            begun: Instant::now(),
+            begun: tracing::enabled!(tracing::Level::DEBUG).then(Instant::now),
             status: 0,
             bytes: 0,
             uses: None,
@@ -34,9 +35,7 @@ impl<'a, R: Responder> Traced<'a, R> {
 
     /// Tells how it went.
     pub(super) fn tell(self, request: &Request<'_>, outcome: &Outcome) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
+        let Some(begun) = self.begun else { return };
         let (end, status) = match outcome {
             Outcome::Done { .. } => ("done", self.status),
             Outcome::Switch(..) => ("switched", 101),
@@ -52,7 +51,7 @@ impl<'a, R: Responder> Traced<'a, R> {
             Some(_) => "reused",
         };
         let (method, client) = (request.head.method(), &request.route.client.id);
-        let (bytes, ms) = (self.bytes, self.begun.elapsed().as_millis() as u64);
+        let (bytes, ms) = (self.bytes, begun.elapsed().as_millis() as u64);
         tracing::debug!(%client, method, path, status, bytes, ms, tunnel, end, "request");
     }
 }

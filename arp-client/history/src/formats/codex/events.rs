@@ -1,7 +1,7 @@
 //! Codex's lines as events. Finished items are translated to the form that its app server sends, which
 //! [`arp_agents::codex`] understands.
 
-use super::{Said, list_at, str_at, string_at, text_of, time_of};
+use crate::events::{Said, list_at, str_at, string_at, text_of, time_of};
 use arp_agents::codex::{item_completed, item_started, user_text};
 use arp_agents::event::{Event, PlanEntry, PlanStatus, ToolKind, TurnStatus, Usage};
 use serde_json::{Map, Value, json};

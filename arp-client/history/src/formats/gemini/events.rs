@@ -1,7 +1,7 @@
 //! Gemini's messages as events.
 
-use super::{Said, list_at, str_at, string_at, text_of, time_of};
-use crate::formats::gemini::prompt_of;
+use super::fold::prompt_of;
+use crate::events::{Said, list_at, str_at, string_at, text_of, time_of};
 use arp_agents::diff;
 use arp_agents::event::{Event, FileChange, ToolKind, Usage};
 use serde_json::Value;

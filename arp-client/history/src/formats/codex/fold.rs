@@ -1,7 +1,7 @@
 //! Codex's lines: `sessions/Y/M/D/rollout-….jsonl`, and older versions of them.
 
-use super::{Summary, parse};
 use crate::clock;
+use crate::summary::{Summary, parse};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -154,7 +154,7 @@ pub(crate) fn id_of_file(name: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::AgentKind;
+    use crate::formats::codex::Codex;
     use crate::lines::Line;
 
     fn fold(lines: &[&str]) -> Summary {
@@ -165,7 +165,7 @@ mod tests {
                 len: line.len() as u64,
                 bytes: Some(line.as_bytes()),
             };
-            summary.add(AgentKind::Codex, "", number as u64, &line);
+            summary.add(&Codex::default(), "", number as u64, &line);
         }
         summary
     }

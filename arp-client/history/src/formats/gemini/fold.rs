@@ -1,10 +1,10 @@
 //! Gemini's lines: `tmp/SLUG/chats/session-….jsonl`, a journal to be replayed: lines replace and take back what
 //! earlier ones said.
 
-use super::{Summary, parse};
 use crate::clock;
 use crate::defaults::MAX_MESSAGES;
 use crate::json::short;
+use crate::summary::{Summary, parse};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -272,7 +272,7 @@ fn add_turn(total: Option<u64>, begun: Option<i64>, last: Option<i64>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::AgentKind;
+    use crate::formats::gemini::Gemini;
     use crate::lines::Line;
 
     fn fold(lines: &[&str]) -> Summary {
@@ -283,9 +283,9 @@ mod tests {
                 len: line.len() as u64,
                 bytes: Some(line.as_bytes()),
             };
-            summary.add(AgentKind::Gemini, "", number as u64, &line);
+            summary.add(&Gemini, "", number as u64, &line);
         }
-        summary.finish(AgentKind::Gemini);
+        finish(&mut summary);
         summary
     }
 

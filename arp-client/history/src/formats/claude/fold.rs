@@ -1,8 +1,8 @@
 //! Claude Code's lines: `projects/SLUG/ID.jsonl`.
 
-use super::{Summary, parse};
 use crate::clock;
 use crate::json::short;
+use crate::summary::{Summary, parse};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -239,7 +239,7 @@ fn set<T>(to: &mut Option<T>, value: Option<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::AgentKind;
+    use crate::formats::claude::Claude;
     use crate::lines::Line;
 
     fn fold(dir: &str, lines: &[&str]) -> Summary {
@@ -250,7 +250,7 @@ mod tests {
                 len: line.len() as u64,
                 bytes: Some(line.as_bytes()),
             };
-            summary.add(AgentKind::Claude, dir, number as u64, &line);
+            summary.add(&Claude, dir, number as u64, &line);
         }
         summary
     }

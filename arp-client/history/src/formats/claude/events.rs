@@ -1,7 +1,7 @@
 //! Claude Code's lines as events.
 
-use super::{Said, list_at, str_at, string_at, text_of, time_of};
-use crate::formats::claude::UserText;
+use super::fold::UserText;
+use crate::events::{Said, list_at, str_at, string_at, text_of, time_of};
 use arp_agents::claude::tool_card;
 use arp_agents::event::{Event, PlanEntry, PlanStatus, TurnStatus, Usage};
 use serde_json::Value;

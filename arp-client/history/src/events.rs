@@ -1,9 +1,5 @@
 //! The agents' lines in the one vocabulary of events.
 
-pub(crate) mod claude;
-pub(crate) mod codex;
-pub(crate) mod gemini;
-
 use crate::clock;
 use serde_json::Value;
 
@@ -17,15 +13,15 @@ pub(crate) fn value(line: &[u8]) -> Option<Value> {
         .filter(Value::is_object)
 }
 
-fn str_at<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+pub(crate) fn str_at<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key).and_then(Value::as_str)
 }
 
-fn string_at(value: &Value, key: &str) -> Option<String> {
+pub(crate) fn string_at(value: &Value, key: &str) -> Option<String> {
     str_at(value, key).map(str::to_owned)
 }
 
-fn list_at<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(crate) fn list_at<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value
         .get(key)
         .and_then(Value::as_array)
@@ -33,14 +29,14 @@ fn list_at<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 }
 
 /// A time as all agents' events have it.
-fn time_of(value: &Value) -> Option<String> {
+pub(crate) fn time_of(value: &Value) -> Option<String> {
     str_at(value, "timestamp")
         .and_then(clock::parse)
         .and_then(clock::format)
 }
 
 /// Text of a content field: a string, a block, or a list of blocks; other content is named in brackets.
-fn text_of(content: &Value) -> String {
+pub(crate) fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
         Value::Array(blocks) => {

@@ -88,7 +88,7 @@ impl<'c> SubAgents<'c> {
             let Some(value) = line.bytes.and_then(events::value) else {
                 continue;
             };
-            let (time, said) = events::claude::events(&value, Some(call));
+            let (time, said) = super::events::events(&value, Some(call));
             let inner = self.told_by(&said);
             all.extend(said.into_iter().map(|event| (time.clone(), event)));
             all.extend(inner);

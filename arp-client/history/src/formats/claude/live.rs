@@ -1,19 +1,11 @@
-//! Which sessions an agent's process has open.
-//!
-//! Claude says so itself (`sessions/PID.json`, left behind by a killed process: the process is checked). Codex holds
-//! its file open, which Linux shows. Gemini leaves no trace: it opens its file for each line.
+//! Which sessions a Claude has open: it says so itself (`sessions/PID.json`, left behind by a killed process: the
+//! process is checked).
 
-#[cfg(target_os = "linux")]
-use crate::formats::codex;
+use crate::AgentKind;
 use crate::homes::{is_safe_id, read_side_file};
 use crate::shapes::LiveSession;
-use crate::{AgentKind, clock};
 use serde::Deserialize;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
-
-/// A Gemini session whose file was written to this recently is taken for live when it is to be deleted.
-const RECENT: Duration = Duration::from_secs(30);
 
 /// `sessions/PID.json`.
 #[derive(Deserialize)]
@@ -28,23 +20,8 @@ struct ClaudeProcess {
     proc_start: Option<String>,
 }
 
-/// The live sessions of an agent, as far as they can be told.
-pub(crate) fn find(agent: AgentKind, home: &Path) -> Vec<LiveSession> {
-    match agent {
-        AgentKind::Claude => claude(home),
-        AgentKind::Codex => codex(home),
-        AgentKind::Gemini => Vec::new(),
-    }
-}
-
-/// Was the file written to so recently that somebody may be at it? For agents that leave no other trace.
-pub(crate) fn is_recent(path: &Path) -> bool {
-    let modified = std::fs::symlink_metadata(path).and_then(|m| m.modified());
-    let now = clock::of(SystemTime::now());
-    modified.is_ok_and(|at| now.saturating_sub(clock::of(at)) < RECENT.as_millis() as i64)
-}
-
-fn claude(home: &Path) -> Vec<LiveSession> {
+/// The live sessions of this home.
+pub(super) fn find(home: &Path) -> Vec<LiveSession> {
     let mut live = Vec::new();
     crate::homes::each_file(&home.join("sessions"), |name, _| {
         if !name.ends_with(".json") {
@@ -103,49 +80,6 @@ fn start_of(_: u32) -> Option<String> {
     None
 }
 
-/// Codex processes that hold a rollout file of this home open.
-#[cfg(target_os = "linux")]
-fn codex(home: &Path) -> Vec<LiveSession> {
-    let Ok(home) = home.canonicalize() else {
-        return Vec::new();
-    };
-    let mut live: Vec<LiveSession> = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
-            continue;
-        };
-        let path = entry.path();
-        if !std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.starts_with("codex")) {
-            continue;
-        }
-        for fd in std::fs::read_dir(path.join("fd")).into_iter().flatten().flatten() {
-            let Ok(file) = std::fs::read_link(fd.path()) else {
-                continue;
-            };
-            let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            if let Some(id) = codex::id_of_file(name)
-                && file.starts_with(&home)
-                && !live.iter().any(|l| l.session_id == id)
-            {
-                let session_id = id.to_owned();
-                live.push(LiveSession {
-                    session_id,
-                    agent: AgentKind::Codex,
-                    pid,
-                    busy: None,
-                    cwd: None,
-                });
-            }
-        }
-    }
-    live
-}
-
-#[cfg(not(target_os = "linux"))]
-fn codex(_: &Path) -> Vec<LiveSession> {
-    Vec::new()
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
@@ -169,7 +103,7 @@ mod tests {
         put("killed", gone.id(), "12");
         std::fs::write(temp.path().join("sessions/garbage.json"), "{").unwrap();
         std::fs::write(temp.path().join("sessions/1.abc.key"), "secret").unwrap();
-        let live = find(AgentKind::Claude, temp.path());
+        let live = find(temp.path());
         assert_eq!(live.len(), 1);
         assert_eq!(
             (live[0].session_id.as_str(), live[0].pid, live[0].busy),

@@ -1,85 +1,34 @@
 //! WebSockets: a session's feed out, messages, interrupts and decisions in.
 
+mod deflate;
+mod inflate;
+mod socket;
+
 use super::approvals::resolved_json;
-use super::body::{self, Body};
 use super::error::ApiError;
 use super::events::Named;
 use super::feed::{self, Item, Until};
-use super::guard::wants_upgrade;
 use super::input::{self, ChangeBody, DecisionBody, InterruptBody, MessageBody, RetryBody, frame_as};
 use super::request::Call;
 use super::sessions::accepted_json;
 use super::{Answer, State, sse};
 use arp_sessions::clock::rfc3339;
 use arp_sessions::read::{Sequence, Start};
-use futures_util::{SinkExt, StreamExt};
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{Request, Response, StatusCode};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
 use serde_json::{Map, Value, json};
-use std::future::Future;
+use socket::Socket;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 
-/// Largest frame of a client.
-const MAX_FRAME: usize = 8 * 1024 * 1024;
+pub(super) use socket::upgrade;
+
 /// After the end of its session a socket stays open this long for a message that resumes it.
 const STAY: Duration = Duration::from_secs(60);
 /// Answers that wait for a slow reader.
 const REPLIES: usize = 16;
-
-pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
-/// Answers 101, and runs the socket.
-pub(super) fn upgrade<F>(call: Call, run: impl FnOnce(Socket) -> F + Send + 'static) -> Answer
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let key = call
-        .head
-        .headers
-        .get(SEC_WEBSOCKET_KEY)
-        .filter(|_| wants_upgrade(&call.head));
-    let Some(key) = key else {
-        return Err(ApiError::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "upgrade_required",
-            "this path is a WebSocket; connect with a WebSocket client",
-        ));
-    };
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
-        .map_err(|error| ApiError::internal(error.to_string()))?;
-    let upgraded = hyper::upgrade::on(Request::from_parts(call.head, call.body));
-    tokio::spawn(async move {
-        match upgraded.await {
-            Ok(upgraded) => {
-                let config = WebSocketConfig::default()
-                    .max_message_size(Some(MAX_FRAME))
-                    .max_frame_size(Some(MAX_FRAME));
-                let socket =
-                    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config))
-                        .await;
-                run(socket).await;
-            }
-            Err(error) => tracing::debug!(%error, "a WebSocket did not come about"),
-        }
-    });
-    let mut response: Response<Body> = Response::new(body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    Ok(response)
-}
 
 /// `GET /api/sessions/{id}/ws`.
 pub(super) fn session(state: &Arc<State>, call: Call) -> Answer {
@@ -147,7 +96,7 @@ impl Conversation {
                 },
                 Some(reply) = answered.recv() => send(&mut socket, &reply).await,
                 message = socket.next() => conversation.message(&mut socket, message, &requests).await,
-                _ = ping.tick() => socket.send(Message::Ping(bytes::Bytes::new())).await.map_err(Over::from),
+                _ = ping.tick() => socket.ping().await.map_err(Over::from),
                 () = leave => Err(Over::Close),
                 () = conversation.state.stop.cancelled() => Err(Over::Close),
             };
@@ -155,7 +104,7 @@ impl Conversation {
                 Ok(()) => {}
                 Err(Over::Gone) => break,
                 Err(Over::Close) => {
-                    close(&mut socket).await;
+                    socket.close().await;
                     break;
                 }
             }
@@ -202,7 +151,7 @@ impl Conversation {
                                 .to_string()
                         }
                     };
-                    socket.feed(Message::Text(text.into())).await?;
+                    socket.feed(text).await?;
                 }
                 Ok(socket.flush().await?)
             }
@@ -359,30 +308,19 @@ pub(super) async fn inbox(mut socket: Socket, mut events: mpsc::Receiver<Named>,
                 },
                 Some(Ok(_)) => Ok(()),
             },
-            _ = ping.tick() => socket.send(Message::Ping(bytes::Bytes::new())).await.map_err(Over::from),
+            _ = ping.tick() => socket.ping().await.map_err(Over::from),
             () = stop.cancelled() => Err(Over::Close),
         };
         match step {
             Ok(()) => {}
             Err(Over::Gone) => return,
-            Err(Over::Close) => return close(&mut socket).await,
+            Err(Over::Close) => return socket.close().await,
         }
     }
 }
 
 async fn send(socket: &mut Socket, frame: &Value) -> Result<(), Over> {
-    Ok(socket
-        .send(Message::Text(Utf8Bytes::from(frame.to_string())))
-        .await?)
-}
-
-async fn close(socket: &mut Socket) {
-    let frame = CloseFrame {
-        code: CloseCode::Normal,
-        reason: Utf8Bytes::from_static(""),
-    };
-    // The other side may be gone already.
-    let _ = tokio::time::timeout(Duration::from_secs(2), socket.close(Some(frame))).await;
+    Ok(socket.send(frame.to_string()).await?)
 }
 
 fn with_id(mut frame: Value, id: Option<Value>) -> Value {
