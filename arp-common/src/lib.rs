@@ -12,6 +12,8 @@ pub mod logging;
 pub mod net;
 pub mod private;
 pub mod protocol;
+pub mod selfdoc;
+pub mod service;
 pub mod settings;
 pub mod shutdown;
 pub mod splice;

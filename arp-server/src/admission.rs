@@ -1,5 +1,6 @@
 //! Who may register under which names: join key, key bindings, and the patience with those who try.
 
+use crate::bans::Bans;
 use crate::defaults as d;
 use crate::quota::Quota;
 use crate::registry::{About, Client, Entry, RegisterError, Registry};
@@ -42,6 +43,7 @@ pub struct Admission {
     store: Store,
     join_key: Option<Secret>,
     limits: EdgeLimits,
+    bans: Arc<Bans>,
     /// Registered control channels, by address.
     edges: Arc<Census>,
     /// New names, by address.
@@ -53,7 +55,13 @@ pub struct Admission {
 
 impl Admission {
     /// With a shared secret that every edge must know, if there is one.
-    pub fn new(registry: Arc<Registry>, store: Store, join_key: Option<Secret>, limits: EdgeLimits) -> Self {
+    pub fn new(
+        registry: Arc<Registry>,
+        store: Store,
+        join_key: Option<Secret>,
+        limits: EdgeLimits,
+        bans: Arc<Bans>,
+    ) -> Self {
         // Those who know the join key are no strangers.
         let new_names = limits.new_names_per_ip.filter(|_| join_key.is_none());
         Self {
@@ -61,6 +69,7 @@ impl Admission {
             store,
             join_key,
             limits,
+            bans,
             edges: Census::new(limits.per_ip, usize::MAX),
             quota: Quota::new(new_names),
             refused: Guesses::default(),
@@ -70,6 +79,16 @@ impl Admission {
     /// Who is registered.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// What survives a restart.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Who is not wanted.
+    pub fn bans(&self) -> &Arc<Bans> {
+        &self.bans
     }
 
     /// Registers an edge that shows `key` (none in plain).
@@ -98,6 +117,9 @@ impl Admission {
             self.refused.miss(ip, 1);
             tokio::time::sleep(d::WRONG_JOIN_KEY).await;
             return Err(RegisterError::JoinKey);
+        }
+        if self.bans.holds(&client_id, key, ip) {
+            return Err(RegisterError::Banned);
         }
         let permit = self.edges.admit(ip, false);
         let permit = permit.ok_or(RegisterError::AddressFull(self.limits.per_ip))?;

@@ -3,6 +3,13 @@
 
 use std::time::Duration;
 
+/// Port of status, metrics and the operator's page.
+pub const ADMIN_PORT: u16 = 17004;
+/// Connections on it, and on the socket of the command line.
+pub const ADMIN_CONNS: usize = 64;
+/// A shorter key of it could be guessed.
+pub const ADMIN_KEY_MIN: usize = 16;
+
 /// Idle tunnels kept ready for each client.
 pub const POOL_SIZE: usize = 5;
 /// Tunnels a client may have in all, idle and in use: what one client can cost a small VPS. One visitor address

@@ -5,8 +5,13 @@
 //! `routing` tells which client a request is for, [`exchange`] carries it there, and they meet in
 //! [`registry`] and the pools.
 
+/// Version and commit, as `--version` shows them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ARP_COMMIT"), ")");
+
+pub mod admin;
 pub mod admission;
 pub mod answer;
+pub mod bans;
 pub mod certificate;
 pub mod cli;
 pub mod config;
@@ -16,12 +21,12 @@ pub mod defaults;
 pub mod exchange;
 pub mod handshakes;
 pub mod http;
+pub mod metrics;
 pub mod quota;
 pub mod registry;
 mod routing;
 pub mod server;
 pub mod shared;
-pub mod status;
 pub mod store;
 pub mod tunnels;
 pub mod visitor;

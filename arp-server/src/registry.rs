@@ -138,6 +138,9 @@ pub enum RegisterError {
     /// The address has asked for too many names, or with too many keys, in vain.
     #[error("too many refused registrations from this address; wait a minute")]
     TooManyTries,
+    /// The operator does not want it.
+    #[error("the operator of this relay has banned this edge agent; ask them")]
+    Banned,
     /// The bindings cannot be kept.
     #[error("the relay cannot write to its data directory, so it takes no new names; tell its operator")]
     Store,
@@ -177,8 +180,26 @@ impl RegisterError {
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Taken(_) | Self::Bound(_) | Self::JoinKey | Self::TooManyTokens
+            Self::Taken(_) | Self::Bound(_) | Self::JoinKey | Self::Banned | Self::TooManyTokens
         )
+    }
+
+    /// The reason in one word, for counting.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Taken(_) => "name_taken",
+            Self::Bound(_) => "name_bound",
+            Self::JoinKey => "join_key",
+            Self::TooManyTries => "too_many_tries",
+            Self::Banned => "banned",
+            Self::Store => "store",
+            Self::TooManyTokens => "too_many_tokens",
+            Self::Full(_) => "relay_full",
+            Self::AddressFull(_) => "address_full",
+            Self::TooManyNames(_) => "too_many_names",
+            Self::KeyFull(_) => "key_full",
+            Self::NamesFull(_) => "names_full",
+        }
     }
 
     /// What the edge is told. The name is one that it asked for itself.
@@ -306,6 +327,16 @@ impl Registry {
     /// The clients that are here now.
     pub fn present(&self) -> Vec<Present> {
         self.clients.iter().filter_map(|e| e.value().present()).collect()
+    }
+
+    /// The clients that it knows, here or not.
+    pub(crate) fn known(&self) -> Vec<Arc<Client>> {
+        self.clients.iter().map(|e| e.value().clone()).collect()
+    }
+
+    /// The client with this id, if it is known.
+    pub(crate) fn by_id(&self, id: &str) -> Option<Arc<Client>> {
+        self.clients.get(id).map(|e| e.value().clone())
     }
 
     /// Is the client with this id here now?
@@ -549,7 +580,7 @@ impl Client {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn present(&self) -> Option<Present> {
+    pub(crate) fn present(&self) -> Option<Present> {
         let state = self.lock();
         let link = state.link.as_ref()?;
         Some(Present {

@@ -1,21 +1,24 @@
 //! The relay as a whole: three listeners, one registry, one way to stop.
 
+use crate::admin::{self, Admin, Guard};
 use crate::admission::Admission;
+use crate::bans::Bans;
 use crate::certificate::{Certificate, CertificateError};
 use crate::config::Config;
 use crate::control::{self, Welcome};
 use crate::data::{self, Data, DataError};
 use crate::defaults as d;
 use crate::handshakes::Handshakes;
+use crate::metrics::{self, Counter};
 use crate::registry::Registry;
 use crate::routing::guesses::Guesses;
 use crate::shared::Public;
-use crate::status;
 use crate::store::Store;
 use crate::tunnels::accept;
 use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
 use arp_common::net::{accept_loop, let_pause, listen};
+use arp_common::service::{self, Pulses};
 use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +34,7 @@ pub struct Relay {
     control: TcpListener,
     proxy: TcpListener,
     public: TcpListener,
+    admin: Option<(TcpListener, Guard)>,
     data: Data,
     acceptor: Acceptor,
     certificate: Option<Arc<Certificate>>,
@@ -62,6 +66,8 @@ pub struct Addresses {
     pub proxy: SocketAddr,
     /// For visitors.
     pub public: SocketAddr,
+    /// For the operator, if it is open.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Relay {
@@ -82,11 +88,23 @@ impl Relay {
         let control = listen(config.bind, config.control_port, "--control-port")?;
         let proxy = listen(config.bind, config.proxy_port, "--proxy-port")?;
         let public = listen(config.bind, config.public_port, "--public-port")?;
+        let admin = match &config.admin {
+            Some(wanted) => {
+                let key = match &wanted.key {
+                    Some(key) => key.clone(),
+                    None => admin::key(&config.data_dir)?,
+                };
+                let listener = admin::listen(wanted.bind, wanted.port, wanted.named)?;
+                listener.map(|listener| (listener, Guard::new(key)))
+            }
+            None => None,
+        };
         Ok(Self {
             config,
             control,
             proxy,
             public,
+            admin,
             data,
             acceptor,
             certificate,
@@ -107,6 +125,11 @@ impl Relay {
             control: self.control.local_addr()?,
             proxy: self.proxy.local_addr()?,
             public: self.public.local_addr()?,
+            admin: self
+                .admin
+                .as_ref()
+                .map(|(listener, _)| listener.local_addr())
+                .transpose()?,
         })
     }
 
@@ -115,12 +138,15 @@ impl Relay {
     /// # Errors
     /// If a listener does not tell its address.
     pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
-        let public_port = self.addresses()?.public.port();
+        let addresses = self.addresses()?;
+        let public_port = addresses.public.port();
+        let fingerprint = self.fingerprint().to_string();
         let Self {
             config,
             control,
             proxy,
             public,
+            admin: admin_port,
             data,
             acceptor,
             certificate,
@@ -142,6 +168,7 @@ impl Relay {
             store,
             config.join_key.clone(),
             config.edges,
+            Arc::new(Bans::new(config.bans.clone(), data.bans)),
         ));
         let welcome = Arc::new(Welcome {
             public_url: config.public_url.clone(),
@@ -163,19 +190,49 @@ impl Relay {
             acceptor,
         };
         let expire = tokio::spawn(accept::expire(registry.pending().clone()));
-        let status = {
-            let (dir, registry, stop) = (config.data_dir.clone(), registry.clone(), tasks.stop.clone());
-            tokio::spawn(async move { status::serve(&dir, registry, stop).await })
+        let about = admin::About {
+            addresses,
+            fingerprint,
+            version: crate::VERSION,
         };
+        let census = shared.census.clone();
+        let admin = Admin::new(admission.clone(), census, about, data.days, tasks.stop.clone());
+        // They go on while exchanges finish: that is when an operator wants to know.
+        let over = CancellationToken::new();
+        let mut seeing = tokio::task::JoinSet::new();
+        seeing.spawn(admin.clone().keep_history(over.clone()));
+        if let Some((listener, guard)) = admin_port {
+            seeing.spawn(admin::serve_port(admin.clone(), listener, guard, over.clone()));
+        }
+        {
+            let (admin, dir, over) = (admin.clone(), config.data_dir.clone(), over.clone());
+            seeing.spawn(async move { admin::serve_socket(admin, &dir, over).await });
+        }
         let reload = certificate.map(|c| tokio::spawn(c.watch()));
-        tokio::join!(
-            tasks.accept_control(control, admission, welcome),
-            tasks.accept_tunnels(proxy, registry.pending().clone()),
-            tasks.accept_visitors(public, shared),
-        );
+        let mut pulses = Pulses::default();
+        let accepting = pulses.add("the relay's ports");
+        let answering = {
+            // Takes the locks that visitors' requests and registrations take.
+            let (pulse, registry) = (pulses.add("the relay's registry"), registry.clone());
+            tokio::spawn(pulse.by(move || drop(registry.present())))
+        };
+        let watchdog = tokio::spawn(pulses.watch(tasks.kill.clone()));
+        service::ready("serving");
+        accepting
+            .along(async {
+                tokio::join!(
+                    tasks.accept_control(control, admission, welcome),
+                    tasks.accept_tunnels(proxy, registry.pending().clone()),
+                    tasks.accept_visitors(public, shared),
+                )
+            })
+            .await;
         tasks.finish(config.grace).await;
         expire.abort();
-        let _ = status.await;
+        answering.abort();
+        let _ = watchdog.await;
+        over.cancel();
+        while seeing.join_next().await.is_some() {}
         if let Some(reload) = reload {
             reload.abort();
         }
@@ -204,8 +261,11 @@ impl Tasks {
                 drop(permit);
                 let served = match greeted {
                     Some(Ok(greeted)) => greeted.serve(&admission, &welcome, &stop).await,
-                    Some(Err(e)) => Err(e),
-                    None => return,
+                    Some(Err(e)) => {
+                        metrics::add(Counter::FailedControl, 1);
+                        Err(e)
+                    }
+                    None => return metrics::add(Counter::FailedControl, 1),
                 };
                 if let Err(e) = served {
                     tracing::debug!(%peer, "control channel ended: {e}");
@@ -221,7 +281,11 @@ impl Tasks {
             let (permit, acceptor) = (handshakes.enter(), self.acceptor.clone());
             let pending = pending.clone();
             self.spawn(async move {
-                if let Some(Err(e)) = permit.hold(accept::take(stream, &acceptor, &pending)).await {
+                let taken = permit.hold(accept::take(stream, &acceptor, &pending)).await;
+                if !matches!(taken, Some(Ok(()))) {
+                    metrics::add(Counter::FailedProxy, 1);
+                }
+                if let Some(Err(e)) = taken {
                     tracing::debug!(%peer, "tunnel refused: {e}");
                 }
             });
@@ -231,7 +295,9 @@ impl Tasks {
 
     async fn accept_visitors(&self, listener: TcpListener, public: Arc<Public>) {
         accept_loop(listener, "public", self.stop.clone(), |stream, peer| {
+            metrics::add(Counter::Visitors, 1);
             let Some(permit) = public.admit(peer.ip()) else {
+                metrics::refused("connection", "too_many_connections");
                 return turn_away(&stream);
             };
             let_pause(&stream, true);

@@ -210,6 +210,67 @@ async fn an_edge_that_is_told_to_stop_lets_exchanges_finish() {
     assert_eq!(edge.daemon.ended().await.code(), Some(0));
 }
 
+/// The socket of a service manager.
+struct Manager {
+    socket: tokio::net::UnixDatagram,
+    dir: tempfile::TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = tokio::net::UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        Self { socket, dir }
+    }
+    fn path(&self) -> String {
+        self.dir.path().join("notify").to_str().unwrap().to_owned()
+    }
+    /// Waits until this line is told.
+    async fn told(&self, wanted: &str) {
+        let mut buf = vec![0; 4096];
+        within(wanted, async {
+            loop {
+                let n = self.socket.recv(&mut buf).await.unwrap();
+                let text = String::from_utf8_lossy(&buf[..n]);
+                if text.lines().any(|l| l == wanted) {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_manager_is_told_what_becomes_of_both() {
+    let (of_relay, of_edge) = (Manager::new(), Manager::new());
+    let relay = Relay::builder()
+        .var("NOTIFY_SOCKET", &of_relay.path())
+        .var("WATCHDOG_USEC", "600000")
+        .start()
+        .await;
+    of_relay.told("READY=1").await;
+    let origin = Origin::start("o").await;
+    let mut edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .var("NOTIFY_SOCKET", &of_edge.path())
+        .var("WATCHDOG_USEC", "600000")
+        .start()
+        .await;
+    of_edge.told("READY=1").await;
+    of_edge.told("STATUS=registered with the relay").await;
+    for _ in 0..2 {
+        of_relay.told("WATCHDOG=1").await;
+        of_edge.told("WATCHDOG=1").await;
+    }
+    let mut relay = relay;
+    edge.daemon.terminate();
+    of_edge.told("STOPPING=1").await;
+    relay.daemon.terminate();
+    of_relay.told("STOPPING=1").await;
+    assert_eq!(edge.daemon.ended().await.code(), Some(0));
+    assert_eq!(relay.daemon.ended().await.code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_said_in_one_line() {
     let relay = Relay::start().await;

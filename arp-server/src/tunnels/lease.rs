@@ -2,6 +2,7 @@
 
 use super::pool::Pool;
 use super::tunnel::Tunnel;
+use crate::metrics::Traffic;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -77,6 +78,11 @@ impl Lease {
     /// Ready when the exchange has to make room for others.
     pub(crate) async fn reclaimed(&self) {
         self.reclaim.notified().await;
+    }
+
+    /// What goes through the client's tunnels.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.pool.traffic
     }
 
     /// Tunnels that its visitor address holds.

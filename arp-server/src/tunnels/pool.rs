@@ -15,6 +15,7 @@ use super::pending::Pending;
 use super::queue::{Queue, within_share};
 use super::tunnel::{Permit, Tunnel, Want, Watch};
 use crate::defaults as d;
+use crate::metrics::{self, Counter, Traffic};
 use arp_common::ids::{ClientId, TunnelId};
 use arp_common::protocol::{Command, Mode};
 use arp_common::tls::Fingerprint;
@@ -56,6 +57,25 @@ pub enum CheckoutError {
     Timeout,
 }
 
+impl CheckoutError {
+    fn count(self) {
+        let counter = match self {
+            Self::Offline => Counter::CheckoutOffline,
+            Self::Busy | Self::Share => Counter::CheckoutBusy,
+            Self::Timeout => Counter::CheckoutTimeout,
+        };
+        metrics::add(counter, 1);
+    }
+}
+
+/// See [`Pool::counts`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) idle: usize,
+    pub(crate) used: usize,
+    pub(crate) waiting: usize,
+}
+
 /// The control channel that a pool asks for tunnels on.
 #[derive(Debug, Clone)]
 pub struct Link {
@@ -75,6 +95,8 @@ pub struct Link {
 #[derive(Debug)]
 pub struct Pool {
     client: ClientId,
+    /// What goes through them.
+    pub(crate) traffic: Traffic,
     limits: Arc<PoolLimits>,
     pending: Arc<Pending>,
     state: Mutex<State>,
@@ -104,6 +126,7 @@ impl Pool {
     pub(crate) fn new(client: ClientId, limits: Arc<PoolLimits>, pending: Arc<Pending>) -> Arc<Self> {
         Arc::new(Self {
             client,
+            traffic: Traffic::default(),
             limits,
             pending,
             state: Mutex::default(),
@@ -125,6 +148,16 @@ impl Pool {
         self.lock().link.as_ref().and_then(|link| link.mode)
     }
 
+    /// How many tunnels are idle and in use, and how many requests wait; each as it was a moment ago.
+    pub(crate) fn counts(&self) -> Counts {
+        let used = self.in_use.load(Ordering::Relaxed);
+        Counts {
+            idle: self.live.load(Ordering::Relaxed).saturating_sub(used),
+            used,
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
+    }
+
     /// Is the edge connected?
     pub(crate) fn is_online(&self) -> bool {
         self.lock().link.is_some()
@@ -141,12 +174,23 @@ impl Pool {
         address: IpAddr,
     ) -> Result<Leased, CheckoutError> {
         loop {
-            match self.take_or_queue(want, address)? {
-                Found::Idle(leased) if leased.tunnel.rd.is_quiet() => return Ok(leased),
+            let found = self.take_or_queue(want, address);
+            match found.inspect_err(|e| e.count())? {
+                Found::Idle(leased) if leased.tunnel.rd.is_quiet() => {
+                    metrics::add(Counter::CheckoutHit, 1);
+                    return Ok(leased);
+                }
                 // It has ended, or something came that nobody asked for.
                 Found::Idle(_) => {}
                 // On the heap: most requests find a tunnel, and need no room for waiting.
-                Found::Queued(queued) => return Box::pin(self.wait(queued, address)).await,
+                Found::Queued(queued) => {
+                    let waited = Box::pin(self.wait(queued, address)).await;
+                    match &waited {
+                        Ok(_) => metrics::add(Counter::CheckoutMiss, 1),
+                        Err(e) => e.count(),
+                    }
+                    return waited;
+                }
             }
         }
     }
@@ -243,6 +287,7 @@ impl Pool {
     /// an answer before it was asked anything.
     pub(crate) fn arrived(self: &Arc<Self>, rd: ReadHalf, wr: WriteHalf, buf: BytesMut, generation: u64) {
         self.live.fetch_add(1, Ordering::Relaxed);
+        metrics::add(Counter::Tunnels, 1);
         let permit = Permit(self.clone());
         let watch = Arc::new(Watch {
             fired: AtomicBool::new(false),

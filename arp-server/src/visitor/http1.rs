@@ -345,6 +345,8 @@ impl Connection {
         let mut count = Transferred::default();
         // What fails is dropped in the middle, which both ends see as a failure.
         let _ = duplex::copy(&mut outer, &mut inner, self.buf, tunnel.buf, &mut count).await;
+        lease.traffic().came(count.a_to_b);
+        lease.traffic().went(count.b_to_a);
         drop(lease);
     }
 }

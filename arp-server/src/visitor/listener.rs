@@ -6,6 +6,7 @@
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io;
+use crate::metrics::{self, Counter};
 use crate::shared::{Public, Visitor};
 use crate::visitor::census::ConnPermit;
 use crate::visitor::{http1, http2};
@@ -67,8 +68,9 @@ impl Public {
             begun = timeout(self.limits.keep_alive, Box::pin(begin)) => begun,
             () = stop.cancelled() => return,
         };
-        if let Ok(Ok(stream)) = begun {
-            self.serve(stream, peer, permit, stop).await;
+        match begun {
+            Ok(Ok(stream)) => self.serve(stream, peer, permit, stop).await,
+            _ => metrics::add(Counter::FailedPublic, 1),
         }
     }
 

@@ -83,6 +83,10 @@ impl RelayBuilder {
         ] {
             args.extend([flag.to_owned(), port.to_string()]);
         }
+        if !self.args.iter().any(|a| a == "--admin-port") {
+            // Relays of tests that run at the same time would take it from each other.
+            args.extend(["--admin-port", "0"].map(str::to_owned));
+        }
         args.extend(self.args);
         let daemon = match self.small_disk {
             Some(full) => Daemon::start_on_small_disk("arps", &args, full),
@@ -120,6 +124,15 @@ impl RelayBuilder {
 }
 
 impl Relay {
+    /// Where the operator comes.
+    pub async fn admin(&mut self) -> SocketAddr {
+        let port = |line: &str| {
+            let rest = line.strip_prefix("Admin page: http://")?;
+            rest.split('/').next()?.parse().ok()
+        };
+        self.daemon.line("where the admin page is", port).await
+    }
+
     /// A relay with the default flags.
     pub async fn start() -> Self {
         Self::builder().start().await
