@@ -182,12 +182,15 @@ After=network-online.target
 Type=notify
 Environment=CONTROL_PORT=17001 PROXY_PORT=17002 PUBLIC_PORT=17003 POOL_SIZE=5
 ExecStart=/usr/local/bin/arps --control-port ${CONTROL_PORT} --proxy-port ${PROXY_PORT} --public-port ${PUBLIC_PORT} --pool-size ${POOL_SIZE}
+ExecReload=/usr/local/bin/arps reload
 Restart=on-failure
 RestartSec=2
 # It gives a sign of life as long as it takes connections and can find its clients.
 WatchdogSec=60
 # Exchanges under way have 30 s to end (--grace).
 TimeoutStopSec=45
+# systemd keeps the ports open over a restart: who comes meanwhile waits, and is not refused.
+FileDescriptorStoreMax=8
 # A connection of a visitor and a tunnel of an edge agent take a descriptor each.
 LimitNOFILE=262144
 

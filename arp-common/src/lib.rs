@@ -8,6 +8,7 @@ pub mod defaults;
 pub mod duplex;
 pub mod error_body;
 pub mod ids;
+pub mod kept;
 pub mod logging;
 pub mod net;
 pub mod private;

@@ -5,6 +5,7 @@ use crate::admin::ask::{AskError, ask, segment};
 use crate::admin::shape::{BanLists, ClientRow, Status};
 use crate::config::{Cli, Settings};
 use crate::data;
+use crate::reload::Reloaded;
 use crate::store::{Binding, Db, Forget, StoreError};
 use arp_common::selfdoc::{self, Papers};
 use arp_common::settings::duration;
@@ -25,6 +26,11 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Have the running relay read its settings again: limits, keys, certificates, bans. Nobody is disconnected.
+    ///
+    /// It reads the file of --config anew, and the files that are named there. What is wrong is said, and nothing
+    /// changes then.
+    Reload,
     /// Completions, manual pages, an example of the settings.
     #[command(flatten)]
     Papers(Papers),
@@ -129,6 +135,10 @@ const SHORTEST_AGE: u64 = 2 * 3600;
 pub fn run(action: &Action, dir: &Path) -> Result<String, ActionError> {
     match action {
         Action::Fingerprint => Ok(format!("{}\n", data::identity(dir)?.fingerprint())),
+        Action::Reload => {
+            let done: Reloaded = read(&ask(dir, "POST", "/api/reload")?)?;
+            Ok(reloaded(&done))
+        }
         Action::Papers(papers) => {
             use clap::CommandFactory;
             let mut text = Vec::new();
@@ -214,6 +224,17 @@ fn show_status(dir: &Path, json: bool) -> Result<String, ActionError> {
         return Err(ActionError::Stopping);
     }
     Ok(in_words(&status))
+}
+
+fn reloaded(done: &Reloaded) -> String {
+    let mut text = match &done.changed[..] {
+        [] => "read again; nothing has changed\n".to_owned(),
+        changed => format!("in use now: {}\n", changed.join(", ")),
+    };
+    if !done.after_restart.is_empty() {
+        let _ = writeln!(text, "only after a restart: {}", done.after_restart.join(", "));
+    }
+    text
 }
 
 fn in_words(s: &Status) -> String {

@@ -241,8 +241,21 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
+impl Config {
+    /// Opens the certificate that the settings name.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn try_tls(&self) -> Result<(), ConfigError> {
+        let loaded = self.tls.clone().map(Certificate::load).transpose();
+        loaded
+            .map(|_| ())
+            .map_err(|e| ConfigError(vec![format!("--tls-cert, --tls-key: {e}")]))
+    }
+}
+
 /// The admin port.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminConfig {
     /// Address to listen on.
     pub bind: IpAddr,
@@ -420,12 +433,7 @@ impl Config {
     /// # Errors
     /// All faults at once.
     pub fn try_files(&self) -> Result<(), ConfigError> {
-        let mut faults = Vec::new();
-        if let Some(files) = &self.tls
-            && let Err(e) = Certificate::load(files.clone())
-        {
-            faults.push(format!("--tls-cert, --tls-key: {e}"));
-        }
+        let mut faults = self.try_tls().err().map_or_else(Vec::new, |e| e.0);
         faults.extend(
             data::faults(&self.data_dir)
                 .into_iter()
@@ -437,6 +445,74 @@ impl Config {
             Err(ConfigError(faults))
         }
     }
+}
+
+/// The settings that differ: those that can be changed while the relay serves, and those that cannot.
+pub fn changes(old: &Config, new: &Config) -> (Vec<String>, Vec<String>) {
+    let (mut live, mut fixed) = (Vec::new(), Vec::new());
+    let mut look = |changed: bool, names: &[&str], can_change: bool| {
+        if changed {
+            let list = if can_change { &mut live } else { &mut fixed };
+            list.extend(names.iter().map(|name| format!("--{name}")));
+        }
+    };
+    let (a, b) = (&old.pool, &new.pool);
+    look(a.target != b.target, &["pool-size"], true);
+    look(a.max_tunnels != b.max_tunnels, &["max-tunnels"], true);
+    look(a.max_waiting != b.max_waiting, &["max-waiting"], true);
+    look(a.wait != b.wait, &["tunnel-wait"], true);
+    let (a, b) = (&old.public, &new.public);
+    look(a.head_timeout != b.head_timeout, &["head-timeout"], true);
+    look(a.keep_alive != b.keep_alive, &["keep-alive"], true);
+    look(
+        a.response_timeout != b.response_timeout,
+        &["response-timeout"],
+        true,
+    );
+    look(a.domain != b.domain, &["domain"], true);
+    look(a.trusted_proxies != b.trusted_proxies, &["trusted-proxy"], true);
+    look(a.hsts != b.hsts, &["hsts"], true);
+    look(old.public_url != new.public_url, &["public-url"], true);
+    look(old.max_conns != new.max_conns, &["max-conns"], true);
+    look(
+        old.max_conns_per_ip != new.max_conns_per_ip,
+        &["max-conns-per-ip"],
+        true,
+    );
+    look(old.max_clients != new.max_clients, &["max-clients"], true);
+    look(old.edges.per_ip != new.edges.per_ip, &["max-edges-per-ip"], true);
+    let names = |c: &Config| c.edges.new_names_per_ip;
+    look(names(old) != names(new), &["max-new-names-per-ip"], true);
+    look(old.join_key != new.join_key, &["join-key"], true);
+    look(old.bans != new.bans, &["ban"], true);
+    look(old.heartbeat != new.heartbeat, &["heartbeat"], true);
+    look(old.grace != new.grace, &["grace"], true);
+    let key = |c: &Config| c.admin.as_ref().and_then(|a| a.key.clone());
+    // Back to the one of the data directory is another start.
+    look(
+        key(old) != key(new),
+        &["admin-key"],
+        key(old).is_some() && key(new).is_some(),
+    );
+    look(old.tls != new.tls, &["tls-cert", "tls-key"], false);
+    look(old.bind != new.bind, &["bind"], false);
+    look(old.control_port != new.control_port, &["control-port"], false);
+    look(old.proxy_port != new.proxy_port, &["proxy-port"], false);
+    look(old.public_port != new.public_port, &["public-port"], false);
+    look(
+        old.allow_plaintext != new.allow_plaintext,
+        &["allow-plaintext"],
+        false,
+    );
+    look(old.data_dir != new.data_dir, &["data-dir"], false);
+    look(old.log_format != new.log_format, &["log-format"], false);
+    let place = |c: &Config| c.admin.as_ref().map(|a| (a.bind, a.port));
+    look(
+        place(old) != place(new),
+        &["admin", "admin-bind", "admin-port"],
+        false,
+    );
+    (live, fixed)
 }
 
 /// The data directory: as given, else where systemd says, else the user's.

@@ -124,6 +124,10 @@ pub const MAX_CLIENTS: usize = 10_000;
 /// Clients that are remembered while they are offline.
 pub const MAX_OFFLINE: usize = 10_000;
 
+/// Time after SIGTERM in which a request that was on its way on an open connection is still taken.
+pub const LAST_WORD: Duration = Duration::from_millis(250);
+/// Time after the start in which a request for a client that is known and not here yet waits for it to come back.
+pub const RETURN: Duration = Duration::from_secs(5);
 /// Time in which everything ends that has nothing to finish.
 pub const AT_ONCE: Duration = Duration::from_millis(500);
 /// Time that exchanges have to finish after SIGTERM.

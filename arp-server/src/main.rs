@@ -5,6 +5,7 @@ use arp_common::settings::{ConfigError, EXIT_USAGE, with_causes};
 use arps::admin::ask::AskError;
 use arps::cli::ActionError;
 use arps::config::{Cli, Config, Settings};
+use arps::reload::Load;
 use arps::server::Relay;
 use arps::{VERSION, cli, config};
 use clap::Parser;
@@ -34,6 +35,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(path) => Settings::from_file(path)?,
         None => Settings::default(),
     };
+    let (given, path) = (cli.settings.clone(), cli.config.clone());
     let settings = cli.settings.or(file);
     if let Some(action) = &cli.action {
         let dir = config::data_dir(settings.data_dir);
@@ -50,7 +52,15 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     arp_common::net::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let relay = Relay::bind(config.clone())?;
+        let load = move || {
+            let file = path
+                .as_deref()
+                .map_or(Ok(Settings::default()), Settings::from_file)?;
+            let config = Config::new(given.clone().or(file))?;
+            config.try_tls()?;
+            Ok(config)
+        };
+        let relay = Relay::bind(config.clone())?.reloading_with(Load::new(load));
         notices(&config);
         let at = relay.addresses()?;
         let stop = arp_common::shutdown::on_signal()?;

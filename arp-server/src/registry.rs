@@ -7,7 +7,7 @@
 use crate::defaults as d;
 use crate::store::Binding;
 use crate::tunnels::pending::Pending;
-use crate::tunnels::pool::{Link, Pool, PoolLimits};
+use crate::tunnels::pool::{Link, LiveLimits, Pool, PoolLimits};
 use arp_common::ids::{ClientId, MAX_NAME, Token};
 use arp_common::protocol::{Command, GoAwayReason, Mode};
 use arp_common::tls::Fingerprint;
@@ -16,7 +16,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use subtle::ConstantTimeEq;
@@ -248,9 +248,9 @@ pub struct Registry {
     given_up: DashMap<u128, (), BuildHasherDefault<Hashed>>,
     hash_key: (u64, u64),
     clients: DashMap<ClientId, Arc<Client>>,
-    limits: Arc<PoolLimits>,
+    limits: Arc<LiveLimits>,
     pending: Arc<Pending>,
-    max_clients: usize,
+    max_clients: AtomicUsize,
     generation: AtomicU64,
     /// Held while names change hands, so that two registrations cannot each get half of the other's.
     naming: Mutex<()>,
@@ -264,12 +264,22 @@ impl Registry {
             given_up: DashMap::default(),
             hash_key,
             clients: DashMap::default(),
-            limits: Arc::new(limits),
+            limits: Arc::new(LiveLimits::new(&limits)),
             pending: Arc::default(),
-            max_clients,
+            max_clients: AtomicUsize::new(max_clients),
             generation: AtomicU64::new(1),
             naming: Mutex::new(()),
         }
+    }
+
+    /// Changes the limits; who is over them now stays.
+    pub(crate) fn set_limits(&self, limits: &PoolLimits, max_clients: usize) {
+        self.limits.set(limits);
+        self.max_clients.store(max_clients, Ordering::Relaxed);
+    }
+
+    fn max_clients(&self) -> usize {
+        self.max_clients.load(Ordering::Relaxed)
     }
 
     /// The tunnels that were asked for.
@@ -346,8 +356,10 @@ impl Registry {
 
     /// Takes clients that are known from earlier onto the books, offline.
     pub fn restore(&self, known: Vec<Binding>) {
+        let until = Instant::now() + d::RETURN;
         for binding in known {
             let client = self.client(&binding.client);
+            client.pool.expect(until);
             client.used.store(binding.used, Ordering::Relaxed);
             let mut state = client.lock();
             state.key = Some(binding.key);
@@ -406,7 +418,7 @@ impl Registry {
             }
         }
         if !self.clients.contains_key(id) && self.is_full() {
-            return Err(RegisterError::Full(self.max_clients));
+            return Err(RegisterError::Full(self.max_clients()));
         }
         Ok(())
     }
@@ -527,14 +539,14 @@ impl Registry {
     /// Are as many clients online as may be?
     fn is_full(&self) -> bool {
         let online = |c: &Arc<Client>| c.lock().link.is_some();
-        self.clients.len() >= self.max_clients
-            && self.clients.iter().filter(|c| online(c)).count() >= self.max_clients
+        let max = self.max_clients();
+        self.clients.len() >= max && self.clients.iter().filter(|c| online(c)).count() >= max
     }
 
     /// Forgets offline clients, longest gone first, when there are too many. Call with `naming` held: who is
     /// forgotten here must not be registering at the same moment.
     fn make_room(&self) {
-        if self.clients.len() < self.max_clients.saturating_add(d::MAX_OFFLINE) {
+        if self.clients.len() < self.max_clients().saturating_add(d::MAX_OFFLINE) {
             return;
         }
         let mut offline: Vec<_> = self

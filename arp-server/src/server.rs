@@ -1,7 +1,7 @@
 //! The relay as a whole: three listeners, one registry, one way to stop.
 
 use crate::admin::{self, Admin, Guard};
-use crate::admission::Admission;
+use crate::admission::{Admission, Rules};
 use crate::bans::Bans;
 use crate::certificate::{Certificate, CertificateError};
 use crate::config::Config;
@@ -9,21 +9,26 @@ use crate::control::{self, Welcome};
 use crate::data::{self, Data, DataError};
 use crate::defaults as d;
 use crate::handshakes::Handshakes;
+use crate::live::Live;
 use crate::metrics::{self, Counter};
 use crate::registry::Registry;
-use crate::routing::guesses::Guesses;
+use crate::reload::{Load, Reloader};
 use crate::shared::Public;
 use crate::store::Store;
 use crate::tunnels::accept;
 use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
-use arp_common::net::{accept_loop, let_pause, listen};
+use arp_common::kept::Kept;
+use arp_common::net::{accept_loop, let_pause};
 use arp_common::service::{self, Pulses};
 use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,7 +39,8 @@ pub struct Relay {
     control: TcpListener,
     proxy: TcpListener,
     public: TcpListener,
-    admin: Option<(TcpListener, Guard)>,
+    admin: Option<(TcpListener, Arc<Guard>)>,
+    load: Option<Load>,
     data: Data,
     acceptor: Acceptor,
     certificate: Option<Arc<Certificate>>,
@@ -85,9 +91,10 @@ impl Relay {
             .clone()
             .map(|c| c as Arc<dyn rustls::server::ResolvesServerCert>);
         let acceptor = Acceptor::new(&data.identity, resolver, config.allow_plaintext)?;
-        let control = listen(config.bind, config.control_port, "--control-port")?;
-        let proxy = listen(config.bind, config.proxy_port, "--proxy-port")?;
-        let public = listen(config.bind, config.public_port, "--public-port")?;
+        let mut kept = Kept::from_env();
+        let control = kept.listen("control", config.bind, config.control_port, "--control-port")?;
+        let proxy = kept.listen("proxy", config.bind, config.proxy_port, "--proxy-port")?;
+        let public = kept.listen("public", config.bind, config.public_port, "--public-port")?;
         let admin = match &config.admin {
             Some(wanted) => {
                 let key = match &wanted.key {
@@ -95,7 +102,7 @@ impl Relay {
                     None => admin::key(&config.data_dir)?,
                 };
                 let listener = admin::listen(wanted.bind, wanted.port, wanted.named)?;
-                listener.map(|listener| (listener, Guard::new(key)))
+                listener.map(|listener| (listener, Arc::new(Guard::new(key))))
             }
             None => None,
         };
@@ -105,10 +112,18 @@ impl Relay {
             proxy,
             public,
             admin,
+            load: None,
             data,
             acceptor,
             certificate,
         })
+    }
+
+    /// With a way to read the settings again.
+    #[must_use]
+    pub fn reloading_with(mut self, load: Load) -> Self {
+        self.load = Some(load);
+        self
     }
 
     /// The key by which edges know this relay.
@@ -147,6 +162,7 @@ impl Relay {
             proxy,
             public,
             admin: admin_port,
+            load,
             data,
             acceptor,
             certificate,
@@ -166,26 +182,31 @@ impl Relay {
         let admission = Arc::new(Admission::new(
             registry.clone(),
             store,
-            config.join_key.clone(),
-            config.edges,
+            Rules {
+                join_key: config.join_key.clone(),
+                limits: config.edges,
+            },
             Arc::new(Bans::new(config.bans.clone(), data.bans)),
         ));
-        let welcome = Arc::new(Welcome {
+        let welcome = Arc::new(Live::new(Welcome {
             public_url: config.public_url.clone(),
             public_port,
             public_tls: certificate.is_some(),
             heartbeat: config.heartbeat,
-        });
-        let shared = Arc::new(Public {
+        }));
+        let census = Census::new(config.max_conns_per_ip, config.max_conns);
+        let shared = Arc::new(Live::new(Public {
             registry: registry.clone(),
             limits: config.public.clone(),
-            census: Census::new(config.max_conns_per_ip, config.max_conns),
-            guesses: Guesses::default(),
+            census: census.clone(),
+            guesses: Arc::default(),
             tls: certificate.as_ref().map(|c| c.public_acceptor()).transpose()?,
-        });
+        }));
         let tasks = Tasks {
-            tracker: TaskTracker::new(),
+            visitors: TaskTracker::new(),
+            edges: TaskTracker::new(),
             stop,
+            leave: CancellationToken::new(),
             kill: CancellationToken::new(),
             acceptor,
         };
@@ -195,12 +216,33 @@ impl Relay {
             fingerprint,
             version: crate::VERSION,
         };
-        let census = shared.census.clone();
-        let admin = Admin::new(admission.clone(), census, about, data.days, tasks.stop.clone());
+        let (reload, asked) = mpsc::channel(1);
+        let admin = Admin::new(
+            admission.clone(),
+            census,
+            about,
+            data.days,
+            reload,
+            tasks.stop.clone(),
+        );
+        let current = Arc::new(Live::new(config.clone()));
+        let reloader = load.map(|load| Reloader {
+            load,
+            current: current.clone(),
+            public: shared.clone(),
+            welcome: welcome.clone(),
+            admission: admission.clone(),
+            certificate: certificate.clone(),
+            guard: admin_port.as_ref().map(|(_, guard)| guard.clone()),
+            admin: admin.clone(),
+        });
         // They go on while exchanges finish: that is when an operator wants to know.
         let over = CancellationToken::new();
         let mut seeing = tokio::task::JoinSet::new();
         seeing.spawn(admin.clone().keep_history(over.clone()));
+        if let Some(reloader) = reloader {
+            seeing.spawn(reloader.serve(asked, tasks.stop.clone()));
+        }
         if let Some((listener, guard)) = admin_port {
             seeing.spawn(admin::serve_port(admin.clone(), listener, guard, over.clone()));
         }
@@ -223,11 +265,14 @@ impl Relay {
                 tokio::join!(
                     tasks.accept_control(control, admission, welcome),
                     tasks.accept_tunnels(proxy, registry.pending().clone()),
-                    tasks.accept_visitors(public, shared),
+                    async {
+                        tasks.accept_visitors(public, shared).await;
+                        tasks.drain(current.get().grace).await;
+                    },
                 )
             })
             .await;
-        tasks.finish(config.grace).await;
+        tasks.finish().await;
         expire.abort();
         answering.abort();
         let _ = watchdog.await;
@@ -242,25 +287,35 @@ impl Relay {
 
 /// Every task of a relay, and what stops it.
 struct Tasks {
-    tracker: TaskTracker,
+    visitors: TaskTracker,
+    /// Control channels, and tunnels that arrive.
+    edges: TaskTracker,
+    /// No more visitors are taken.
     stop: CancellationToken,
+    /// Edges are told to go, and no more are taken: once the visitors that they are needed for are served.
+    leave: CancellationToken,
     kill: CancellationToken,
     acceptor: Acceptor,
 }
 
 impl Tasks {
-    async fn accept_control(&self, listener: TcpListener, admission: Arc<Admission>, welcome: Arc<Welcome>) {
+    async fn accept_control(
+        &self,
+        listener: TcpListener,
+        admission: Arc<Admission>,
+        welcome: Arc<Live<Welcome>>,
+    ) {
         let handshakes = Handshakes::new(d::MAX_HANDSHAKES);
-        accept_loop(listener, "control", self.stop.clone(), |stream, peer| {
-            let (permit, acceptor, stop) = (handshakes.enter(), self.acceptor.clone(), self.stop.clone());
-            let (admission, welcome) = (admission.clone(), welcome.clone());
-            self.spawn(async move {
+        accept_loop(listener, "control", self.leave.clone(), |stream, peer| {
+            let (permit, acceptor, leave) = (handshakes.enter(), self.acceptor.clone(), self.leave.clone());
+            let (admission, welcome) = (admission.clone(), welcome.get());
+            self.spawn(&self.edges, async move {
                 let greeted = permit
                     .hold(control::greet(stream, peer, &acceptor, &admission))
                     .await;
                 drop(permit);
                 let served = match greeted {
-                    Some(Ok(greeted)) => greeted.serve(&admission, &welcome, &stop).await,
+                    Some(Ok(greeted)) => greeted.serve(&admission, &welcome, &leave).await,
                     Some(Err(e)) => {
                         metrics::add(Counter::FailedControl, 1);
                         Err(e)
@@ -277,10 +332,10 @@ impl Tasks {
 
     async fn accept_tunnels(&self, listener: TcpListener, pending: Arc<Pending>) {
         let handshakes = Handshakes::new(d::MAX_HANDSHAKES);
-        accept_loop(listener, "proxy", self.stop.clone(), |stream, peer| {
+        accept_loop(listener, "proxy", self.leave.clone(), |stream, peer| {
             let (permit, acceptor) = (handshakes.enter(), self.acceptor.clone());
             let pending = pending.clone();
-            self.spawn(async move {
+            self.spawn(&self.edges, async move {
                 let taken = permit.hold(accept::take(stream, &acceptor, &pending)).await;
                 if !matches!(taken, Some(Ok(()))) {
                     metrics::add(Counter::FailedProxy, 1);
@@ -293,23 +348,24 @@ impl Tasks {
         .await;
     }
 
-    async fn accept_visitors(&self, listener: TcpListener, public: Arc<Public>) {
+    async fn accept_visitors(&self, listener: TcpListener, public: Arc<Live<Public>>) {
         accept_loop(listener, "public", self.stop.clone(), |stream, peer| {
             metrics::add(Counter::Visitors, 1);
+            let public = public.get();
             let Some(permit) = public.admit(peer.ip()) else {
                 metrics::refused("connection", "too_many_connections");
                 return turn_away(&stream);
             };
             let_pause(&stream, true);
             let stop = self.stop.clone();
-            self.spawn(public.clone().welcome(stream, peer, permit, stop));
+            self.spawn(&self.visitors, public.welcome(stream, peer, permit, stop));
         })
         .await;
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, of: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
-        self.tracker.spawn(async move {
+        of.spawn(async move {
             tokio::select! {
                 () = task => {}
                 () = kill.cancelled() => {}
@@ -317,23 +373,33 @@ impl Tasks {
         });
     }
 
-    /// Waits for what is under way, for as long as the grace period lasts.
-    async fn finish(self, grace: std::time::Duration) {
-        self.tracker.close();
+    /// Lets visitors' exchanges end, for as long as the grace period lasts, and then sends the edges away: until then
+    /// their tunnels are needed.
+    async fn drain(&self, grace: Duration) {
+        self.visitors.close();
         // Whoever only waited goes at once: what is left then is under way.
-        let at_once = tokio::time::timeout(d::AT_ONCE.min(grace), self.tracker.wait()).await;
+        let at_once = timeout(d::AT_ONCE.min(grace), self.visitors.wait()).await;
         if at_once.is_err() {
             tracing::info!(
                 "waiting up to {} s for {} exchanges that are under way",
                 grace.as_secs(),
-                self.tracker.len()
+                self.visitors.len()
             );
         }
-        if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
-            tracing::warn!("grace period over; closing {} connections", self.tracker.len());
+        if timeout(grace, self.visitors.wait()).await.is_err() {
+            tracing::warn!("grace period over; closing {} connections", self.visitors.len());
         }
+        self.leave.cancel();
+    }
+
+    /// Ends everything.
+    async fn finish(self) {
+        self.edges.close();
+        // Each edge has to be told before its channel is cut.
+        let _ = timeout(d::CONTROL_WRITE, self.edges.wait()).await;
         self.kill.cancel();
-        self.tracker.wait().await;
+        self.visitors.wait().await;
+        self.edges.wait().await;
     }
 }
 

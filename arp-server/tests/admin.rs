@@ -302,3 +302,78 @@ async fn bans_of_the_settings_hold_and_a_taken_port_is_done_without() {
     let (code, said) = arps(off.data.path(), &["status"]);
     assert!(code == Some(0) && said.contains("closed"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_read_again_without_dropping_anybody() {
+    let home = tempfile::tempdir().unwrap();
+    let (file, key_file) = (home.path().join("arps.toml"), home.path().join("join-key"));
+    let write = |text: &str, key: &str| {
+        std::fs::write(&key_file, key).unwrap();
+        let text = format!("{text}\njoin-key-file = {:?}\n", key_file.to_str().unwrap());
+        std::fs::write(&file, text).unwrap();
+    };
+    write("max-waiting = 7", "the first key");
+    let mut relay = Relay::builder()
+        .args(["--config", file.to_str().unwrap()])
+        .start()
+        .await;
+    let dir = relay.data.path().to_owned();
+    let origin = Origin::start("o").await;
+    let with_key = |id: &str, key: &str| Edge::tcp_builder(&relay, id, origin.addr).args(["--join-key", key]);
+    let _edge = with_key("demo", "the first key").start().await;
+    let mut busy = RawClient::connect(relay.public).await;
+    busy.send("GET /hold?token=demo HTTP/1.1\r\nHost: r\r\n\r\n")
+        .await;
+    within("the request", origin.arrived(1)).await;
+
+    let (code, said) = arps(&dir, &["reload"]);
+    assert!(code == Some(0) && said.contains("nothing has changed"), "{said}");
+
+    // Everything that is wrong is told, and none of the rest is used.
+    write("max-waiting = 8\nmax-conns = 0\nban = [\"no spaces\"]", "short");
+    let (code, said) = arps(&dir, &["reload"]);
+    assert_eq!(code, Some(1), "{said}");
+    for fault in ["--max-conns", "--ban", "join key"] {
+        assert!(said.contains(fault), "{said}");
+    }
+    assert!(!said.contains("short"), "a key is told to nobody");
+    let _other = with_key("other", "the first key").start().await;
+
+    write(
+        "max-waiting = 8\nban = [\"other\"]\npublic-port = 1",
+        "the second key",
+    );
+    let (code, said) = arps(&dir, &["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    for changed in ["--max-waiting", "--join-key", "--ban"] {
+        assert!(said.contains(changed), "{said}");
+    }
+    assert!(!said.contains("--max-conns"), "{said}");
+    assert_eq!(
+        get(relay.public, "/?token=demo", "").await.status,
+        200,
+        "it knew the first key, and stays"
+    );
+    assert_eq!(
+        get(relay.public, "/?token=other", "").await.status,
+        503,
+        "it is banned"
+    );
+    let mut late = with_key("late", "the first key").spawn();
+    assert_eq!(late.daemon.ended().await.code(), Some(1));
+    let _late = with_key("late", "the second key").start().await;
+
+    // By signal, which tells the log.
+    write("max-waiting = 9", "the second key");
+    relay.daemon.signal("HUP");
+    let read =
+        |l: &str| (l.contains("settings read again") && l.contains("--max-waiting --ban")).then_some(());
+    relay.daemon.line("that it has read them", read).await;
+    write("max-waiting = true", "the second key");
+    relay.daemon.signal("HUP");
+    let bad = |l: &str| l.contains("max-waiting has to be").then_some(());
+    relay.daemon.line("what is wrong", bad).await;
+
+    origin.release(1);
+    assert_eq!(busy.answer().await.text(), "released o", "nobody was dropped");
+}

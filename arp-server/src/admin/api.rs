@@ -126,6 +126,12 @@ async fn route(admin: &Admin, head: &request::Parts) -> Result<Answer> {
                 given: texts(given),
             })
         }
+        (["api", "reload"], &Method::POST) => match admin.reload().await {
+            Some(Ok(done)) => json(&done),
+            Some(Err(faults)) => Err(Failure(422, "bad_settings", faults.join("\n"))),
+            None => Err(Failure(503, "stopping", "the relay is stopping".to_owned())),
+        },
+        (["api", "reload"], _) => Ok(method("POST")),
         (["api", "clients", id, "kick"], &Method::POST) => {
             if !admin.kick(id) {
                 return Err(offline());

@@ -5,6 +5,7 @@
 //! that changes what its own name resolves to would look like the same site: it is known by its name in `Host`, so
 //! only addresses and `localhost` are taken there. The key is no cookie, so a browser never adds it by itself.
 
+use crate::live::Live;
 use arp_common::protocol::Secret;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 use std::net::IpAddr;
@@ -63,7 +64,7 @@ impl Denied {
 /// See the module.
 #[derive(Debug)]
 pub struct Guard {
-    key: Secret,
+    key: Live<Secret>,
     turn: Semaphore,
     line: Semaphore,
 }
@@ -72,10 +73,15 @@ impl Guard {
     /// For whoever knows this key.
     pub fn new(key: Secret) -> Self {
         Self {
-            key,
+            key: Live::new(key),
             turn: Semaphore::new(1),
             line: Semaphore::new(WRONG_KEYS),
         }
+    }
+
+    /// Wants another key from now on.
+    pub fn set_key(&self, key: Secret) {
+        self.key.set(key);
     }
 
     /// Does the request come from where it may?
@@ -95,7 +101,14 @@ impl Guard {
             return Err(Denied::NoKey);
         }
         // Only its length can show, and that says nothing of a random key.
-        if self.key.expose().as_bytes().ct_eq(shown.trim().as_bytes()).into() {
+        if self
+            .key
+            .get()
+            .expose()
+            .as_bytes()
+            .ct_eq(shown.trim().as_bytes())
+            .into()
+        {
             return Ok(());
         }
         let _place = self.line.try_acquire().map_err(|_| Denied::TooMany)?;

@@ -21,6 +21,7 @@ use crate::admission::Admission;
 use crate::bans::Ban;
 use crate::metrics::{Counter, Totals};
 use crate::registry::Registry;
+use crate::reload::{Asked, Outcome};
 use crate::server::Addresses;
 use crate::tunnels::pool::Counts;
 use crate::visitor::census::Census;
@@ -29,6 +30,7 @@ use history::History;
 use shape::{Checkouts, ClientRow, Edges, Failed, Refused, Status, Tunnels};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Everything that is needed to tell how the relay does.
@@ -39,6 +41,7 @@ pub struct Admin {
     history: History,
     about: About,
     began: Instant,
+    reload: mpsc::Sender<Asked>,
     stop: CancellationToken,
 }
 
@@ -60,6 +63,7 @@ impl Admin {
         census: Arc<Census>,
         about: About,
         days: Vec<crate::store::Day>,
+        reload: mpsc::Sender<Asked>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -68,6 +72,7 @@ impl Admin {
             history: History::new(days),
             about,
             began: Instant::now(),
+            reload,
             stop,
         })
     }
@@ -226,6 +231,13 @@ impl Admin {
         };
         let present = self.registry().present();
         present.iter().filter(|p| banned(p.id.as_str(), p)).count()
+    }
+
+    /// Has the settings read again. None if nobody does that.
+    async fn reload(&self) -> Option<Outcome> {
+        let (answer, outcome) = oneshot::channel();
+        self.reload.send(answer).await.ok()?;
+        outcome.await.ok()
     }
 
     async fn unban(&self, ban: &Ban) -> Result<bool, crate::store::StoreError> {

@@ -63,8 +63,13 @@ pub fn listen(bind: IpAddr, port: u16, named: bool) -> io::Result<Option<TcpList
 }
 
 /// Serves the port until `stop`; connections of a moment ago end with `kill`.
-pub async fn serve_port(admin: Arc<Admin>, listener: TcpListener, guard: Guard, stop: CancellationToken) {
-    let (guard, room) = (Arc::new(guard), Arc::new(Semaphore::new(d::ADMIN_CONNS)));
+pub async fn serve_port(
+    admin: Arc<Admin>,
+    listener: TcpListener,
+    guard: Arc<Guard>,
+    stop: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(d::ADMIN_CONNS));
     let ended = stop.clone();
     accept_loop(listener, "admin", stop, |stream, _| {
         let Ok(place) = room.clone().try_acquire_owned() else {

@@ -22,13 +22,13 @@ use arp_common::tls::Fingerprint;
 use arp_common::transport::{ReadHalf, WriteHalf};
 use bytes::BytesMut;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// What the operator set for every client's pool.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolLimits {
     /// Idle tunnels to keep ready.
     pub target: usize,
@@ -38,6 +38,52 @@ pub struct PoolLimits {
     pub max_waiting: usize,
     /// Time a request waits.
     pub wait: Duration,
+}
+
+/// [`PoolLimits`] that all pools share and that can be changed while they are used.
+#[derive(Debug)]
+pub(crate) struct LiveLimits {
+    target: AtomicUsize,
+    max_tunnels: AtomicUsize,
+    max_waiting: AtomicUsize,
+    wait_ms: AtomicU64,
+}
+
+impl LiveLimits {
+    pub(crate) fn new(limits: &PoolLimits) -> Self {
+        let live = Self {
+            target: AtomicUsize::new(0),
+            max_tunnels: AtomicUsize::new(0),
+            max_waiting: AtomicUsize::new(0),
+            wait_ms: AtomicU64::new(0),
+        };
+        live.set(limits);
+        live
+    }
+
+    pub(crate) fn set(&self, limits: &PoolLimits) {
+        self.target.store(limits.target, Ordering::Relaxed);
+        self.max_tunnels.store(limits.max_tunnels, Ordering::Relaxed);
+        self.max_waiting.store(limits.max_waiting, Ordering::Relaxed);
+        let wait = u64::try_from(limits.wait.as_millis()).unwrap_or(u64::MAX);
+        self.wait_ms.store(wait, Ordering::Relaxed);
+    }
+
+    fn target(&self) -> usize {
+        self.target.load(Ordering::Relaxed)
+    }
+
+    fn max_tunnels(&self) -> usize {
+        self.max_tunnels.load(Ordering::Relaxed)
+    }
+
+    fn max_waiting(&self) -> usize {
+        self.max_waiting.load(Ordering::Relaxed)
+    }
+
+    fn wait(&self) -> Duration {
+        Duration::from_millis(self.wait_ms.load(Ordering::Relaxed))
+    }
 }
 
 /// Why there is no tunnel.
@@ -97,7 +143,7 @@ pub struct Pool {
     client: ClientId,
     /// What goes through them.
     pub(crate) traffic: Traffic,
-    limits: Arc<PoolLimits>,
+    limits: Arc<LiveLimits>,
     pending: Arc<Pending>,
     state: Mutex<State>,
     pub(super) live: AtomicUsize,
@@ -110,6 +156,8 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     link: Option<Link>,
+    /// Until when an edge that is not here is waited for, as it was here before the relay was started.
+    expected: Option<Instant>,
     /// The newest registration that was ever in charge: an older one that comes late has no say.
     newest: u64,
     idle: Vec<Tunnel>,
@@ -123,7 +171,7 @@ struct State {
 
 impl Pool {
     /// An empty pool, offline.
-    pub(crate) fn new(client: ClientId, limits: Arc<PoolLimits>, pending: Arc<Pending>) -> Arc<Self> {
+    pub(crate) fn new(client: ClientId, limits: Arc<LiveLimits>, pending: Arc<Pending>) -> Arc<Self> {
         Arc::new(Self {
             client,
             traffic: Traffic::default(),
@@ -198,7 +246,7 @@ impl Pool {
     fn take_or_queue(self: &Arc<Self>, want: Want, address: IpAddr) -> Result<Found, CheckoutError> {
         let mut gone = Vec::new();
         let mut state = self.lock();
-        if state.link.is_none() {
+        if state.link.is_none() && state.expected.is_none_or(|until| until <= Instant::now()) {
             return Err(CheckoutError::Offline);
         }
         let held = state.queue.held(address);
@@ -210,7 +258,7 @@ impl Pool {
         let found = match found {
             Some(tunnel) => Found::Idle(self.lease(&mut state, tunnel, held)),
             None => {
-                let queued = state.queue.push(address, want, self.limits.max_waiting);
+                let queued = state.queue.push(address, want, self.limits.max_waiting());
                 let (ticket, rx) = queued.ok_or(CheckoutError::Busy)?;
                 let pool = self.clone();
                 Found::Queued(Queued {
@@ -228,10 +276,13 @@ impl Pool {
     }
 
     async fn wait(self: &Arc<Self>, mut queued: Queued, address: IpAddr) -> Result<Leased, CheckoutError> {
-        let deadline = tokio::time::sleep(self.limits.wait);
+        let deadline = tokio::time::sleep(self.limits.wait());
         tokio::pin!(deadline);
         loop {
             self.make_room(address);
+            if self.is_overdue() {
+                return Err(CheckoutError::Offline);
+            }
             tokio::select! {
                 biased;
                 got = &mut queued.rx => match got {
@@ -254,9 +305,20 @@ impl Pool {
         }
     }
 
+    /// The edge is to be back by then.
+    pub(crate) fn expect(&self, until: Instant) {
+        self.lock().expected = Some(until);
+    }
+
+    /// Was the edge expected, and has not come?
+    fn is_overdue(&self) -> bool {
+        let state = self.lock();
+        state.link.is_none() && state.expected.is_some_and(|until| until <= Instant::now())
+    }
+
     fn within_share(&self, held: &AtomicUsize) -> bool {
         let used = self.in_use.load(Ordering::Relaxed);
-        within_share(held.load(Ordering::Relaxed), used, self.limits.max_tunnels)
+        within_share(held.load(Ordering::Relaxed), used, self.limits.max_tunnels())
     }
 
     fn lease(self: &Arc<Self>, state: &mut State, tunnel: Tunnel, held: Arc<AtomicUsize>) -> Leased {
@@ -359,7 +421,7 @@ impl Pool {
         while state.queue.len() > 0 && !state.idle.is_empty() {
             let State { idle, queue, .. } = &mut *state;
             let used = self.in_use.load(Ordering::Relaxed);
-            let next = queue.next(used, self.limits.max_tunnels, |want| take(idle, want));
+            let next = queue.next(used, self.limits.max_tunnels(), |want| take(idle, want));
             let Some((waiter, held, tunnel)) = next else { break };
             let leased = self.lease(state, tunnel, held);
             if let Err(leased) = waiter.tx.send(leased) {
@@ -375,11 +437,11 @@ impl Pool {
     fn refill(self: &Arc<Self>, state: &mut State, gone: &mut Vec<Tunnel>) {
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
         let Some(link) = &state.link else { return };
-        let (now, max) = (Instant::now(), self.limits.max_tunnels);
-        let stock = if state.wasted > 2 * self.limits.target {
+        let (now, max) = (Instant::now(), self.limits.max_tunnels());
+        let stock = if state.wasted > 2 * self.limits.target() {
             0
         } else {
-            self.limits.target
+            self.limits.target()
         };
         let ready = state.idle.iter().filter(|t| t.is_ready(now)).count();
         let waiting = state
@@ -421,10 +483,10 @@ impl Pool {
         let own_count = own.load(Ordering::Relaxed);
         let in_share = self.within_share(&own);
         let live = self.live.load(Ordering::Relaxed);
-        if in_share && live + state.asked < self.limits.max_tunnels {
+        if in_share && live + state.asked < self.limits.max_tunnels() {
             return;
         }
-        let full = self.in_use.load(Ordering::Relaxed) >= self.limits.max_tunnels;
+        let full = self.in_use.load(Ordering::Relaxed) >= self.limits.max_tunnels();
         let (mut victim, mut leaving) = (None, 0);
         for lease in state.leases.iter().filter_map(Weak::upgrade) {
             let of_own = Arc::ptr_eq(lease.held(), &own);
@@ -462,6 +524,7 @@ impl Pool {
             return;
         }
         state.newest = link.generation;
+        state.expected = None;
         state.link = Some(link);
         state.asked = 0;
         let old = std::mem::take(&mut state.idle);
@@ -516,7 +579,7 @@ impl Pool {
                 at += 1;
             }
         }
-        let above = state.idle.len().saturating_sub(self.limits.target);
+        let above = state.idle.len().saturating_sub(self.limits.target());
         let before = gone.len();
         let stale = |t: &Tunnel| t.last_used.elapsed() > d::IDLE_ABOVE_TARGET;
         drop_cold(&mut state.idle, above, &mut gone, |t| t.uses > 0 && stale(t));

@@ -149,7 +149,13 @@ impl Connection {
                 tokio::select! {
                     biased;
                     read = read => read,
-                    () = stopped.as_mut() => return Ok(None),
+                    () = stopped.as_mut() => {
+                        let read = deadline.run(|cx| poll_fill_head(rd, buf, cx));
+                        match tokio::time::timeout(d::LAST_WORD, read).await {
+                            Ok(read) => read,
+                            Err(_) => return Ok(None),
+                        }
+                    }
                 }
             };
             match read {

@@ -112,10 +112,19 @@ impl Public {
                 deadline.set(self.limits.head_timeout);
             }
             let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
-            tokio::select! {
+            let read = tokio::select! {
                 biased;
-                read = read => if !matches!(read, Ok(n) if n > 0) { break },
-                () = stop.cancelled() => break,
+                read = read => read,
+                () = stop.cancelled() => {
+                    let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
+                    match timeout(d::LAST_WORD, read).await {
+                        Ok(read) => read,
+                        Err(_) => break,
+                    }
+                }
+            };
+            if !matches!(read, Ok(n) if n > 0) {
+                break;
             }
         }
         drop(permit);
