@@ -1,4 +1,4 @@
-//! Build script of both programs: which commit they are built from, as `ARP_COMMIT`. A variable of that name wins;
+//! Build script of both programs: which commit they are built from, as `ARP_COMMIT`, and for which system. A variable of that name wins;
 //! else a release build asks git, where there is one. A development build says `dev`: to be right it would have to be
 //! built anew after each commit.
 
@@ -16,6 +16,10 @@ fn main() {
         None => "dev".to_owned(),
     };
     println!("cargo::rustc-env=ARP_COMMIT={commit}");
+    // Which archive of a release is ours, for `update`. Those for Linux are static, and run everywhere.
+    let target = std::env::var("TARGET").unwrap_or_default();
+    let target = target.replace("-linux-gnu", "-linux-musl");
+    println!("cargo::rustc-env=ARP_TARGET={target}");
 }
 
 fn from_git() -> Option<String> {

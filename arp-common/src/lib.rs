@@ -20,3 +20,4 @@ pub mod shutdown;
 pub mod splice;
 pub mod tls;
 pub mod transport;
+pub mod update;

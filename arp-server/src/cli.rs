@@ -10,10 +10,11 @@ use crate::store::{Binding, Db, Forget, StoreError};
 use arp_common::selfdoc::{self, Papers};
 use arp_common::settings::duration;
 use arp_common::tls::IdentityError;
+use arp_common::update::{Plan, UpdateError, Updated};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Things to do instead of serving.
 #[derive(Debug, Clone, Subcommand)]
@@ -31,6 +32,18 @@ pub enum Action {
     /// It reads the file of --config anew, and the files that are named there. What is wrong is said, and nothing
     /// changes then.
     Reload,
+    /// Fetch the newest release, verify it, and put it in this program's place; a service that runs is restarted.
+    ///
+    /// The one before is kept beside it (arps.old), and put back when the new one does not serve. ARP_BASE_URL says
+    /// where releases lie.
+    Update {
+        /// This release (v0.2.0) and not the newest.
+        #[arg(long, value_name = "VERSION")]
+        release: Option<String>,
+        /// Command that restarts the relay [default: systemctl restart arps, if it runs so].
+        #[arg(long, value_name = "COMMAND")]
+        restart: Option<String>,
+    },
     /// Completions, manual pages, an example of the settings.
     #[command(flatten)]
     Papers(Papers),
@@ -111,6 +124,9 @@ pub enum ActionError {
     /// The running relay.
     #[error(transparent)]
     Ask(#[from] AskError),
+    /// A newer version.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
     /// It stops.
     #[error("the relay is stopping: it lets exchanges finish and takes no new ones")]
     Stopping,
@@ -139,6 +155,7 @@ pub fn run(action: &Action, dir: &Path) -> Result<String, ActionError> {
             let done: Reloaded = read(&ask(dir, "POST", "/api/reload")?)?;
             Ok(reloaded(&done))
         }
+        Action::Update { release, restart } => update(dir, release.as_deref(), restart.as_deref()),
         Action::Papers(papers) => {
             use clap::CommandFactory;
             let mut text = Vec::new();
@@ -224,6 +241,53 @@ fn show_status(dir: &Path, json: bool) -> Result<String, ActionError> {
         return Err(ActionError::Stopping);
     }
     Ok(in_words(&status))
+}
+
+/// How long a new relay may take until it serves.
+const COMES_UP: Duration = Duration::from_secs(60);
+
+fn update(dir: &Path, release: Option<&str>, restart: Option<&str>) -> Result<String, ActionError> {
+    let plan = Plan::new("arps", crate::TARGET, crate::RELEASES, release)?;
+    let version = match plan.install()? {
+        Updated::Same(version) => return Ok(format!("{version} is the newest\n")),
+        Updated::To(version) => version,
+    };
+    let by_systemd = || {
+        shell("systemctl is-active --quiet arps")
+            .is_ok()
+            .then_some("systemctl restart arps")
+    };
+    let Some(restart) = restart.or_else(by_systemd) else {
+        return Ok(format!("{version} is in place; start the relay anew to use it\n"));
+    };
+    let pid = || -> Option<u32> {
+        let status: Status = read(&ask(dir, "GET", "/api/status").ok()?).ok()?;
+        status.serving.then_some(status.pid)
+    };
+    let before = pid();
+    let is_up = || pid().is_some_and(|now| Some(now) != before);
+    plan.restart(|| shell(restart), is_up, COMES_UP)?;
+    Ok(format!(
+        "{version} serves now; the one before is {}\n",
+        plan.old().display()
+    ))
+}
+
+/// Runs a command line of the operator's.
+fn shell(command: &str) -> Result<(), String> {
+    let done = std::process::Command::new("sh")
+        .args(["-c", command])
+        .stdin(std::process::Stdio::null())
+        .output();
+    let done = done.map_err(|e| format!("{command}: {e}"))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "{command}: {}; {}",
+        done.status,
+        String::from_utf8_lossy(&done.stderr).trim()
+    ))
 }
 
 fn reloaded(done: &Reloaded) -> String {

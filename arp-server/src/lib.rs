@@ -8,6 +8,12 @@
 /// Version and commit, as `--version` shows them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ARP_COMMIT"), ")");
 
+/// The system whose archives of a release are ours.
+pub const TARGET: &str = env!("ARP_TARGET");
+
+/// Where releases lie, if the build was told.
+pub const RELEASES: Option<&str> = option_env!("ARP_BASE_URL");
+
 pub mod admin;
 pub mod admission;
 pub mod answer;

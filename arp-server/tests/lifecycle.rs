@@ -210,6 +210,53 @@ async fn an_edge_that_is_told_to_stop_lets_exchanges_finish() {
     assert_eq!(edge.daemon.ended().await.code(), Some(0));
 }
 
+/// Visitors with a connection for each request, and visitors that keep theirs, while the relay is restarted.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_under_a_service_manager_loses_no_request() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let origin = Origin::start("o").await;
+    let mut relay = Relay::builder().managed().start().await;
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let public = relay.public;
+    let over = Arc::new(AtomicBool::new(false));
+    let visitor = |keeps: bool| {
+        let over = over.clone();
+        tokio::spawn(async move {
+            let mut kept: Option<RawClient> = None;
+            let mut served = 0;
+            while !over.load(Ordering::Relaxed) {
+                let mut client = match kept.take() {
+                    Some(client) => client,
+                    None => RawClient::connect(public).await,
+                };
+                client.send("GET /?token=demo HTTP/1.1\r\nHost: r\r\n\r\n").await;
+                let answer = client.answer().await;
+                assert_eq!((answer.status, answer.text()), (200, "hello from o".to_owned()));
+                served += 1;
+                if keeps && answer.header("connection") != Some("close") {
+                    kept = Some(client);
+                }
+            }
+            served
+        })
+    };
+    let visitors: Vec<_> = [false, false, true, true].map(visitor).into();
+    for round in 2..=3 {
+        relay.daemon.signal("HUP");
+        let up = |l: &str| l.contains("is up").then_some(());
+        relay.daemon.nth_line("that it is up again", round, up).await;
+        assert_eq!(get(public, "/?token=demo", "").await.status, 200);
+    }
+    over.store(true, Ordering::Relaxed);
+    for visitor in visitors {
+        assert!(within("a visitor", visitor).await.unwrap() > 0);
+    }
+    relay.daemon.terminate();
+    assert_eq!(relay.daemon.ended().await.code(), Some(0));
+}
+
 /// The socket of a service manager.
 struct Manager {
     socket: tokio::net::UnixDatagram,

@@ -4,10 +4,12 @@
 mod client;
 mod mcp;
 mod render;
+mod service;
 mod sessions;
 mod status;
 mod stop;
 mod tunnel;
+mod update;
 
 use crate::config::{Cli, Settings};
 use crate::identity;
@@ -29,6 +31,17 @@ pub enum Command {
         #[command(subcommand)]
         action: Option<sessions::Action>,
     },
+    /// Run arpc as a service of this user.
+    Service {
+        /// What to do.
+        #[command(subcommand)]
+        action: service::Action,
+    },
+    /// Fetch the newest release, verify it, and put it in this program's place; a service that runs is restarted.
+    ///
+    /// The one before is kept beside it (arpc.old), and put back when the new one does not come up. Sessions run on.
+    /// ARP_BASE_URL says where releases lie.
+    Update(update::Options),
     /// Completions, manual pages, an example of the settings.
     #[command(flatten)]
     Papers(Papers),
@@ -111,6 +124,13 @@ impl Command {
             Self::Papers(papers) => {
                 let (command, keys) = (Cli::command(), Settings::examples());
                 selfdoc::write(&papers, command, &keys, &mut std::io::stdout()).map_err(Failure::from)
+            }
+            Self::Service { action } => match service::run(&action) {
+                Ok(code) => return ExitCode::from(code),
+                Err(error) => Err(error),
+            },
+            Self::Update(options) => {
+                own_id(data_dir, client_id).and_then(|id| update::run(&options, data_dir, &id))
             }
             Self::Status { json } => {
                 let shown = own_id(data_dir, client_id)

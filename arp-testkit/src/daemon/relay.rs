@@ -29,6 +29,7 @@ pub struct RelayBuilder {
     at: Option<[u16; 3]>,
     data: Option<Arc<TempDir>>,
     small_disk: Option<bool>,
+    managed: bool,
     vars: Vec<(String, String)>,
 }
 
@@ -61,6 +62,13 @@ impl RelayBuilder {
         self
     }
 
+    /// Under a service manager, which keeps its ports open over a restart. SIGHUP to its process restarts the relay.
+    #[must_use]
+    pub fn managed(mut self) -> Self {
+        self.managed = true;
+        self
+    }
+
     /// On a disk that can be full ([`Daemon::disk`]), and is from the first where `full` says it.
     #[must_use]
     pub fn on_small_disk(mut self, full: bool) -> Self {
@@ -90,6 +98,7 @@ impl RelayBuilder {
         args.extend(self.args);
         let daemon = match self.small_disk {
             Some(full) => Daemon::start_on_small_disk("arps", &args, full),
+            None if self.managed => Daemon::start_managed("arps", &args, &self.vars),
             None => Daemon::start("arps", &args, &self.vars),
         };
         (daemon, data)
