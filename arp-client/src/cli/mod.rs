@@ -2,6 +2,7 @@
 //! local socket, which only this user can open.
 
 mod client;
+mod gateway;
 mod mcp;
 mod render;
 mod service;
@@ -88,6 +89,12 @@ pub enum Command {
         #[arg(last = true)]
         command: Vec<std::ffi::OsString>,
     },
+    /// The gateway in front of the agents' model APIs: start it, and say which upstreams it uses.
+    Gateway {
+        /// What to do.
+        #[command(subcommand)]
+        action: gateway::Action,
+    },
     /// Own one agent process (started by arpc itself).
     #[command(hide = true)]
     SessionHost,
@@ -143,6 +150,7 @@ impl Command {
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(sessions::run(action.unwrap_or_default(), data_dir))),
+            Self::Gateway { action } => gateway::run(action),
             Self::Stop { park } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(stop::run(park, data_dir))),
