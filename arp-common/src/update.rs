@@ -96,7 +96,7 @@ impl Plan {
             return Err(UpdateError::NotHttps(base));
         }
         if let Some(version) = version {
-            base = format!("{base}/{version}");
+            base = of_version(&base, version);
         }
         // What a link points to is replaced, not the link.
         let at = std::env::current_exe()?.canonicalize()?;
@@ -220,6 +220,15 @@ impl Plan {
                 "{failed}; and starting the old one: {e}"
             ))),
         }
+    }
+}
+
+/// Where one release lies, given where releases do.
+fn of_version(base: &str, version: &str) -> String {
+    match base.strip_suffix("/latest/download") {
+        // As GitHub has them.
+        Some(releases) => format!("{releases}/download/{version}"),
+        None => format!("{base}/{version}"),
     }
 }
 

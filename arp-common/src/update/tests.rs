@@ -174,6 +174,18 @@ fn one_that_does_not_start_makes_room_for_the_old_one() {
 }
 
 #[test]
+fn a_release_has_an_address_of_its_own() {
+    assert_eq!(
+        of_version("https://x/releases/latest/download", "v1"),
+        "https://x/releases/download/v1"
+    );
+    assert_eq!(
+        of_version("http://127.0.0.1:1/a", "v1"),
+        "http://127.0.0.1:1/a/v1"
+    );
+}
+
+#[test]
 fn only_https_or_this_machine() {
     for (base, safe) in [
         ("https://example.com/x", true),
