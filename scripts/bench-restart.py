@@ -29,6 +29,10 @@ class Origin(http.server.BaseHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 1024
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass  # tunnels end with resets
 
 
 def lines(process, sink):
