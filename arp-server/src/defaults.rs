@@ -3,6 +3,13 @@
 
 use std::time::Duration;
 
+/// Port of status, metrics and the operator's page.
+pub const ADMIN_PORT: u16 = 17004;
+/// Connections on it, and on the socket of the command line.
+pub const ADMIN_CONNS: usize = 64;
+/// A shorter key of it could be guessed.
+pub const ADMIN_KEY_MIN: usize = 16;
+
 /// Idle tunnels kept ready for each client.
 pub const POOL_SIZE: usize = 5;
 /// Tunnels a client may have in all, idle and in use: what one client can cost a small VPS. One visitor address
@@ -118,6 +125,10 @@ pub const MAX_CLIENTS: usize = 10_000;
 /// Clients that are remembered while they are offline.
 pub const MAX_OFFLINE: usize = 10_000;
 
+/// Time after SIGTERM in which a request that was on its way on an open connection is still taken.
+pub const LAST_WORD: Duration = Duration::from_millis(250);
+/// Time after the start in which a request for a client that is known and not here yet waits for it to come back.
+pub const RETURN: Duration = Duration::from_secs(5);
 /// Time in which everything ends that has nothing to finish.
 pub const AT_ONCE: Duration = Duration::from_millis(500);
 /// Time that exchanges have to finish after SIGTERM.

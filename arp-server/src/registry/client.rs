@@ -121,7 +121,7 @@ impl Client {
         self.used.load(Ordering::Relaxed)
     }
 
-    pub(super) fn present(&self) -> Option<Present> {
+    pub(crate) fn present(&self) -> Option<Present> {
         let state = self.lock();
         let link = state.link.as_ref()?;
         Some(Present {

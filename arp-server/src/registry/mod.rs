@@ -18,12 +18,12 @@ use self::tokens::Tokens;
 use crate::defaults as d;
 use crate::store::Binding;
 use crate::tunnels::pending::Pending;
-use crate::tunnels::pool::{Link, Pool, PoolLimits};
+use crate::tunnels::pool::{Link, LiveLimits, Pool, PoolLimits};
 use arp_common::ids::{ClientId, MAX_NAME, Token};
 use arp_common::protocol::{Command, GoAwayReason};
 use arp_common::tls::Fingerprint;
 use dashmap::DashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -48,9 +48,9 @@ pub struct Entry {
 pub struct Registry {
     tokens: Tokens,
     clients: DashMap<ClientId, Arc<Client>>,
-    limits: Arc<PoolLimits>,
+    limits: Arc<LiveLimits>,
     pending: Arc<Pending>,
-    max_clients: usize,
+    max_clients: AtomicUsize,
     generation: AtomicU64,
     /// Held while names change hands, so that two registrations cannot each get half of the other's.
     naming: Mutex<()>,
@@ -64,12 +64,22 @@ impl Registry {
         Self {
             tokens: Tokens::new(hash_key, most_past),
             clients: DashMap::default(),
-            limits: Arc::new(limits),
+            limits: Arc::new(LiveLimits::new(&limits)),
             pending: Arc::default(),
-            max_clients,
+            max_clients: AtomicUsize::new(max_clients),
             generation: AtomicU64::new(1),
             naming: Mutex::new(()),
         }
+    }
+
+    /// Changes the limits; who is over them now stays.
+    pub(crate) fn set_limits(&self, limits: &PoolLimits, max_clients: usize) {
+        self.limits.set(limits);
+        self.max_clients.store(max_clients, Ordering::Relaxed);
+    }
+
+    fn max_clients(&self) -> usize {
+        self.max_clients.load(Ordering::Relaxed)
     }
 
     /// The tunnels that were asked for.
@@ -108,6 +118,16 @@ impl Registry {
         self.clients.iter().filter_map(|e| e.value().present()).collect()
     }
 
+    /// The clients that it knows, here or not.
+    pub(crate) fn known(&self) -> Vec<Arc<Client>> {
+        self.clients.iter().map(|e| e.value().clone()).collect()
+    }
+
+    /// The client with this id, if it is known.
+    pub(crate) fn by_id(&self, id: &str) -> Option<Arc<Client>> {
+        self.clients.get(id).map(|e| e.value().clone())
+    }
+
     /// Is the client with this id here now?
     pub fn is_present(&self, id: &str) -> bool {
         self.clients.get(id).is_some_and(|c| c.lock().link.is_some())
@@ -116,8 +136,10 @@ impl Registry {
     /// Takes clients that are known from earlier onto the books, offline, and all names that are bound to somebody:
     /// who is not on the books, or has given a name up, is not somebody else.
     pub fn restore(&self, known: Vec<Binding>, bound: Vec<String>) {
+        let until = Instant::now() + d::RETURN;
         for binding in known {
             let client = self.client(&binding.client);
+            client.pool.expect(until);
             for name in client.restore(&binding) {
                 self.tokens.give(name, client.clone());
             }
@@ -170,7 +192,7 @@ impl Registry {
             }
         }
         if !self.clients.contains_key(id) && self.is_full() {
-            return Err(RegisterError::Full(self.max_clients));
+            return Err(RegisterError::Full(self.max_clients()));
         }
         Ok(())
     }
@@ -278,14 +300,14 @@ impl Registry {
     /// Are as many clients online as may be?
     fn is_full(&self) -> bool {
         let online = |c: &Arc<Client>| c.lock().link.is_some();
-        self.clients.len() >= self.max_clients
-            && self.clients.iter().filter(|c| online(c)).count() >= self.max_clients
+        let max = self.max_clients();
+        self.clients.len() >= max && self.clients.iter().filter(|c| online(c)).count() >= max
     }
 
     /// Forgets offline clients, longest gone first, when there are too many. Call with `naming` held: who is
     /// forgotten here must not be registering at the same moment.
     fn make_room(&self) {
-        if self.clients.len() < self.max_clients.saturating_add(d::MAX_OFFLINE) {
+        if self.clients.len() < self.max_clients().saturating_add(d::MAX_OFFLINE) {
             return;
         }
         let mut offline: Vec<_> = self

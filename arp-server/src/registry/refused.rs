@@ -21,6 +21,9 @@ pub enum RegisterError {
     /// The address has asked for too many names, or with too many keys, in vain.
     #[error("too many refused registrations from this address; wait a minute")]
     TooManyTries,
+    /// The operator does not want it.
+    #[error("the operator of this relay has banned this edge agent; ask them")]
+    Banned,
     /// The bindings cannot be kept.
     #[error("the relay cannot write to its data directory, so it takes no new names; tell its operator")]
     Store,
@@ -60,8 +63,26 @@ impl RegisterError {
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Taken(_) | Self::Bound(_) | Self::JoinKey | Self::TooManyTokens
+            Self::Taken(_) | Self::Bound(_) | Self::JoinKey | Self::Banned | Self::TooManyTokens
         )
+    }
+
+    /// The reason in one word, for counting.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Taken(_) => "name_taken",
+            Self::Bound(_) => "name_bound",
+            Self::JoinKey => "join_key",
+            Self::TooManyTries => "too_many_tries",
+            Self::Banned => "banned",
+            Self::Store => "store",
+            Self::TooManyTokens => "too_many_tokens",
+            Self::Full(_) => "relay_full",
+            Self::AddressFull(_) => "address_full",
+            Self::TooManyNames(_) => "too_many_names",
+            Self::KeyFull(_) => "key_full",
+            Self::NamesFull(_) => "names_full",
+        }
     }
 
     /// What the edge is told. The name is one that it asked for itself.

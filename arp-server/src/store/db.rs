@@ -146,6 +146,7 @@ impl Db {
             steps.push_str(&format!("PRAGMA user_version = {SCHEMA}; COMMIT;"));
             sql.execute_batch(&steps)?;
         }
+        super::ledger::prepare(&sql)?;
         Ok(Self { sql, kept: true })
     }
 
@@ -178,8 +179,10 @@ impl Db {
         sql.execute_batch(
             "INSERT INTO main.bindings
                  SELECT name, shown, client, key, routed, first_seen, last_seen, 1 FROM disk.bindings;
-             DETACH disk;",
+",
         )?;
+        super::ledger::copy(&sql)?;
+        sql.execute_batch("DETACH disk;")?;
         sql.execute_batch(INDEXES)?;
         Ok(Self { sql, kept: false })
     }

@@ -3,6 +3,7 @@
 use super::pool::Pool;
 use super::tunnel::Tunnel;
 use crate::clock::Coarse;
+use crate::metrics::Traffic;
 use atomic_waker::AtomicWaker;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -85,6 +86,11 @@ impl Lease {
             }
         })
         .await;
+    }
+
+    /// What goes through the client's tunnels.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.pool.traffic
     }
 
     /// Tunnels that its visitor address holds.

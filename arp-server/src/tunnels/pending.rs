@@ -85,7 +85,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tunnels::pool::{Link, PoolLimits};
+    use crate::tunnels::pool::{Link, LiveLimits, PoolLimits};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Wake, Waker};
     use std::time::Duration;
@@ -109,7 +109,11 @@ mod tests {
             max_waiting: 1,
             wait: Duration::from_secs(1),
         };
-        let pool = Pool::new("demo".parse().unwrap(), Arc::new(limits), pending.clone());
+        let pool = Pool::new(
+            "demo".parse().unwrap(),
+            Arc::new(LiveLimits::new(&limits)),
+            pending.clone(),
+        );
         let (tx, mut rx) = mpsc::channel(1);
         let look = Arc::new(Look(pending.clone(), AtomicUsize::new(0)));
         let waker = Waker::from(look.clone());

@@ -142,7 +142,13 @@ impl Connection {
                 tokio::select! {
                     biased;
                     read = read => read,
-                    () = &mut *stopped => return Ok(None),
+                    () = &mut *stopped => {
+                        let read = deadline.run(|cx| poll_fill_head(rd, buf, cx));
+                        match tokio::time::timeout(d::LAST_WORD, read).await {
+                            Ok(read) => read,
+                            Err(_) => return Ok(None),
+                        }
+                    }
                 }
             };
             match read {
@@ -335,6 +341,8 @@ impl Connection {
         let mut count = Transferred::default();
         // What fails is dropped in the middle, which both ends see as a failure.
         let _ = duplex::copy(&mut outer, &mut inner, self.buf, tunnel.buf, &mut count).await;
+        lease.traffic().came(count.a_to_b);
+        lease.traffic().went(count.b_to_a);
         drop(lease);
     }
 }

@@ -6,6 +6,7 @@
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io;
+use crate::metrics::{self, Counter};
 use crate::shared::{Public, Visitor};
 use crate::visitor::census::ConnPermit;
 use crate::visitor::{http1, http2};
@@ -68,8 +69,9 @@ impl Public {
             begun = timeout(self.limits.keep_alive, Box::pin(begin)) => begun,
             () = stop.given() => return,
         };
-        if let Ok(Ok(stream)) = begun {
-            self.serve(stream, peer, permit, stop).await;
+        match begun {
+            Ok(Ok(stream)) => self.serve(stream, peer, permit, stop).await,
+            _ => metrics::add(Counter::FailedPublic, 1),
         }
     }
 
@@ -113,10 +115,19 @@ impl Public {
                 deadline.set(self.limits.head_timeout);
             }
             let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
-            tokio::select! {
+            let read = tokio::select! {
                 biased;
-                read = read => if !matches!(read, Ok(n) if n > 0) { break },
-                () = &mut stopped => break,
+                read = read => read,
+                () = &mut stopped => {
+                    let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
+                    match timeout(d::LAST_WORD, read).await {
+                        Ok(read) => read,
+                        Err(_) => break,
+                    }
+                }
+            };
+            if !matches!(read, Ok(n) if n > 0) {
+                break;
             }
         }
         drop(permit);
