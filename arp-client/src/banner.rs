@@ -1,6 +1,6 @@
 //! What `arpc` prints for a person: who it is, what it serves, where it is reached.
 
-use crate::config::{Config, Mode, Public};
+use crate::config::{Config, Mode, Public, Service};
 use crate::tokens::Names;
 use arp_common::ids::Token;
 use qrcode::render::unicode::Dense1x2;
@@ -11,10 +11,17 @@ pub fn hello(config: &Config) {
     let mode = match &config.mode {
         Mode::Tcp { host, port } => format!("TCP, local service {host}:{port}"),
         Mode::Command(_) => "command, the AI agents of this machine".to_owned(),
+        Mode::Services => "TCP, local services".to_owned(),
     };
     say(&format!("arpc {}", env!("CARGO_PKG_VERSION")));
     say(&format!("Client id:  {}", told(config.client_id.as_str())));
     say(&format!("Mode:       {mode}"));
+    for service in &config.services {
+        let Service {
+            token, host, port, ..
+        } = service;
+        say(&format!("Service:    {} -> {host}:{port}", told(token.as_str())));
+    }
     if config.relay {
         say(&format!("Relay:      {} (connecting)", config.server.host));
     }

@@ -18,6 +18,7 @@ pub mod identity;
 pub mod link;
 pub mod local;
 mod mcp;
+pub mod services;
 pub mod serving;
 pub mod settings;
 pub mod tokens;

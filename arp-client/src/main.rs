@@ -84,9 +84,8 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         let names = Arc::new(names);
         let mut command = None;
         let handler = match &config.mode {
-            Mode::Tcp { host, port } => {
-                Handler::Tcp(Forward::new(host, *port).with_gate(config.gate.clone()))
-            }
+            Mode::Tcp { host, port } => Handler::Tcp(with_services(Forward::new(host, *port), &config)),
+            Mode::Services => Handler::Tcp(with_services(Forward::default(), &config)),
             Mode::Command(settings) => {
                 let mode = CommandMode::start((**settings).clone(), names.clone()).await?;
                 command = Some(mode.clone());
@@ -96,7 +95,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                     stop.run_until_cancelled(async { banner::agents(&asked.agents().await) })
                         .await
                 });
-                Handler::Command(mode)
+                Handler::Command(mode, with_services(Forward::default(), &config))
             }
         };
         let leaving = Arc::new(std::sync::OnceLock::new());
@@ -146,6 +145,16 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         tunnelled?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Adds the services that have names of their own, and the gate in front of all.
+fn with_services(forward: Forward, config: &Config) -> Forward {
+    let services = config.services.iter();
+    services
+        .fold(forward, |forward, s| {
+            forward.with_service(s.token.clone(), s.host.as_str(), s.port)
+        })
+        .with_gate(config.gate.clone())
 }
 
 /// So that scripts find the client id.

@@ -1,5 +1,6 @@
 //! The settings as flags, environment and file give them, before anybody asks whether they make sense.
 
+use crate::services::ServiceTable;
 use arp_agents::acp::AcpConfig;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -60,6 +61,21 @@ arp_common::settings! {
     /// Address of the local service [default: 127.0.0.1].
     #[arg(long, value_name = "HOST", env = "ARPC_LOCAL_ADDR", help_heading = "A local service")]
     local_addr: String,
+    /// A further local service, reached by a token of its own, as NAME=PORT or NAME=HOST:PORT; may be given several times.
+    ///
+    /// Alone, or beside --local-port or --command-mode. In the file also as tables: [services.NAME] with port, host,
+    /// protocol, default-user.
+    #[arg(long, value_name = "NAME=PORT", env = "ARPC_SERVICE", value_delimiter = ',', help_heading = "A local service")]
+    service: Vec<String>,
+    /// Local services with more to say of them (only in the file: [services.NAME] port, host, protocol, default-user).
+    #[arg(skip)]
+    services: BTreeMap<String, ServiceTable>,
+    /// What the local service speaks: http, postgres, mysql, redis, ssh or tcp [default: whatever visitors speak].
+    #[arg(long, value_name = "NAME", env = "ARPC_PROTOCOL", help_heading = "A local service", hide_short_help = true)]
+    protocol: String,
+    /// Database user that a visitor becomes who gives none [default: the user that runs arpc].
+    #[arg(long, value_name = "USER", env = "ARPC_DEFAULT_USER", help_heading = "A local service", hide_short_help = true)]
+    default_user: String,
     /// Visitors must also show this user and password, which the relay does not know; may be given several times.
     ///
     /// HTTP basic authentication. Better given as ARPC_REQUIRE_AUTH: other users see the flags of a process.

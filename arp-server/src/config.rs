@@ -7,6 +7,7 @@ use crate::data;
 use crate::defaults as d;
 use crate::shared::PublicLimits;
 use crate::store::Limits;
+use crate::tcp::RawLimits;
 use crate::tunnels::pool::PoolLimits;
 use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::private;
@@ -137,6 +138,12 @@ arp_common::settings! {
     /// Seconds a local service may take to begin its answer [default: 900].
     #[arg(long, value_name = "SECS", env = "ARPS_RESPONSE_TIMEOUT", help_heading = "Limits", hide_short_help = true)]
     response_timeout: u64,
+    /// Seconds a raw connection (CONNECT, ?token= line, database) may be silent; 0 for any time [default: 86400].
+    #[arg(long, value_name = "SECS", env = "ARPS_RAW_IDLE", help_heading = "Limits", hide_short_help = true)]
+    raw_idle: u64,
+    /// Seconds a raw connection may last in all; 0 for any time [default: 0].
+    #[arg(long, value_name = "SECS", env = "ARPS_RAW_TOTAL", help_heading = "Limits", hide_short_help = true)]
+    raw_total: u64,
     /// Connections of visitors, all together [default: 20000].
     #[arg(long, value_name = "N", env = "ARPS_MAX_CONNS", help_heading = "Limits", hide_short_help = true)]
     max_conns: usize,
@@ -213,6 +220,7 @@ impl Config {
         let mut faults = Vec::new();
         let s = settings;
         let secs = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_secs);
+        let limit = |value: Option<u64>| value.filter(|secs| *secs > 0).map(Duration::from_secs);
         let ports = [
             ("control-port", s.control_port.unwrap_or(CONTROL_PORT)),
             ("proxy-port", s.proxy_port.unwrap_or(PROXY_PORT)),
@@ -315,6 +323,10 @@ impl Config {
                 trusted_proxies,
                 public_host: s.public_url.as_deref().and_then(host_of_url),
                 hsts: s.hsts.filter(|secs| *secs > 0),
+                raw: RawLimits {
+                    idle: limit(Some(s.raw_idle.unwrap_or(d::RAW_IDLE.as_secs()))),
+                    total: limit(s.raw_total),
+                },
             },
             max_conns: s.max_conns.unwrap_or(d::MAX_CONNS),
             max_conns_per_ip: s.max_conns_per_ip.unwrap_or(d::MAX_CONNS_PER_IP),

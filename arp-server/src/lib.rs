@@ -23,5 +23,6 @@ pub mod server;
 pub mod shared;
 pub mod status;
 pub mod store;
+pub mod tcp;
 pub mod tunnels;
 pub mod visitor;

@@ -6,6 +6,7 @@
 
 use crate::defaults as d;
 use crate::store::Binding;
+use crate::tcp::services::{Service, Services};
 use crate::tunnels::pending::Pending;
 use crate::tunnels::pool::{Link, Pool, PoolLimits};
 use arp_common::ids::{ClientId, MAX_NAME, Token};
@@ -29,6 +30,8 @@ pub struct Client {
     pub id: ClientId,
     /// Its tunnels.
     pub pool: Arc<Pool>,
+    /// What it serves under which name.
+    pub services: Services,
     /// Has a visitor ever asked for it?
     used: AtomicBool,
     state: Mutex<ClientState>,
@@ -114,6 +117,8 @@ pub struct Entry {
     pub names: Vec<Token>,
     /// The key it holds; none in plain.
     pub key: Option<Fingerprint>,
+    /// What it says of its services.
+    pub services: Vec<Service>,
     /// More about its control channel.
     pub about: About,
     /// Commands to it.
@@ -334,6 +339,7 @@ impl Registry {
             Arc::new(Client {
                 id: id.clone(),
                 pool,
+                services: Services::default(),
                 used: AtomicBool::new(false),
                 state: Mutex::default(),
             })
@@ -390,6 +396,7 @@ impl Registry {
             id,
             names,
             key,
+            services,
             about,
             tx,
         } = entry;
@@ -418,6 +425,7 @@ impl Registry {
                 about,
             })
         };
+        client.services.set(services);
         self.rename(&client, names);
         // Before anybody else may register: two channels of one client must reach its pool in the order in which
         // they registered, or the later one would be taken for gone when the earlier one ends.
@@ -490,6 +498,7 @@ impl Registry {
                 self.given_up.clear();
             }
             self.given_up.insert(hash, ());
+            client.services.revoke(name);
         }
     }
 
@@ -533,6 +542,11 @@ impl Client {
         if let Some(link) = &self.lock().link {
             let _ = link.tx.try_send(command);
         }
+    }
+
+    /// Do visitors reach it by this name now?
+    pub(crate) fn has(&self, name: &Token) -> bool {
+        self.lock().tokens.contains(name)
     }
 
     /// A visitor asks for it.
@@ -620,6 +634,7 @@ mod tests {
                 id,
                 names,
                 key,
+                services: Vec::new(),
                 about,
                 tx,
             },

@@ -12,6 +12,7 @@ use crate::routing::guesses::Guesses;
 use crate::shared::Public;
 use crate::status;
 use crate::store::Store;
+use crate::tcp::RawCount;
 use crate::tunnels::accept;
 use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
@@ -155,6 +156,8 @@ impl Relay {
             census: Census::new(config.max_conns_per_ip, config.max_conns),
             guesses: Guesses::default(),
             tls: certificate.as_ref().map(|c| c.public_acceptor()).transpose()?,
+            raw: RawCount::default(),
+            cancels: Arc::default(),
         });
         let tasks = Tasks {
             tracker: TaskTracker::new(),

@@ -4,6 +4,8 @@
 use crate::http::{Name, RequestHead, valid_host};
 use crate::registry::Registry;
 use crate::routing::guesses::Guesses;
+use crate::tcp::postgres::cancel::Cancels;
+use crate::tcp::{RawCount, RawLimits};
 use crate::visitor::census::{Census, ConnPermit};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -28,6 +30,8 @@ pub struct PublicLimits {
     pub public_host: Option<String>,
     /// Seconds for which browsers are to come by HTTPS only.
     pub hsts: Option<u64>,
+    /// How long raw connections may last.
+    pub raw: RawLimits,
 }
 
 /// What all visitor connections share.
@@ -42,6 +46,10 @@ pub struct Public {
     pub(crate) guesses: Guesses,
     /// TLS, if the relay has a certificate; then plain HTTP is only good for being sent to HTTPS.
     pub tls: Option<TlsAcceptor>,
+    /// What raw connections have carried.
+    pub raw: RawCount,
+    /// By which keys their queries can be cancelled.
+    pub(crate) cancels: Arc<Cancels>,
 }
 
 impl std::fmt::Debug for Public {

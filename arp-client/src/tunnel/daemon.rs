@@ -25,7 +25,8 @@ pub async fn run(
     };
     let target = match (&config.mode, command) {
         (Mode::Command(_), Some(mode)) => Target::Service(mode.visitors()),
-        (Mode::Command(_), None) => return Ok(()),
+        // One that is not there is refused with the settings.
+        (Mode::Command(_), None) | (Mode::Services, _) => return Ok(()),
         (Mode::Tcp { host, port }, _) => Target::Port {
             host: host.clone(),
             port: *port,

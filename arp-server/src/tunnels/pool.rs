@@ -13,7 +13,7 @@
 use super::lease::{Lease, Leased};
 use super::pending::Pending;
 use super::queue::{Queue, within_share};
-use super::tunnel::{Permit, Tunnel, Want, Watch};
+use super::tunnel::{Need, Permit, Tunnel, Want, Watch};
 use crate::defaults as d;
 use arp_common::ids::{ClientId, TunnelId};
 use arp_common::protocol::{Command, Mode};
@@ -137,9 +137,10 @@ impl Pool {
     /// See [`CheckoutError`].
     pub(crate) async fn checkout(
         self: &Arc<Self>,
-        want: Want,
+        want: impl Into<Need>,
         address: IpAddr,
     ) -> Result<Leased, CheckoutError> {
+        let want = want.into();
         loop {
             match self.take_or_queue(want, address)? {
                 Found::Idle(leased) if leased.tunnel.rd.is_quiet() => return Ok(leased),
@@ -151,7 +152,7 @@ impl Pool {
         }
     }
 
-    fn take_or_queue(self: &Arc<Self>, want: Want, address: IpAddr) -> Result<Found, CheckoutError> {
+    fn take_or_queue(self: &Arc<Self>, want: Need, address: IpAddr) -> Result<Found, CheckoutError> {
         let mut gone = Vec::new();
         let mut state = self.lock();
         if state.link.is_none() {
@@ -268,6 +269,7 @@ impl Pool {
             wr,
             buf,
             uses: 0,
+            service: 0,
             version,
             last_used: Instant::now(),
             generation,
@@ -520,15 +522,15 @@ impl Drop for Queued {
 
 /// The tunnel that suits a request best: used ones first, so that those that were never used are there for who
 /// may take no other, and of those the most recently used, whose socket buffers are grown and memory is warm.
-fn take(idle: &mut Vec<Tunnel>, want: Want) -> Option<Tunnel> {
+fn take(idle: &mut Vec<Tunnel>, need: Need) -> Option<Tunnel> {
     let now = Instant::now();
     let used = |t: &Tunnel| {
-        let fits = match want {
+        let fits = match need.want {
             Want::Any => true,
             Want::Ready => t.is_ready(now),
             Want::Fresh => false,
         };
-        fits && t.uses > 0 && t.is_calm()
+        fits && t.uses > 0 && t.service == need.service && t.is_calm()
     };
     let fresh = |t: &Tunnel| t.uses == 0 && t.is_calm();
     let at = idle

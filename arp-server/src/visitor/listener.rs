@@ -7,7 +7,9 @@ use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io;
 use crate::shared::{Public, Visitor};
+use crate::tcp::{self, Line};
 use crate::visitor::census::ConnPermit;
+use crate::visitor::sniff::{Sniffed, Speaks, sniff};
 use crate::visitor::{http1, http2};
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
@@ -19,26 +21,6 @@ use tokio_util::sync::CancellationToken;
 
 /// First byte of every TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
-
-const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// What the first bytes of a connection are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sniffed {
-    Http1,
-    Http2,
-    Unclear,
-}
-
-fn sniff(first: &[u8]) -> Sniffed {
-    if first.starts_with(H2_PREFACE) {
-        Sniffed::Http2
-    } else if H2_PREFACE.starts_with(first) {
-        Sniffed::Unclear
-    } else {
-        Sniffed::Http1
-    }
-}
 
 impl Public {
     /// Ends the TLS handshake of a new connection, if it begins one, and serves it.
@@ -93,14 +75,31 @@ impl Public {
         loop {
             match sniff(&buf) {
                 Sniffed::Unclear => {}
-                Sniffed::Http1 => {
+                Sniffed::Is(Speaks::Http1) => {
                     let connection = http1::Connection::new(self, visitor, peer, rd, wr, buf);
                     Box::pin(connection.serve(&stop)).await;
                     break;
                 }
-                Sniffed::Http2 => {
+                Sniffed::Is(Speaks::Http2) => {
                     let io = Prefixed::new(buf, Joined { rd, wr });
                     Box::pin(http2::serve(self, visitor, peer, io, &stop)).await;
+                    break;
+                }
+                other => {
+                    let speaks = match other {
+                        Sniffed::Is(speaks) => Some(speaks),
+                        _ => None,
+                    };
+                    let line = Line {
+                        public: self,
+                        visitor,
+                        peer,
+                        rd,
+                        wr,
+                        buf,
+                        deadline,
+                    };
+                    Box::pin(tcp::serve(line, speaks, &stop)).await;
                     break;
                 }
             }

@@ -70,6 +70,7 @@ async fn edge(place: Arc<Place>, id: String, turns: Arc<Semaphore>, up: mpsc::Se
         tokens: Vec::new(),
         id_token: None,
         join_key: None,
+        services: Vec::new(),
     };
     write_frame(&mut wr, &Command::Register(register))
         .await
