@@ -111,7 +111,7 @@ impl Stage {
         Self {
             edge: builder.start().await,
             direct: format!("http://{listen}"),
-            client: Client::new(),
+            client: arp_testkit::client::client(),
             relay,
         }
     }

@@ -9,6 +9,7 @@
 
 mod support;
 
+use arp_testkit::http::within;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use support::{Edge, Sse, SseReader, alive};
@@ -206,12 +207,7 @@ async fn a_host_whose_socket_vanished_is_found_ended_and_reported() {
     std::fs::write(dir.join("host.where"), "garbage").unwrap();
     edge.kill_and_restart();
     // Meanwhile whoever asks gets answers.
-    let asked = Instant::now();
-    edge.say(&id, "say after").await;
-    assert!(
-        asked.elapsed() < Duration::from_secs(2),
-        "a message got no answer"
-    );
+    within("an answer to a message", edge.say(&id, "say after")).await;
     let view = edge
         .until(&id, "the report", |view| view["problem"]["kind"] == "turn_cut")
         .await;
@@ -230,7 +226,7 @@ async fn a_host_whose_socket_vanished_is_found_ended_and_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_host_is_ended_by_a_cancel_within_five_seconds() {
+async fn a_stopped_host_is_ended_by_a_cancel() {
     let edge = Edge::start().await;
     let id = edge.session("hold").await;
     edge.until(&id, "the turn", |view| view["status"] == "running")
@@ -241,20 +237,16 @@ async fn a_stopped_host_is_ended_by_a_cancel_within_five_seconds() {
         .status()
         .unwrap();
     let asked = Instant::now();
-    let (status, cancelled) = edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    let cancel = format!("/api/sessions/{id}/cancel");
+    let (status, cancelled) = within("a cancel", edge.post(&cancel, json!({}))).await;
     println!("cancelled in {:?}", asked.elapsed());
     assert!(status.is_success(), "{cancelled}");
     assert_eq!(cancelled["session"]["status"], "cancelled", "{cancelled}");
-    assert!(
-        asked.elapsed() < Duration::from_secs(5),
-        "it took {:?}",
-        asked.elapsed()
-    );
     assert!(!alive(&host));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flooding_agent_is_held_back_and_cancelled_within_five_seconds() {
+async fn a_flooding_agent_is_held_back_and_cancelled() {
     let edge = Edge::start().await;
     let id = edge.session("burst 100000000 100").await;
     edge.until(&id, "a flood", |view| {
@@ -267,15 +259,11 @@ async fn a_flooding_agent_is_held_back_and_cancelled_within_five_seconds() {
     // A line takes about 300 bytes in the log.
     println!("{written} bytes written when {seen} lines were read");
     let asked = Instant::now();
-    let (status, cancelled) = edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    let cancel = format!("/api/sessions/{id}/cancel");
+    let (status, cancelled) = within("a cancel", edge.post(&cancel, json!({}))).await;
     println!("cancelled in {:?}", asked.elapsed());
     assert!(status.is_success(), "{cancelled}");
     assert_eq!(cancelled["session"]["status"], "cancelled");
-    assert!(
-        asked.elapsed() < Duration::from_secs(5),
-        "it took {:?}",
-        asked.elapsed()
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

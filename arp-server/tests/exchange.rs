@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::http2::{self, End};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -487,13 +487,9 @@ async fn a_large_download_that_nobody_reads_any_more_ends_soon() {
         client.head().await;
         // It says that it will not ask again, and reads nothing.
         client.stream.shutdown().await.unwrap();
-        let start = Instant::now();
+        // Long before a write may be given up.
         let end = within("the end of the download", sending).await.unwrap();
-        assert!(
-            end.is_err() && start.elapsed() < Duration::from_secs(25),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(end.is_err());
     }
 }
 

@@ -321,9 +321,9 @@ async fn one_address_leaves_tunnels_for_the_others_whatever_it_holds() {
     }
     within("its share", origin.arrived(16)).await;
     for n in 2..30 {
-        let (status, time) = asks([127, 0, 0, n], relay.public, "").await;
+        // Whoever waits for a tunnel in vain gets another status.
+        let (status, _) = asks([127, 0, 0, n], relay.public, "").await;
         assert_eq!(status, "200", "a visitor from elsewhere");
-        assert!(time < Duration::from_secs(3), "{time:?}");
     }
 }
 

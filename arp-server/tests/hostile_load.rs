@@ -103,12 +103,9 @@ impl Street {
             "{attack}: {:?} -> {now:?}",
             self.quiet
         );
-        // Attacker, relay, edge and service share the machine's cores: far above that, far below a timeout.
-        assert!(
-            now.median < self.quiet.median * 5 + Duration::from_millis(50),
-            "{attack}: {now:?}"
-        );
-        assert!(now.p99 < Duration::from_secs(2), "{attack}: {now:?}");
+        // Attacker, relay, edge and service share the machine's cores, with whatever else runs there: how long it takes
+        // is a figure. That nobody waits for a peer's deadline is a promise.
+        assert!(now.p99 < arp_common::defaults::HANDSHAKE, "{attack}: {now:?}");
     }
 }
 
@@ -214,7 +211,7 @@ async fn peers_that_send_a_byte_now_and_then_leave_neighbours_alone_and_are_cut_
     println!("(the last of them is cut off after {longest:?})");
     // The longest deadline is that of a request's head.
     assert!(
-        longest < arps::defaults::HEAD_TIMEOUT + Duration::from_secs(10),
+        longest < arps::defaults::HEAD_TIMEOUT + arp_testkit::daemon::PATIENCE,
         "{longest:?}"
     );
 }

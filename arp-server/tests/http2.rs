@@ -6,7 +6,7 @@ mod support;
 use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::within;
 use arp_testkit::origin::Origin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::http2;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,17 +41,19 @@ async fn a_visitor_that_acknowledges_nothing_is_parted_with() {
 async fn a_preface_byte_by_byte_has_no_more_time_than_a_whole_one() {
     let relay = Relay::builder().args(["--head-timeout", "2"]).start().await;
     let mut visitor = TcpStream::connect(relay.public).await.unwrap();
-    let start = Instant::now();
+    let mut sent = 0;
     for byte in &PREFACE[..PREFACE.len() - 1] {
         if visitor.write_all(&[*byte]).await.is_err() {
             break;
         }
+        sent += 1;
         let ended = tokio::time::timeout(Duration::from_millis(500), visitor.read(&mut [0; 64])).await;
         if ended.is_ok() {
             break;
         }
     }
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    // All of them would take eleven seconds.
+    assert!(sent < PREFACE.len() - 1, "it is hung up on before the end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

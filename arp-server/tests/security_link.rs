@@ -293,7 +293,8 @@ async fn slow_and_lying_peers_are_cut_off() {
         let (mut byte, start) = ([0], Instant::now());
         assert!(!matches!(within("the end", liar.read(&mut byte)).await, Ok(1)));
         // At once, not when the deadline of silent peers is over.
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let took = start.elapsed();
+        assert!(took < arp_common::defaults::HANDSHAKE, "{took:?}");
     }
     assert!(relay.daemon.rss_kib() < before + 8 * 1024);
     let mut byte = [0];

@@ -8,6 +8,8 @@ use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::get;
 use arp_testkit::origin::Origin;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::{Peer, register, try_register, with_join_key};
 
@@ -229,14 +231,16 @@ async fn guessing_tokens_is_slowed_and_valid_visitors_do_not_notice() {
     // Now sixteen connections guess as fast as they can …
     let stop = tokio_util::sync::CancellationToken::new();
     let mut guessers = tokio::task::JoinSet::new();
+    let answered = Arc::new(AtomicUsize::new(0));
     for n in 0..16 {
-        let (stop, public) = (stop.clone(), relay.public);
+        let (stop, public, answered) = (stop.clone(), relay.public, answered.clone());
         guessers.spawn(async move {
             let mut told = 0;
             while !stop.is_cancelled() {
                 let answer = get(public, &format!("/?token=guess-{n}-{told}"), "").await;
                 assert_eq!(answer.status, 429);
                 told += 1;
+                answered.fetch_add(1, Ordering::Relaxed);
             }
             told
         });
@@ -249,12 +253,14 @@ async fn guessing_tokens_is_slowed_and_valid_visitors_do_not_notice() {
         200
     );
     // … and who comes anew with a short name, in turn; from then on at once.
+    let before = answered.load(Ordering::Relaxed);
     assert_eq!(get(relay.public, "/?token=other", "").await.status, 200);
-    let anew = start.elapsed();
+    let (anew, passed) = (start.elapsed(), answered.load(Ordering::Relaxed) - before);
     for _ in 0..5 {
         assert_eq!(get(relay.public, "/?token=other", "").await.status, 200);
     }
-    assert!(anew < Duration::from_secs(5), "{anew:?}");
+    // Each guesser is in the line once: they come before a new visitor so often at most, and those in flight.
+    assert!(passed <= 3 * 16, "{passed} guesses were answered before");
     // A right guess takes as long as a wrong one, and no more are told than fifty a second.
     while start.elapsed() < Duration::from_secs(2) {
         tokio::time::sleep(Duration::from_millis(50)).await;

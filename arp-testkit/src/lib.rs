@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod cli;
+pub mod client;
 pub mod daemon;
 pub mod http;
 pub mod middlebox;

@@ -37,6 +37,8 @@ impl Clients {
 }
 
 fn build(network: &Network) -> Result<Client, NetworkError> {
+    arp_common::tls::install_provider();
+    #[allow(clippy::disallowed_methods)] // What it needs was put in place above.
     let mut builder = Client::builder()
         .connect_timeout(network.connect_timeout())
         // An answer that leads elsewhere is the agent's to follow; keys go to the host that was configured only.

@@ -211,8 +211,6 @@ pub async fn run(
     }
     let mut held = lock(&home)?;
     held.write_pid()?;
-    // TLS to the upstreams; a second call in one process finds it in place.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let (usage, _thread) = Usage::open(&home.usage()).map_err(|e| ProcessError::Other(e.to_string()))?;
     let gateway = Arc::new(Gateway::new(Arc::new(Live::new(home.clone())), usage));
     for fault in gateway.live().faults() {

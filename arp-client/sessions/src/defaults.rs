@@ -30,6 +30,10 @@ pub const TERM_GRACE: Duration = Duration::from_millis(800);
 /// A host that was told to stop and has not ended its agent after this is ended itself. Longer than the graces
 /// together, and within the five seconds that a cancel may take.
 pub const STOP_DEADLINE: Duration = Duration::from_millis(3500);
+const _: () = assert!(
+    STOP_DEADLINE.as_millis() > CLOSE_GRACE.as_millis() + TERM_GRACE.as_millis()
+        && STOP_DEADLINE.as_millis() < 4500
+);
 /// An agent that is parked has this long after its input was closed: nobody waits, and it may have to save.
 pub const PARK_GRACE: Duration = Duration::from_secs(5);
 /// And its host this long.

@@ -3,6 +3,7 @@
 
 mod client;
 mod connect;
+mod gateway;
 mod mcp;
 mod render;
 mod sessions;
@@ -63,6 +64,12 @@ pub enum Command {
         #[arg(last = true)]
         command: Vec<std::ffi::OsString>,
     },
+    /// The gateway in front of the agents' model APIs: start it, and say which upstreams it uses.
+    Gateway {
+        /// What to do.
+        #[command(subcommand)]
+        action: gateway::Action,
+    },
     /// Own one agent process (started by arpc itself).
     #[command(hide = true)]
     SessionHost,
@@ -99,6 +106,7 @@ impl Command {
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(sessions::run(action.unwrap_or_default(), data_dir))),
+            Self::Gateway { action } => gateway::run(action),
             Self::Stop { park } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(stop::run(park, data_dir))),

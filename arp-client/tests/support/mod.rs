@@ -98,7 +98,10 @@ impl Edge {
         std::fs::create_dir(root.path().join("project")).unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
         let Started { child, base, mcp } = daemons::arpc(root.path(), &relay, &arguments, &environment);
-        let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        let client = arp_testkit::client::builder()
+            .pool_max_idle_per_host(0)
+            .build()
+            .unwrap();
         Self {
             mcp,
             root,

@@ -73,7 +73,7 @@ async fn bore_carries_requests_and_comes_back_when_its_server_does() {
     assert!(url.starts_with(&format!("http://{at}:")), "{url}");
     let report = machine.status().await.1;
     assert_eq!(report["health"]["proven"], true, "{report:#}");
-    let posted = reqwest::Client::new()
+    let posted = arp_testkit::client::client()
         .post(format!("{url}/hook"))
         .header("x-forwarded-for", "10.0.0.1")
         .body("{\"event\":\"push\"}")
@@ -113,7 +113,7 @@ async fn bore_carries_requests_and_comes_back_when_its_server_does() {
         .until("that it is back", |report| report["state"] == "connected")
         .await;
     let url = report["public_url"].as_str().unwrap();
-    assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
+    assert_eq!(arp_testkit::client::get(url).await.unwrap().status(), 200);
     arpc.terminate();
     assert!(arpc.ended().await.success());
     machine.until_empty().await;

@@ -18,7 +18,7 @@ startup_timeout_secs = 20
 
 /// Asks for it, with the token of the machine or without.
 async fn get(url: &str, token: Option<&str>) -> (u16, Value) {
-    let mut request = reqwest::Client::new().get(url);
+    let mut request = arp_testkit::client::client().get(url);
     if let Some(token) = token {
         request = request.header("x-arp-token", token);
     }
@@ -55,7 +55,7 @@ async fn command_mode_with_a_tunnel_needs_no_relay_and_asks_for_the_token() {
     assert_eq!(told["tunnel"]["public_url"], base);
     assert_eq!(told["tunnel"].get("log"), None);
     // The console too.
-    let page = reqwest::get(&url).await.unwrap();
+    let page = arp_testkit::client::get(&url).await.unwrap();
     assert!(page.status().is_success() && page.text().await.unwrap().contains("<html"));
     // Tokens are added and taken back without a relay.
     assert_eq!(machine.run(&["tokens", "add", "guest-token"], &[]).await.0, 0);
@@ -146,7 +146,7 @@ async fn a_relay_is_a_tunnel_too() {
     );
     let report = machine.status().await.1;
     assert_eq!(report["health"]["proven"], true, "{report:#}");
-    assert_eq!(reqwest::get(&url).await.unwrap().status(), 200);
+    assert_eq!(arp_testkit::client::get(&url).await.unwrap().status(), 200);
     assert_eq!(origin.seen()[0].header("x-forwarded-for"), Some("127.0.0.1"));
     arpc.terminate();
     assert!(arpc.ended().await.success());

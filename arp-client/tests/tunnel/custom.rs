@@ -37,7 +37,7 @@ async fn a_tunnel_is_proven_counted_found_again_and_stopped() {
         arpc.output()
     );
 
-    let answer = reqwest::Client::new()
+    let answer = arp_testkit::client::client()
         .get(format!("{url}/hello?x=1"))
         .header("X-Forwarded-For", "10.1.2.3")
         .header("Tailscale-User-Login", "boss@example.com")
@@ -120,7 +120,7 @@ async fn streams_big_bodies_and_changes_of_protocol_pass() {
         );
     }
     let sent = pattern(0, 3_000_000);
-    let told = reqwest::Client::new()
+    let told = arp_testkit::client::client()
         .post(format!("{url}/sink"))
         .body(sent.clone())
         .send()
@@ -317,7 +317,7 @@ async fn a_service_that_does_not_run_is_told_to_the_visitor_and_counted() {
         .to_string();
     let mut arpc = machine.start(&start(&settings, &free), &[("SCRIPT", "")]);
     let url = connected(&mut arpc).await;
-    let answer = reqwest::get(&url).await.unwrap();
+    let answer = arp_testkit::client::get(&url).await.unwrap();
     assert_eq!(answer.status(), 502);
     assert!(answer.text().await.unwrap().contains("local_service_unreachable"));
     assert_eq!(machine.status().await.1["requests"]["unreachable"], 1);
@@ -357,7 +357,7 @@ async fn a_password_of_the_tunnel_is_asked_for() {
     let port = origin.addr.port().to_string();
     let mut arpc = machine.start(&start(&settings, &port), &[("SCRIPT", "")]);
     let url = connected(&mut arpc).await;
-    let client = reqwest::Client::new();
+    let client = arp_testkit::client::client();
     assert_eq!(client.get(&url).send().await.unwrap().status(), 401);
     let wrong = client
         .get(&url)

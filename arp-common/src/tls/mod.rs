@@ -28,3 +28,10 @@ pub const ALPN_CERTIFIED: &[u8] = b"arp/2-certified";
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
+
+/// Puts that cryptography in place for libraries that ask the process for it (the gateway's HTTP client). A second
+/// call changes nothing.
+pub fn install_provider() {
+    // It fails only when one is in place, which can be no other than ring: nothing else is linked.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -2,6 +2,7 @@
 
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { t } from '../i18n';
+import { Memo } from '../ui/memo';
 import { closeLines } from './bidi';
 import type { SafeHtml } from './markdown';
 import { Reader, type Code } from './stream';
@@ -15,12 +16,16 @@ export function Html({ html }: { html: SafeHtml }) {
   return <div ref={box} />;
 }
 
-function CodeBlock({ code }: { code: Code }) {
+/** Chunks of code that are drawn together, or not at all: an update of long code then looks at few things. */
+const TOGETHER = 12;
+
+function CodeBlock({ code: { lang, chunks } }: { code: Code }) {
+  const groups = Array.from({ length: Math.ceil(chunks.length / TOGETHER) }, (_, at) => chunks.slice(at * TOGETHER, (at + 1) * TOGETHER));
   return (
     <div>
       <div class="code">
-        <div class="code-bar"><span>{code.lang}</span><button type="button" class="copy">{t.copy}</button></div>
-        <pre tabIndex={0}><code>{code.chunks.map((html, index) => <Html key={index} html={html} />)}</code></pre>
+        <div class="code-bar"><span>{lang}</span><button type="button" class="copy">{t.copy}</button></div>
+        <pre tabIndex={0}><code>{groups.map((group, index) => <Memo key={index} on={group}>{() => group.map((html, at) => <Html key={at} html={html} />)}</Memo>)}</code></pre>
       </div>
     </div>
   );

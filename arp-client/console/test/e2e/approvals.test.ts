@@ -7,8 +7,9 @@ import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { liveMachine } from '../../dev/mock/data';
 import type { MockEdge } from '../../dev/mock/edge';
+import { script } from '../../dev/mock/scripts';
 import { MockServer } from '../../dev/mock/server';
-import { device, faults, openBrowser, seriousFaults, SIZES, type Look, type Size } from './browser';
+import { device, faults, openBrowser, seriousFaults, settled, SIZES, type Look, type Size } from './browser';
 
 let browser: Browser;
 let server: MockServer;
@@ -33,9 +34,17 @@ afterEach(async () => {
   await server.close();
 });
 
+/** Decisions that left the page. */
+let sent: string[];
 const open = async (look: Look): Promise<void> => {
   context = await device(browser, look);
   page = await context.newPage();
+  // Time goes as always until a test stops it.
+  await page.clock.install();
+  sent = [];
+  page.on('request', (request) => {
+    if (request.method() === 'POST' && request.url().includes('/approvals/')) sent.push(request.url());
+  });
   await page.goto(`${base}/?token=demo`);
   await page.locator('.item').first().waitFor({ state: 'attached' });
 };
@@ -65,6 +74,7 @@ const look = async (name: string, size: Size): Promise<void> => {
   mkdirSync(dir, { recursive: true });
   for (const theme of ['light', 'dark'] as const) {
     await page.evaluate((value) => { document.documentElement.dataset['theme'] = value; }, theme);
+    await settled(page);
     await page.screenshot({ path: join(dir, `${name}-${size}-${theme}.png`) });
   }
   await page.evaluate(() => { document.documentElement.dataset['theme'] = 'light'; });
@@ -76,14 +86,21 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
 
   // 1. Typing approves nothing.
   test('letters_that_are_being_typed_decide_nothing_and_go_on_where_they_were', async () => {
+    let come = (): void => undefined;
+    const called = new Promise<void>((resolve) => { come = resolve; });
+    edge.script = async (of, _, stop) => {
+      await called;
+      await script(of, 'run rm -rf build', stop);
+    };
     await open({ size });
-    await begin('later 1200');
+    await begin('later');
     await page.locator('#reply').click();
     const text = 'and then add a note on dates';
-    // As a person types: to wherever the keys go.
-    await page.keyboard.type(text, { delay: 45 });
-    expect(outcomes()).toEqual([]);
-    await page.locator(size === 'phone' ? '.waiting-bar' : '.approval').waitFor();
+    // As a person types: to wherever the keys go. The question comes in the middle.
+    await page.keyboard.type(text.slice(0, 12));
+    come();
+    await page.locator(size === 'phone' ? '.waiting-bar' : '.ask:not(.inert)').waitFor();
+    await page.keyboard.type(text.slice(12));
     expect(await page.locator('#reply').inputValue()).toBe(text);
     expect(await page.evaluate(() => document.activeElement?.id)).toBe('reply');
     await look('typing', size);
@@ -93,8 +110,10 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     expect(await page.locator('#reply').inputValue()).toBe(text);
     await ready();
     await page.locator('.approval-head').click();
-    await page.keyboard.type('aaa');
-    await page.waitForTimeout(200);
+    await page.clock.fastForward(1_100);
+    await page.keyboard.type('aaad');
+    await page.locator('#deny-reason:focus').waitFor();
+    expect(sent).toEqual([]);
     expect(outcomes()).toEqual([]);
   });
 
@@ -109,8 +128,8 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       await page.locator('.dock .queue li', { hasText: 'say something else' }).first().waitFor();
       // Pressed once more right after: whoever does that is still writing.
       await page.locator('#reply').press('Control+Enter');
-      expect(outcomes()).toEqual([]);
-      await page.waitForTimeout(1_100);
+      expect(sent).toEqual([]);
+      await page.clock.fastForward(1_100);
       await page.locator('#reply').press('Control+Enter');
     } else {
       await page.keyboard.press('Control+Enter');
@@ -141,20 +160,26 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     if (!box) throw new Error('no button');
     const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
     const hit = (): Promise<void> => (size === 'phone' ? page.touchscreen.tap(x, y) : page.mouse.click(x, y));
+    // From here on time goes as the test says, however slow the machine is.
+    await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 30_000);
     await hit();
-    await page.locator('.approval .command', { hasText: 'rm -rf build' }).waitFor();
-    const shows = await page.locator('.ask.inert .arming').count();
+    const second = page.locator('.approval .command', { hasText: 'rm -rf build' });
+    while (!(await second.count())) await page.clock.runFor(16);
+    expect(await page.locator('.ask.inert .arming').count()).toBe(1);
     await hit();
-    await page.waitForTimeout(250);
-    expect(outcomes()).toEqual(['allowed']);
-    expect(shows).toBe(1);
+    await page.clock.runFor(250);
     // As fast as a thumb goes, and on: it is not ready until it was left alone.
     for (let n = 0; n < 8; n++) {
       await hit();
-      await page.waitForTimeout(130);
+      await page.clock.runFor(130);
     }
+    await page.clock.runFor(400);
+    expect(await page.locator('.ask.inert').count()).toBe(1);
+    expect(sent.length).toBe(1);
     expect(outcomes()).toEqual(['allowed']);
-    await ready();
+    await page.clock.runFor(300);
+    expect(await page.locator('.ask.inert').count()).toBe(0);
+    await page.clock.resume();
     await press();
     await said('Ran rm -rf build');
     expect(outcomes()).toEqual(['allowed', 'allowed']);

@@ -49,18 +49,46 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 
 interface Violation { id: string; impact: string; nodes: { target: string[]; failureSummary: string }[] }
 
+/** Waits until the page was drawn with what it holds now. */
+export const frames = (page: Page): Promise<void> =>
+  page.evaluate(() => new Promise<void>((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve()))));
+
+/**
+ * Waits until the page stands still: no question that takes no answer yet, nothing that fades or slides. What ends
+ * may begin the next (a question that becomes ready fades in), so it has to be still for some frames on end.
+ */
+export async function settled(page: Page): Promise<void> {
+  await page.evaluate(() => new Promise<void>((resolve) => {
+    let still = 0;
+    const look = (): void => {
+      const moves = document.getAnimations().some((one) => (one.pending || one.playState === 'running') && one.effect?.getComputedTiming().endTime !== Infinity);
+      still = moves || document.querySelector('.ask.inert') ? 0 : still + 1;
+      if (still > 2) resolve();
+      else requestAnimationFrame(look);
+    };
+    look();
+  }));
+}
+
 /** What axe finds that is serious or worse, as lines to read. */
 export async function seriousFaults(page: Page): Promise<string[]> {
   await page.evaluate(axe);
-  // A panel that is still fading in has the contrast of its fading.
-  await page.evaluate(() => Promise.allSettled(document.getAnimations()
-    .filter((one) => one.effect?.getComputedTiming().endTime !== Infinity)
-    .map((one) => one.finished)));
-  const found = await page.evaluate(async () => {
-    const { axe: run } = globalThis as unknown as { axe: { run(): Promise<{ violations: Violation[] }> } };
-    return (await run.run()).violations;
-  });
-  return found
-    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-    .flatMap(({ id, nodes }) => nodes.slice(0, 4).map((node) => `${id}: ${node.target.join(' ')} ${node.failureSummary.split('\n')[1] ?? ''}`));
+  for (;;) {
+    // What is fading has the contrast of its fading. If something began while axe looked, it looks again.
+    await settled(page);
+    const found = await page.evaluate(async () => {
+      let began = false;
+      const note = (): void => { began = true; };
+      const events = ['transitionrun', 'animationstart'] as const;
+      for (const name of events) document.addEventListener(name, note, true);
+      const { axe: run } = globalThis as unknown as { axe: { run(): Promise<{ violations: Violation[] }> } };
+      const { violations } = await run.run();
+      for (const name of events) document.removeEventListener(name, note, true);
+      return began ? null : violations;
+    });
+    if (!found) continue;
+    return found
+      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+      .flatMap(({ id, nodes }) => nodes.slice(0, 4).map((node) => `${id}: ${node.target.join(' ')} ${node.failureSummary.split('\n')[1] ?? ''}`));
+  }
 }

@@ -33,7 +33,7 @@ function line(child: ChildProcess, wanted: RegExp, what: string): Promise<RegExp
     child.stdout?.on('data', hear);
     child.stderr?.on('data', hear);
     child.on('exit', (code) => reject(new Error(`${what} ended (${code}) and said: ${text}`)));
-    setTimeout(() => reject(new Error(`${what} did not say ${wanted}, but: ${text}`)), 30_000).unref();
+    setTimeout(() => reject(new Error(`${what} did not say ${wanted}, but: ${text}`)), 90_000).unref();
   });
 }
 
@@ -202,7 +202,7 @@ export class RealMachine {
   }
 
   async #up(): Promise<void> {
-    for (let n = 0; n < 200; n++) {
+    for (const end = Date.now() + 90_000; Date.now() < end;) {
       const up = await fetch(`${this.base}/api/health?token=demo`).then((answer) => answer.ok, () => false);
       if (up) return;
       await new Promise((resolve) => setTimeout(resolve, 100));

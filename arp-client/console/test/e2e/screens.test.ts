@@ -7,7 +7,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { liveMachine } from '../../dev/mock/data';
 import { MockServer } from '../../dev/mock/server';
-import { device, faults, openBrowser, seriousFaults, SIZES, type Look } from './browser';
+import { device, faults, openBrowser, seriousFaults, settled, SIZES, type Look } from './browser';
 import { shrink } from './png';
 
 const OUT = process.env['SCREENSHOTS_DIR'] ?? join(import.meta.dirname, '../../../../docs/screenshots');
@@ -142,7 +142,7 @@ describe.each(looks)('$size $theme', (look) => {
     await page.getByRole('heading', { name: 'studio' }).waitFor({ state: 'attached' });
     await page.locator('.item').first().waitFor();
     await reach(page);
-    await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.effect?.getComputedTiming().iterations === Infinity ? null : animation.finished.catch(() => null))));
+    await settled(page);
     if (MAKE) {
       const path = join(OUT, `${name}-${look.size}-${look.theme}.png`);
       await page.screenshot({ path });

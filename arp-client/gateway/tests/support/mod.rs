@@ -192,7 +192,6 @@ pub struct Running {
 
 impl Running {
     pub async fn start(service: Service, upstreams: &str) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path().join("clp"));
         home.create().unwrap();
@@ -232,7 +231,7 @@ impl Running {
 }
 
 pub fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    arp_testkit::client::builder().no_proxy().build().unwrap()
 }
 
 /// What an agent gets.
