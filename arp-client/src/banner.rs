@@ -62,6 +62,19 @@ pub fn registered(config: &Config, names: &Names, public: &Public) {
     for url in urls {
         say(&format!("            {url}"));
     }
+    for remote in &public.remote_ports {
+        if let Some(port) = remote.port {
+            let service = remote
+                .service
+                .as_ref()
+                .map(|s| format!(" ({})", told(s.as_str())));
+            say(&format!(
+                "Port:       {}:{port}{}",
+                config.server.host,
+                service.unwrap_or_default()
+            ));
+        }
+    }
     if masks() {
         say("Tokens are cut short in the journal; in full they are told by: arpc tokens list");
     }

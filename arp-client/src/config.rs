@@ -13,7 +13,8 @@ use crate::tunnel_settings;
 use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
 use arp_common::private;
-use arp_common::protocol::{Protocol, Secret};
+use arp_common::protocol::{Protocol, RemotePort, Secret};
+use arp_common::proxy_header::Version;
 use arp_common::settings::ConfigError;
 use arp_common::tls::Identity;
 use arp_tunnels::TunnelConfig;
@@ -111,6 +112,10 @@ pub struct Config {
     pub protocol: Option<Protocol>,
     /// The user that a visitor of its becomes who gives none.
     pub default_user: Option<String>,
+    /// The port of the relay that it wants for itself; 0 for any.
+    pub remote_port: Option<u16>,
+    /// Is it told who its visitors are?
+    pub proxy_protocol: Option<Version>,
     /// Connect again when the relay is lost.
     pub auto_reconnect: bool,
     /// Longest pause before that.
@@ -159,6 +164,11 @@ impl Config {
         tokens.extend(services.iter().map(|s| s.token.clone()));
         let protocol = services::protocol(s.protocol.as_deref(), "--protocol", &mut faults);
         let default_user = services::user(s.default_user.as_deref(), "--default-user", &mut faults);
+        let remote_port = s.remote_port.as_deref();
+        let remote_port =
+            remote_port.and_then(|port| services::remote_port(port, "--remote-port", &mut faults));
+        let proxy_protocol =
+            services::proxy_protocol(s.proxy_protocol.as_deref(), "--proxy-protocol", &mut faults);
         let mode = mode_of(&s, client_id.as_ref(), !services.is_empty(), &mut faults);
         if s.reconnect_interval == Some(0) {
             faults.push("--reconnect-interval must be at least 1 second".into());
@@ -209,6 +219,8 @@ impl Config {
             services,
             protocol,
             default_user,
+            remote_port,
+            proxy_protocol,
             auto_reconnect: s.auto_reconnect.unwrap_or(true),
             reconnect_interval: Duration::from_secs(s.reconnect_interval.unwrap_or(d::RECONNECT_INTERVAL)),
             plaintext: s.plaintext.unwrap_or(false),
@@ -289,6 +301,8 @@ pub struct Public {
     pub port: Option<u16>,
     /// Does that port take HTTPS?
     pub tls: bool,
+    /// The ports that our services have there for themselves.
+    pub remote_ports: Vec<RemotePort>,
 }
 
 /// Name of the file of this machine's key in the data directory.
@@ -419,7 +433,7 @@ mod tests {
                 &Public {
                     url: None,
                     port: Some(80),
-                    tls: false
+                    ..Public::default()
                 },
                 "x"
             ),
@@ -429,6 +443,7 @@ mod tests {
             url: Some("https://relay.example/".into()),
             port: Some(80),
             tls: true,
+            ..Public::default()
         };
         assert_eq!(v6.public_url(&told, "x"), "https://relay.example/?token=x");
     }

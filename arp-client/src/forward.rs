@@ -14,6 +14,7 @@ use arp_common::transport::Stream;
 use bytes::BytesMut;
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -35,23 +36,25 @@ pub struct Opening {
     pub service: Option<Token>,
     /// What the visitor shows to the gate.
     pub key: Option<Secret>,
+    /// Who the visitor is, where the relay says so.
+    pub peer: Option<SocketAddr>,
     /// Does the relay wait to be told whether the service was reached?
     pub answer: bool,
 }
 
 impl Forward {
-    /// To the service at `host`:`port`.
-    pub fn new(host: impl Into<String>, port: u16) -> Self {
+    /// To this service, by all names that have none of their own.
+    pub fn new(service: LocalService) -> Self {
         Self {
-            main: Some(LocalService::new(host, port)),
+            main: Some(service),
             ..Self::default()
         }
     }
 
     /// With a service that is reached by a token of its own.
     #[must_use]
-    pub fn with_service(mut self, token: Token, host: impl Into<String>, port: u16) -> Self {
-        self.named.insert(token, LocalService::new(host, port));
+    pub fn with_service(mut self, token: Token, service: LocalService) -> Self {
+        self.named.insert(token, service);
         self
     }
 
@@ -98,7 +101,13 @@ impl Forward {
                 return refuse(tunnel, opening.answer, error).await;
             }
         }
-        let mut local = match service.dial().await {
+        // On a tunnel of HTTP exchanges many visitors come one after the other.
+        let dialed = if is_http {
+            service.dial().await
+        } else {
+            service.dial_for(opening.peer).await
+        };
+        let mut local = match dialed {
             Ok(local) => Traced::client(local, is_http),
             Err(e) => {
                 tracing::warn!("cannot reach the local service at {service}: {e}; is it running?");

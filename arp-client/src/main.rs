@@ -7,6 +7,7 @@ use arp_sessions::Leaving;
 use arpc::config::{Cli, Config, Mode, Public, Settings};
 use arpc::forward::Forward;
 use arpc::link::{Dialer, Handler, Link};
+use arpc::local::LocalService;
 use arpc::serving::CommandMode;
 use arpc::tokens::{self, Names};
 use arpc::tunnel::daemon as daemon_tunnel;
@@ -84,7 +85,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         let names = Arc::new(names);
         let mut command = None;
         let handler = match &config.mode {
-            Mode::Tcp { host, port } => Handler::Tcp(with_services(Forward::new(host, *port), &config)),
+            Mode::Tcp { host, port } => {
+                Handler::Tcp(with_services(main_service(host, *port, &config), &config))
+            }
             Mode::Services => Handler::Tcp(with_services(Forward::default(), &config)),
             Mode::Command(settings) => {
                 let mode = CommandMode::start((**settings).clone(), names.clone()).await?;
@@ -147,12 +150,18 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// The service of all names that have none of their own.
+fn main_service(host: &str, port: u16, config: &Config) -> Forward {
+    Forward::new(LocalService::new(host, port).with_proxy_protocol(config.proxy_protocol))
+}
+
 /// Adds the services that have names of their own, and the gate in front of all.
 fn with_services(forward: Forward, config: &Config) -> Forward {
     let services = config.services.iter();
     services
         .fold(forward, |forward, s| {
-            forward.with_service(s.token.clone(), s.host.as_str(), s.port)
+            let service = LocalService::new(s.host.as_str(), s.port).with_proxy_protocol(s.proxy_protocol);
+            forward.with_service(s.token.clone(), service)
         })
         .with_gate(config.gate.clone())
 }

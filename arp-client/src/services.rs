@@ -3,6 +3,7 @@
 use crate::settings::Settings;
 use arp_common::ids::{ClientId, Token};
 use arp_common::protocol::Protocol;
+use arp_common::proxy_header::Version;
 use serde::Deserialize;
 
 /// One local service.
@@ -18,10 +19,14 @@ pub struct Service {
     pub protocol: Option<Protocol>,
     /// The user that a visitor becomes who gives none.
     pub default_user: Option<String>,
+    /// The port of the relay that it wants for itself; 0 for any.
+    pub remote_port: Option<u16>,
+    /// Is it told who its visitors are?
+    pub proxy_protocol: Option<Version>,
 }
 
 /// A table of the file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ServiceTable {
     port: u16,
@@ -31,6 +36,10 @@ pub struct ServiceTable {
     protocol: Option<String>,
     #[serde(default)]
     default_user: Option<String>,
+    #[serde(default)]
+    remote_port: Option<toml::Value>,
+    #[serde(default)]
+    proxy_protocol: Option<String>,
 }
 
 /// Reads `--service` and `[services]`.
@@ -46,6 +55,8 @@ pub(crate) fn read(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>
             host: host.map(str::to_owned),
             protocol: None,
             default_user: None,
+            remote_port: None,
+            proxy_protocol: None,
         };
         (name.to_owned(), table, format!("--service {text}"))
     });
@@ -74,12 +85,16 @@ pub(crate) fn read(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>
             ));
         }
         let host = table.host.unwrap_or_else(|| "127.0.0.1".to_owned());
+        let remote_port = table.remote_port.map(|port| port.to_string());
         services.push(Service {
             token,
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: table.port,
             protocol: protocol(table.protocol.as_deref(), &place, faults),
             default_user: user(table.default_user.as_deref(), &place, faults),
+            remote_port: remote_port
+                .and_then(|port| self::remote_port(port.trim_matches('"'), &place, faults)),
+            proxy_protocol: proxy_protocol(table.proxy_protocol.as_deref(), &place, faults),
         });
     }
     services
@@ -91,6 +106,31 @@ pub(crate) fn protocol(name: Option<&str>, place: &str, faults: &mut Vec<String>
         Ok(protocol) => Some(protocol),
         Err(e) => {
             faults.push(format!("{place}: the protocol {e}"));
+            None
+        }
+    }
+}
+
+/// Reads a port of the relay: a number, or `auto`.
+pub(crate) fn remote_port(text: &str, place: &str, faults: &mut Vec<String>) -> Option<u16> {
+    match (text, text.parse::<u16>()) {
+        ("auto", _) => Some(0),
+        (_, Ok(port)) if port > 0 => Some(port),
+        _ => {
+            faults.push(format!(
+                "{place}: the port of the relay must be a number, or auto"
+            ));
+            None
+        }
+    }
+}
+
+/// Reads a version of the PROXY protocol.
+pub(crate) fn proxy_protocol(text: Option<&str>, place: &str, faults: &mut Vec<String>) -> Option<Version> {
+    match text?.parse() {
+        Ok(version) => Some(version),
+        Err(e) => {
+            faults.push(format!("{place}: the version of the PROXY protocol {e}"));
             None
         }
     }

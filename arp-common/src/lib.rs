@@ -12,6 +12,7 @@ pub mod logging;
 pub mod net;
 pub mod private;
 pub mod protocol;
+pub mod proxy_header;
 pub mod settings;
 pub mod shutdown;
 pub mod splice;

@@ -103,6 +103,23 @@ pub struct Service {
     /// The user that a visitor becomes who gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_user: Option<String>,
+    /// The port of the relay that it wants for itself; 0 for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<u16>,
+}
+
+/// What became of a service's wish for a port of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemotePort {
+    /// The service, by its token; absent for the one of all names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Token>,
+    /// The port that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Why it has none, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What a local service speaks.
@@ -211,6 +228,9 @@ pub struct RegisterResult {
     /// Trying again later makes no sense without a change by a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fatal: Option<bool>,
+    /// Version 3: the ports that its services have for themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remote_ports: Vec<RemotePort>,
 }
 
 /// Why a relay closes a control channel.

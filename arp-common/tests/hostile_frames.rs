@@ -38,6 +38,7 @@ fn command() -> impl Strategy<Value = Command> {
                         token: t.parse().ok(),
                         protocol: Some(Protocol::Postgres),
                         default_user: Some(t.clone()),
+                        remote_port: Some(0),
                     })
                     .into_iter()
                     .collect(),
@@ -74,6 +75,7 @@ fn command() -> impl Strategy<Value = Command> {
                 heartbeat_secs: secs,
                 version: secs,
                 error: None,
+                remote_ports: vec![],
             })),
         proptest::option::of(".{0,30}").prop_map(|error| Command::TokensSet { error }),
         "\\PC{0,40}".prop_map(|proxy_conn_id| Command::RequestNewProxyConn { proxy_conn_id }),

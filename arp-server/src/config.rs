@@ -8,6 +8,7 @@ use crate::defaults as d;
 use crate::shared::PublicLimits;
 use crate::store::Limits;
 use crate::tcp::RawLimits;
+use crate::tcp::ports::{self, PortLimits};
 use crate::tunnels::pool::PoolLimits;
 use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::private;
@@ -71,6 +72,17 @@ arp_common::settings! {
     /// It speaks plain HTTP unless there is a certificate (--tls-cert), or a proxy that does TLS in front.
     #[arg(long, value_name = "PORT", env = "ARPS_PUBLIC_PORT", help_heading = "Ports")]
     public_port: u16,
+    /// Ports that edge agents may have for a service of theirs (20000-20999): raw TCP, without a token [default: none].
+    ///
+    /// A port stays reserved for its service while the edge agent is away.
+    #[arg(long, value_name = "FROM-TO", env = "ARPS_REMOTE_PORTS", help_heading = "Ports", hide_short_help = true)]
+    remote_ports: String,
+    /// Ports that one edge agent may have [default: 8].
+    #[arg(long, value_name = "N", env = "ARPS_REMOTE_PORTS_PER_CLIENT", help_heading = "Ports", hide_short_help = true)]
+    remote_ports_per_client: usize,
+    /// Seconds for which a port stays reserved for an edge agent that is away [default: 2592000].
+    #[arg(long, value_name = "SECS", env = "ARPS_REMOTE_PORT_KEEP", help_heading = "Ports", hide_short_help = true)]
+    remote_port_keep: u64,
     /// Address to listen on [default: all, IPv6 and IPv4].
     #[arg(long, value_name = "IP", env = "ARPS_BIND", help_heading = "Ports")]
     bind: IpAddr,
@@ -99,6 +111,11 @@ arp_common::settings! {
     /// Network of proxies (10.0.0.0/8) whose X-Forwarded-* is believed; may be given several times.
     #[arg(long, value_name = "CIDR", env = "ARPS_TRUSTED_PROXY", value_delimiter = ',', help_heading = "Visitors")]
     trusted_proxy: Vec<String>,
+
+    /// Network of balancers (10.0.0.0/8) whose connections to the public port begin with a header of the PROXY protocol,
+    /// v1 or v2; may be given several times.
+    #[arg(long, value_name = "CIDR", env = "ARPS_PROXY_PROTOCOL_FROM", value_delimiter = ',', help_heading = "Visitors", hide_short_help = true)]
+    proxy_protocol_from: Vec<String>,
 
     /// Shared secret that edge agents must know to register [default: none, everybody may].
     ///
@@ -209,6 +226,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// For exchanges after the signal to stop.
     pub grace: Duration,
+    /// Ports that edges may have for themselves.
+    pub ports: PortLimits,
 }
 
 impl Config {
@@ -221,13 +240,13 @@ impl Config {
         let s = settings;
         let secs = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_secs);
         let limit = |value: Option<u64>| value.filter(|secs| *secs > 0).map(Duration::from_secs);
-        let ports = [
+        let listens = [
             ("control-port", s.control_port.unwrap_or(CONTROL_PORT)),
             ("proxy-port", s.proxy_port.unwrap_or(PROXY_PORT)),
             ("public-port", s.public_port.unwrap_or(PUBLIC_PORT)),
         ];
-        for (i, (name, port)) in ports.iter().enumerate() {
-            if let Some((other, _)) = ports[..i].iter().find(|(_, p)| p == port && *p != 0) {
+        for (i, (name, port)) in listens.iter().enumerate() {
+            if let Some((other, _)) = listens[..i].iter().find(|(_, p)| p == port && *p != 0) {
                 faults.push(format!(
                     "--{name} and --{other} are both {port}: give each port of its own"
                 ));
@@ -267,18 +286,12 @@ impl Config {
                 "--pool-size {target} is above --max-tunnels {max_tunnels}"
             ));
         }
-        let mut trusted_proxies = Vec::new();
-        for text in s.trusted_proxy.iter().flatten() {
-            match text
-                .parse::<IpNet>()
-                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            {
-                Ok(net) => trusted_proxies.push(net),
-                Err(_) => faults.push(format!(
-                    "--trusted-proxy {text}: not a network such as 10.0.0.0/8"
-                )),
-            }
-        }
+        let trusted_proxies = networks("trusted-proxy", s.trusted_proxy.as_deref(), &mut faults);
+        let balancers = networks(
+            "proxy-protocol-from",
+            s.proxy_protocol_from.as_deref(),
+            &mut faults,
+        );
         if let Some(domain) = &s.domain
             && !is_domain(domain)
         {
@@ -300,15 +313,33 @@ impl Config {
                 None
             }
         };
+        let range = s.remote_ports.as_deref().map(ports::range).transpose();
+        let range = range.unwrap_or_else(|e| {
+            faults.push(format!("--remote-ports {e}"));
+            None
+        });
+        if let Some(range) = &range {
+            for (name, port) in listens.iter().filter(|(_, port)| range.contains(port)) {
+                faults.push(format!(
+                    "--remote-ports holds the port of --{name}, {port}: choose another range"
+                ));
+            }
+        }
         if !faults.is_empty() {
             return Err(ConfigError(faults));
         }
         let max_clients = s.max_clients.unwrap_or(d::MAX_CLIENTS);
         Ok(Self {
             bind: s.bind,
-            control_port: ports[0].1,
-            proxy_port: ports[1].1,
-            public_port: ports[2].1,
+            ports: PortLimits {
+                range,
+                per_client: s.remote_ports_per_client.unwrap_or(d::PORTS_PER_CLIENT),
+                keep: secs(s.remote_port_keep, d::PORT_KEEP),
+                bind: s.bind,
+            },
+            control_port: listens[0].1,
+            proxy_port: listens[1].1,
+            public_port: listens[2].1,
             pool: PoolLimits {
                 target,
                 max_tunnels,
@@ -321,6 +352,7 @@ impl Config {
                 response_timeout: secs(s.response_timeout, d::RESPONSE_TIMEOUT),
                 domain: s.domain.map(|d| d.to_ascii_lowercase()),
                 trusted_proxies,
+                balancers,
                 public_host: s.public_url.as_deref().and_then(host_of_url),
                 hsts: s.hsts.filter(|secs| *secs > 0),
                 raw: RawLimits {
@@ -421,6 +453,21 @@ fn is_domain(name: &str) -> bool {
         && name.split('.').all(|label| {
             (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         })
+}
+
+/// Reads networks, and single addresses.
+fn networks(flag: &str, given: Option<&[String]>, faults: &mut Vec<String>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in given.unwrap_or_default() {
+        match text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        {
+            Ok(net) => networks.push(net),
+            Err(_) => faults.push(format!("--{flag} {text}: not a network such as 10.0.0.0/8")),
+        }
+    }
+    networks
 }
 
 #[cfg(test)]

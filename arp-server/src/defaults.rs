@@ -83,6 +83,13 @@ pub const LOGIN: Duration = Duration::from_secs(120);
 /// by other means.
 pub const RAW_IDLE: Duration = Duration::from_secs(24 * 3600);
 
+/// Time between two looks for the rest of a balancer's header.
+pub const REST_OF_HEADER: Duration = Duration::from_millis(10);
+/// Ports of the relay that one client may have for its services.
+pub const PORTS_PER_CLIENT: usize = 8;
+/// Time that a port stays reserved for an edge agent that is away: a holiday.
+pub const PORT_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Connections one visitor address (IPv6: one /64) may have open.
 pub const MAX_CONNS_PER_IP: usize = 1024;
 /// Connections of all visitors together.

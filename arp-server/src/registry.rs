@@ -318,6 +318,11 @@ impl Registry {
         self.clients.get(id).is_some_and(|c| c.lock().link.is_some())
     }
 
+    /// The client with this id, here or away. For those who come without a name.
+    pub(crate) fn client_of(&self, id: &ClientId) -> Option<Arc<Client>> {
+        self.clients.get(id).map(|c| c.clone())
+    }
+
     /// Takes clients that are known from earlier onto the books, offline.
     pub fn restore(&self, known: Vec<Binding>) {
         for binding in known {

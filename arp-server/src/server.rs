@@ -13,6 +13,7 @@ use crate::shared::Public;
 use crate::status;
 use crate::store::Store;
 use crate::tcp::RawCount;
+use crate::tcp::ports::Ports;
 use crate::tunnels::accept;
 use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
@@ -144,12 +145,6 @@ impl Relay {
             config.join_key.clone(),
             config.edges,
         ));
-        let welcome = Arc::new(Welcome {
-            public_url: config.public_url.clone(),
-            public_port,
-            public_tls: certificate.is_some(),
-            heartbeat: config.heartbeat,
-        });
         let shared = Arc::new(Public {
             registry: registry.clone(),
             limits: config.public.clone(),
@@ -165,6 +160,21 @@ impl Relay {
             kill: CancellationToken::new(),
             acceptor,
         };
+        let ports = Ports::load(
+            config.ports.clone(),
+            data::ports_file(&config.data_dir),
+            shared.clone(),
+            tasks.tracker.clone(),
+            tasks.stop.clone(),
+            tasks.kill.clone(),
+        )?;
+        let welcome = Arc::new(Welcome {
+            ports,
+            public_url: config.public_url.clone(),
+            public_port,
+            public_tls: certificate.is_some(),
+            heartbeat: config.heartbeat,
+        });
         let expire = tokio::spawn(accept::expire(registry.pending().clone()));
         let status = {
             let (dir, registry, stop) = (config.data_dir.clone(), registry.clone(), tasks.stop.clone());

@@ -26,6 +26,8 @@ pub struct PublicLimits {
     pub domain: Option<String>,
     /// Networks of proxies whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks of balancers whose connections begin with a header of the PROXY protocol.
+    pub balancers: Vec<IpNet>,
     /// Host and port of the URL that the operator has given, by which visitors come.
     pub public_host: Option<String>,
     /// Seconds for which browsers are to come by HTTPS only.
@@ -64,9 +66,14 @@ impl Public {
         self.limits.trusted_proxies.iter().any(|net| net.contains(&ip))
     }
 
-    /// A permit for a new connection, or `None` when there are too many.
+    /// Do connections from here begin with a header of the PROXY protocol?
+    pub fn is_balancer(&self, ip: IpAddr) -> bool {
+        self.limits.balancers.iter().any(|net| net.contains(&ip))
+    }
+
+    /// A permit for a new connection, or `None` when there are too many. Behind a balancer it is only one of the total.
     pub fn admit(&self, ip: IpAddr) -> Option<ConnPermit> {
-        self.census.admit(ip, self.trusts(ip))
+        self.census.admit(ip, self.trusts(ip) || self.is_balancer(ip))
     }
 }
 

@@ -197,7 +197,14 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
         url: result.public_url,
         port: result.public_port,
         tls: result.public_tls.unwrap_or(false),
+        remote_ports: result.remote_ports,
     };
+    for refused in &public.remote_ports {
+        if let Some(why) = &refused.error {
+            let why: String = why.chars().filter(|c| !c.is_control()).collect();
+            tracing::warn!("no port of its own on the relay: {why}");
+        }
+    }
     Ok(Opened {
         frames,
         wr,
@@ -232,11 +239,13 @@ fn services(config: &Config) -> Vec<Service> {
         token: None,
         protocol: config.protocol,
         default_user: config.default_user.clone(),
+        remote_port: config.remote_port,
     });
     let named = config.services.iter().map(|s| Service {
         token: Some(s.token.clone()),
         protocol: s.protocol,
         default_user: s.default_user.clone(),
+        remote_port: s.remote_port,
     });
     main.into_iter().chain(named).collect()
 }

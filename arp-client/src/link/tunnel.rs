@@ -174,6 +174,7 @@ async fn first_use(mut tunnel: Stream, version: u32) -> Option<Used> {
             kind: Some(kind),
             service,
             key,
+            peer: peer_addr,
             answer: kind == TunnelKind::Tcp && version >= 3,
         },
         peer: peer_addr,

@@ -79,6 +79,19 @@ enum Failed {
 }
 
 impl Reached {
+    /// For a port of its own, which stands for the name.
+    pub(super) fn by_port(client: Arc<Client>, service: Option<Token>, peer: SocketAddr) -> Self {
+        let name = service.unwrap_or_else(|| client.id.clone().into());
+        Self {
+            service: client.services.of(&name),
+            name,
+            client,
+            revoked: CancellationToken::new(),
+            address: counted(peer.ip()),
+            peer,
+        }
+    }
+
     /// Opens a tunnel, and waits until the edge has reached the service, where it tells that. `key` is for its gate.
     ///
     /// # Errors

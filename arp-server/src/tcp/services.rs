@@ -44,6 +44,13 @@ impl Services {
         (state.default, state.named) = (default, named);
     }
 
+    /// What the last registration said of its services.
+    pub(crate) fn all(&self) -> Vec<Service> {
+        let state = self.lock();
+        let all = state.named.values().chain([&state.default]);
+        all.map(|service| (**service).clone()).collect()
+    }
+
     /// The service that visitors reach by this name.
     pub(crate) fn of(&self, name: &Token) -> Arc<Service> {
         let state = self.lock();

@@ -11,10 +11,14 @@ use crate::tcp::{self, Line};
 use crate::visitor::census::ConnPermit;
 use crate::visitor::sniff::{Sniffed, Speaks, sniff};
 use crate::visitor::{http1, http2};
+use arp_common::net;
+use arp_common::proxy_header;
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,15 +26,52 @@ use tokio_util::sync::CancellationToken;
 /// First byte of every TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
 
+/// Takes the header off a connection that a balancer passes on, and tells whose it is.
+async fn passed_on(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+    let mut seen = vec![0; proxy_header::MAX_V2];
+    let mut had = 0;
+    loop {
+        let n = tcp.peek(&mut seen).await?;
+        match proxy_header::parse(&seen[..n]).map_err(io::Error::other)? {
+            Some(header) => {
+                tcp.read_exact(&mut seen[..header.length]).await?;
+                return Ok(header.source);
+            }
+            None if n == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            // A header comes in one piece, nearly always; what is missing is waited for, and not in a circle.
+            None if n == had => tokio::time::sleep(d::REST_OF_HEADER).await,
+            None => had = n,
+        }
+    }
+}
+
 impl Public {
     /// Ends the TLS handshake of a new connection, if it begins one, and serves it.
     pub(crate) async fn welcome(
         self: Arc<Self>,
         tcp: TcpStream,
         peer: SocketAddr,
-        permit: ConnPermit,
+        mut permit: ConnPermit,
         stop: CancellationToken,
     ) {
+        let (mut tcp, mut peer) = (tcp, peer);
+        if self.is_balancer(peer.ip()) {
+            let told = tokio::select! {
+                told = timeout(self.limits.head_timeout, Box::pin(passed_on(&mut tcp))) => told,
+                () = stop.cancelled() => return,
+            };
+            match told {
+                Ok(Ok(Some(source))) => {
+                    peer = net::canonical(source);
+                    // Whoever is behind the balancer has the places of its own address.
+                    let Some(own) = self.admit(peer.ip()) else { return };
+                    permit = own;
+                }
+                // The balancer itself, to see whether we are here.
+                Ok(Ok(None)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
         let Some(tls) = &self.tls else {
             return self.serve(Stream::Plain(tcp), peer, permit, stop).await;
         };
