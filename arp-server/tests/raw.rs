@@ -494,3 +494,70 @@ async fn arpc_connect_is_a_pipe_and_a_local_port() {
         assert!(failed.output().contains(told), "{}", failed.output());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_of_its_own_is_kept_over_restarts_and_given_to_nobody_else() {
+    let port = arp_testkit::services::free_port();
+    let range = format!("{port}-{port}");
+    let builder = || Relay::builder().args(["--remote-ports", &range]);
+    let mut relay = builder().start().await;
+    let service = echo().await;
+    let told = |l: &str| l.strip_prefix("Port:       127.0.0.1:")?.parse::<u16>().ok();
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut edge = Edge::tcp_builder(&relay, "one", service)
+        .args(["--remote-port", "auto"])
+        .start()
+        .await;
+    assert_eq!(edge.daemon.line("its port", told).await, port);
+    let mut visitor = RawClient::connect(at).await;
+    visitor.send("ping").await;
+    assert_eq!(visitor.exactly(10).await, b"hello\nping");
+    // Neither while it is here nor while it is away.
+    let home = edge.home;
+    edge.daemon.kill().await;
+    relay.daemon.kill().await;
+    let relay = builder().at(&relay).start().await;
+    let other = Edge::tcp_builder(&relay, "two", service);
+    let mut other = other.args(["--remote-port", &port.to_string()]).start().await;
+    let refused = |l: &str| l.contains("is reserved for another service").then_some(());
+    other.daemon.line("the refusal", refused).await;
+    let edge = Edge::tcp_builder(&relay, "one", service).home(home);
+    let mut edge = edge.args(["--remote-port", "auto"]).start().await;
+    assert_eq!(edge.daemon.line("its port", told).await, port);
+    let mut visitor = RawClient::connect(at).await;
+    assert_eq!(visitor.exactly(6).await, b"hello\n");
+    // One that is out of range, or of a relay that gives none, is told and keeps nobody away.
+    let plain = Relay::start().await;
+    let edge = Edge::tcp_builder(&plain, "three", service).args(["--remote-port", "auto"]);
+    let mut edge = edge.start().await;
+    let none = |l: &str| l.contains("ask its operator for --remote-ports").then_some(());
+    edge.daemon.line("the refusal", none).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_the_visitor_is_goes_from_the_balancer_to_the_service() {
+    let relay = Relay::builder()
+        .args(["--proxy-protocol-from", "127.0.0.1"])
+        .start()
+        .await;
+    let service = echo().await;
+    let edge = Edge::tcp_builder(&relay, "demo", service);
+    let _edge = edge.args(["--proxy-protocol", "v1"]).start().await;
+    let header = "PROXY TCP4 192.0.2.7 10.0.0.1 5 6\r\n";
+    let mut visitor = RawClient::connect(relay.public).await;
+    visitor.send(&format!("{header}?token=demo\n")).await;
+    let want = format!("hello\nPROXY TCP4 192.0.2.7 127.0.0.1 5 {}\r\n", service.port());
+    assert_eq!(
+        String::from_utf8(visitor.exactly(want.len()).await).unwrap(),
+        want
+    );
+    // In two pieces, and HTTP behind it; without it nothing is served.
+    let mut visitor = RawClient::connect(relay.public).await;
+    visitor.send(&header[..9]).await;
+    visitor
+        .send(&format!("{}GET /x HTTP/1.1\r\nHost: r\r\n\r\n", &header[9..]))
+        .await;
+    assert_eq!(visitor.answer().await.status, 401);
+    let told = say(relay.public, b"GET / HTTP/1.1\r\nHost: r\r\n\r\n").await;
+    assert!(told.is_empty() || told.starts_with('<'), "{told}");
+}

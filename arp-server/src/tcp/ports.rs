@@ -7,7 +7,6 @@
 use super::carry::carry;
 use super::line::Line;
 use super::reach::Reached;
-use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::registry::Client;
 use crate::shared::{Public, Visitor};
