@@ -31,6 +31,8 @@ install_tools() {
     need redis-server redis-server
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
     need nc netcat-openbsd
+    need mariadb mariadb-client
+    [ -x /usr/sbin/mariadbd ] || need mariadbd mariadb-server
     need ssh openssh-client
     [ -x /usr/sbin/sshd ] || need sshd openssh-server
     if [ "${#missing[@]}" -gt 0 ]; then

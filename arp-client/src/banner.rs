@@ -3,6 +3,7 @@
 use crate::config::{Config, Mode, Public, Service};
 use crate::tokens::Names;
 use arp_common::ids::Token;
+use arp_common::tls::Fingerprint;
 use qrcode::render::unicode::Dense1x2;
 use std::io::{IsTerminal, Write};
 
@@ -46,7 +47,7 @@ pub fn agents(found: &[Result<String, String>]) {
 }
 
 /// Prints where visitors go, with a QR code if that is wanted and a person is looking.
-pub fn registered(config: &Config, names: &Names, public: &Public) {
+pub fn registered(config: &Config, names: &Names, public: &Public, key: Option<Fingerprint>) {
     say(&format!("Registered with the relay at {}.", config.server.host));
     let (tokens, id_token) = names.current();
     let id = id_token.then(|| config.client_id.as_str());
@@ -61,6 +62,11 @@ pub fn registered(config: &Config, names: &Names, public: &Public) {
     say(&format!("Public URL: {url}"));
     for url in urls {
         say(&format!("            {url}"));
+    }
+    // For raw connections that no relay can read: arpc connect --e2e.
+    if let Some(key) = key.filter(|_| !matches!(config.mode, Mode::Command(_)) || !config.services.is_empty())
+    {
+        say(&format!("Own key:    {key}"));
     }
     for remote in &public.remote_ports {
         if let Some(port) = remote.port {

@@ -163,6 +163,7 @@ impl Config {
         let services = services::read(&s, client_id.as_ref(), &mut faults);
         tokens.extend(services.iter().map(|s| s.token.clone()));
         let protocol = services::protocol(s.protocol.as_deref(), "--protocol", &mut faults);
+        let protocol = protocol.or_else(|| s.local_port.and_then(services::usual));
         let default_user = services::user(s.default_user.as_deref(), "--default-user", &mut faults);
         let remote_port = s.remote_port.as_deref();
         let remote_port =

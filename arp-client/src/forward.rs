@@ -10,12 +10,13 @@ use arp_common::error_body::ErrorBody;
 use arp_common::ids::Token;
 use arp_common::net;
 use arp_common::protocol::{Command, OpenError, Secret, TunnelKind, write_frame};
+use arp_common::tls::E2eAcceptor;
 use arp_common::transport::Stream;
 use bytes::BytesMut;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// Takes tunnels to the local services, through the gate if there is one.
@@ -25,6 +26,8 @@ pub struct Forward {
     main: Option<LocalService>,
     named: HashMap<Token, LocalService>,
     gate: Option<Gate>,
+    /// For visitors who want no relay to read what they send; there is none without a key of this machine.
+    e2e: Option<E2eAcceptor>,
 }
 
 /// What the relay said of a tunnel at its first use.
@@ -38,6 +41,8 @@ pub struct Opening {
     pub key: Option<Secret>,
     /// Who the visitor is, where the relay says so.
     pub peer: Option<SocketAddr>,
+    /// Does the visitor speak TLS with us, by our own key?
+    pub e2e: bool,
     /// Does the relay wait to be told whether the service was reached?
     pub answer: bool,
 }
@@ -49,6 +54,13 @@ impl Forward {
             main: Some(service),
             ..Self::default()
         }
+    }
+
+    /// For visitors, too, who speak TLS with us.
+    #[must_use]
+    pub fn with_e2e(mut self, acceptor: Option<E2eAcceptor>) -> Self {
+        self.e2e = acceptor;
+        self
     }
 
     /// With a service that is reached by a token of its own.
@@ -101,6 +113,13 @@ impl Forward {
                 return refuse(tunnel, opening.answer, error).await;
             }
         }
+        if opening.e2e && self.e2e.is_none() {
+            let error = OpenError {
+                code: "no_e2e".into(),
+                message: "this edge agent speaks no TLS of its own: it runs with --plaintext".into(),
+            };
+            return refuse(tunnel, opening.answer, error).await;
+        }
         // On a tunnel of HTTP exchanges many visitors come one after the other.
         let dialed = if is_http {
             service.dial().await
@@ -128,10 +147,31 @@ impl Forward {
                 return;
             }
         }
+        if let Some(acceptor) = self.e2e.as_ref().filter(|_| opening.e2e) {
+            return encrypted(acceptor, tunnel, head, local).await;
+        }
         let mut count = Transferred::default();
         if let Err(e) = duplex::copy(&mut tunnel, &mut local, head, BytesMut::new(), &mut count).await {
             tracing::debug!(up = count.a_to_b, down = count.b_to_a, "tunnel broke off: {e}");
         }
+    }
+}
+
+/// Carries a connection whose visitor speaks TLS with us. One that is cut ends without TLS's own goodbye, which the
+/// other side sees as a failure.
+async fn encrypted(
+    acceptor: &E2eAcceptor,
+    tunnel: Stream,
+    head: BytesMut,
+    mut local: impl AsyncRead + AsyncWrite + Unpin,
+) {
+    let accepted = timeout(HANDSHAKE, acceptor.accept(head, tunnel)).await;
+    match accepted {
+        Ok(Ok(mut tunnel)) => {
+            let _ = tokio::io::copy_bidirectional(&mut tunnel, &mut local).await;
+        }
+        Ok(Err(e)) => tracing::debug!("no TLS with a visitor: {e}"),
+        Err(_) => tracing::debug!("no TLS with a visitor in time"),
     }
 }
 

@@ -83,12 +83,14 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             config.id_token,
         )?;
         let names = Arc::new(names);
+        let e2e = dialer.e2e()?;
+        let fingerprint = dialer.fingerprint();
         let mut command = None;
         let handler = match &config.mode {
             Mode::Tcp { host, port } => {
-                Handler::Tcp(with_services(main_service(host, *port, &config), &config))
+                Handler::Tcp(with_services(main_service(host, *port, &config), &config).with_e2e(e2e))
             }
-            Mode::Services => Handler::Tcp(with_services(Forward::default(), &config)),
+            Mode::Services => Handler::Tcp(with_services(Forward::default(), &config).with_e2e(e2e)),
             Mode::Command(settings) => {
                 let mode = CommandMode::start((**settings).clone(), names.clone()).await?;
                 command = Some(mode.clone());
@@ -98,7 +100,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                     stop.run_until_cancelled(async { banner::agents(&asked.agents().await) })
                         .await
                 });
-                Handler::Command(mode, with_services(Forward::default(), &config))
+                Handler::Command(mode, with_services(Forward::default(), &config).with_e2e(e2e))
             }
         };
         let leaving = Arc::new(std::sync::OnceLock::new());
@@ -129,7 +131,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                     mode.told_public_url(public.url.as_deref());
                 }
                 if std::mem::take(&mut first) {
-                    banner::registered(&config, &names, public);
+                    banner::registered(&config, &names, public, fingerprint);
                 }
             };
             let linked = link.run(stop.clone(), registered).await;

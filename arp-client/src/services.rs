@@ -90,7 +90,7 @@ pub(crate) fn read(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>
             token,
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: table.port,
-            protocol: protocol(table.protocol.as_deref(), &place, faults),
+            protocol: protocol(table.protocol.as_deref(), &place, faults).or_else(|| usual(table.port)),
             default_user: user(table.default_user.as_deref(), &place, faults),
             remote_port: remote_port
                 .and_then(|port| self::remote_port(port.trim_matches('"'), &place, faults)),
@@ -98,6 +98,12 @@ pub(crate) fn read(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>
         });
     }
     services
+}
+
+/// What a service on this port speaks, if nobody says otherwise: visitors of MySQL have to be greeted, so the relay must
+/// know of it before they come.
+pub(crate) fn usual(port: u16) -> Option<Protocol> {
+    (port == 3306).then_some(Protocol::Mysql)
 }
 
 /// Reads the name of a protocol.

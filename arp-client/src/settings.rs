@@ -70,7 +70,10 @@ arp_common::settings! {
     /// Local services with more to say of them (only in the file: [services.NAME]).
     #[arg(skip)]
     services: BTreeMap<String, ServiceTable>,
-    /// What the local service speaks: http, postgres, mysql, redis, ssh or tcp [default: whatever visitors speak].
+    /// What the local service speaks: http, postgres, mysql, redis, ssh or tcp [default: mysql on port 3306, else whatever
+    /// visitors speak].
+    ///
+    /// Only MySQL has to be told: there the server speaks first.
     #[arg(long, value_name = "NAME", env = "ARPC_PROTOCOL", help_heading = "A local service", hide_short_help = true)]
     protocol: String,
     /// Ask the relay for a port that leads to the local service without a token: a number, or `auto`.

@@ -72,6 +72,9 @@ pub enum Command {
         /// Version 3: what the visitor of a raw connection shows to the edge's own gate.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<Secret>,
+        /// Version 3: the visitor speaks TLS with the edge itself, by the edge's own key.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        e2e: bool,
     },
     /// Version 3, edge to relay: the answer to [`Command::Open`] of kind `tcp`, before the first byte. Without an
     /// error the local service has been reached.

@@ -100,6 +100,7 @@ fn open() -> impl Strategy<Value = Command> {
             kind,
             peer_addr,
             service: service.map(|s| s.parse().unwrap()),
+            e2e: key.is_some(),
             key: key.map(Secret::new),
         }
     })

@@ -10,7 +10,7 @@ use crate::tcp::services::{Service, Services};
 use crate::tunnels::pending::Pending;
 use crate::tunnels::pool::{Link, Pool, PoolLimits};
 use arp_common::ids::{ClientId, MAX_NAME, Token};
-use arp_common::protocol::{Command, GoAwayReason, Mode};
+use arp_common::protocol::{Command, GoAwayReason, Mode, Protocol};
 use arp_common::tls::Fingerprint;
 use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -235,6 +235,8 @@ pub struct Registry {
     limits: Arc<PoolLimits>,
     pending: Arc<Pending>,
     max_clients: usize,
+    /// Has a client ever said that it serves MySQL, where the server speaks first?
+    mysql: AtomicBool,
     generation: AtomicU64,
     /// Held while names change hands, so that two registrations cannot each get half of the other's.
     naming: Mutex<()>,
@@ -251,6 +253,7 @@ impl Registry {
             limits: Arc::new(limits),
             pending: Arc::default(),
             max_clients,
+            mysql: AtomicBool::new(false),
             generation: AtomicU64::new(1),
             naming: Mutex::new(()),
         }
@@ -316,6 +319,11 @@ impl Registry {
     /// Is the client with this id here now?
     pub fn is_present(&self, id: &str) -> bool {
         self.clients.get(id).is_some_and(|c| c.lock().link.is_some())
+    }
+
+    /// May somebody come who waits to be greeted as by MySQL?
+    pub(crate) fn serves_mysql(&self) -> bool {
+        self.mysql.load(Ordering::Relaxed)
     }
 
     /// The client with this id, here or away. For those who come without a name.
@@ -430,6 +438,9 @@ impl Registry {
                 about,
             })
         };
+        if services.iter().any(|s| s.protocol == Some(Protocol::Mysql)) {
+            self.mysql.store(true, Ordering::Relaxed);
+        }
         client.services.set(services);
         self.rename(&client, names);
         // Before anybody else may register: two channels of one client must reach its pool in the order in which

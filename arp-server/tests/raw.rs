@@ -156,7 +156,7 @@ async fn a_service_that_is_not_there_is_told_in_each_protocols_words() {
     );
     let told = say(relay.public, b"*2\r\n$4\r\nAUTH\r\n$11\r\n?token=demo\r\n").await;
     assert!(told.starts_with("-ERR local_service_unreachable: "), "{told}");
-    let told = say(relay.public, b"\0\0\0\x1c\0\x03\0\0user\0u?token=demo\0\0").await;
+    let told = say(relay.public, b"\0\0\0\x1b\0\x03\0\0user\0u?token=demo\0\0").await;
     assert!(told.starts_with("E\0") && told.contains("C08006\0"), "{told:?}");
 }
 
@@ -254,7 +254,9 @@ async fn services_of_one_edge_are_told_apart_by_their_names() {
     let _edge = edge.args(flags).start().await;
     let told = say(relay.public, b"?token=only\n").await;
     assert!(told.starts_with("unknown_token: "), "{told}");
-    assert!(say(relay.public, b"?token=four\n\0").await.starts_with("hello\n") || cfg!(windows));
+    let mut visitor = RawClient::connect(relay.public).await;
+    visitor.send("?token=four\n").await;
+    assert_eq!(visitor.exactly(6).await, b"hello\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -560,4 +562,124 @@ async fn who_the_visitor_is_goes_from_the_balancer_to_the_service() {
     assert_eq!(visitor.answer().await.status, 401);
     let told = say(relay.public, b"GET / HTTP/1.1\r\nHost: r\r\n\r\n").await;
     assert!(told.is_empty() || told.starts_with('<'), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_cannot_read_what_goes_from_end_to_end() {
+    let (relay, service) = (Relay::start().await, echo().await);
+    let mut edge = Edge::tcp(&relay, "demo", service).await;
+    let key = edge
+        .daemon
+        .line("its key", |l| l.strip_prefix("Own key:    ").map(str::to_owned))
+        .await;
+    let port = relay.public.port().to_string();
+    let start = |key: &str| {
+        let args = [
+            "connect",
+            "--public-port",
+            &port,
+            "--e2e",
+            "demo",
+            "--fingerprint",
+            key,
+        ];
+        let args: Vec<String> = args.map(str::to_owned).into();
+        arp_testkit::daemon::Daemon::start("arpc", &args, &[])
+    };
+    let mut pipe = start(&key);
+    assert!(pipe.ended().await.success(), "{}", pipe.output());
+    assert_eq!(pipe.output(), "hello\nbye");
+    // Another key than the edge's is refused before anything is sent: the relay's own, for one.
+    let mut wrong = start(&relay.fingerprint);
+    assert_eq!(wrong.ended().await.code(), Some(1));
+    assert!(wrong.output().contains("no TLS with the edge agent") && wrong.output().contains(&key));
+    // What the relay is given to carry is a handshake, and nothing is said in plain before it.
+    let mut visitor = RawClient::connect(relay.public).await;
+    visitor
+        .send("CONNECT demo:1 HTTP/1.1\r\nX-ARP-E2E: 1\r\n\r\nplain text!")
+        .await;
+    assert_eq!(visitor.head().await.status, 200);
+    let rest = visitor.rest().await;
+    assert!(!String::from_utf8_lossy(&rest).contains("hello"), "{rest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_by_token_with_real_clients() {
+    if !(has("mariadb") && has("mariadb-install-db")) {
+        return;
+    }
+    let (relay, server, web) = (
+        Relay::start().await,
+        Server::mariadb().await,
+        Origin::start("web").await,
+    );
+    // An idle connection of a browser, from before.
+    let mut idle = RawClient::connect(relay.public).await;
+    let service = format!("web={},odd={}", web.addr.port(), echo().await.port());
+    let edge = Edge::tcp_builder(&relay, "mysql-db", server.addr);
+    let _edge = edge
+        .args([
+            "--protocol",
+            "mysql",
+            "--default-user",
+            "bob",
+            "--service",
+            &service,
+        ])
+        .start()
+        .await;
+    let port = relay.public.port().to_string();
+    let mysql = async |args: &[&str], query: &str| {
+        let base = [
+            "--no-defaults",
+            "-h",
+            "127.0.0.1",
+            "-P",
+            &port,
+            "-ps3cret",
+            "-N",
+            "-B",
+            "-e",
+            query,
+        ];
+        text(&run("mariadb", &[&base, args].concat(), &[]).await)
+    };
+    for (args, told) in [
+        (&["-u", "bob", "?token=mysql-db"][..], "bob\tNULL\n"),
+        (&["-u", "bob", "shop?token=mysql-db"], "bob\tshop\n"),
+        (&["-u", "bob?token=mysql-db", "shop"], "bob\tshop\n"),
+        (&["-u", "?token=mysql-db", "shop"], "bob\tshop\n"),
+        (&["-u", "ann", "shop?token=mysql-db"], "ann\tshop\n"),
+    ] {
+        let got = mysql(args, "select substring_index(current_user(), '@', 1), database()").await;
+        assert_eq!(got, told, "{args:?}");
+    }
+    let rows = mysql(
+        &["-u", "bob", "?token=mysql-db"],
+        "select seq from seq_1_to_100000",
+    )
+    .await;
+    assert_eq!(rows.lines().count(), 100_000);
+    for (args, told) in [
+        (
+            &["-u", "bob", "?token=nobody"][..],
+            "no edge agent has registered this token",
+        ),
+        (&["-u", "bob", "shop"], "this address needs a token"),
+        (
+            &["-u", "eve", "shop?token=mysql-db"],
+            "Access denied for user 'eve'",
+        ),
+        (&["-u", "bob", "?token=odd"], "does not speak MySQL's protocol"),
+    ] {
+        let got = mysql(args, "select 1").await;
+        assert!(got.contains(told), "{args:?}: {got}");
+    }
+    // Whoever was here before and speaks at last, and whoever speaks at once, is served as ever.
+    idle.send("GET /?token=web HTTP/1.1\r\nHost: r\r\n\r\n").await;
+    assert_eq!(idle.answer().await.text(), "hello from web");
+    assert_eq!(
+        get(relay.public, "/?token=web", "").await.text(),
+        "hello from web"
+    );
 }

@@ -120,6 +120,43 @@ impl Server {
         server
     }
 
+    /// MariaDB, in which `bob` has a password by the old method, `ann` by ed25519: `s3cret`.
+    pub async fn mariadb() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        open_to_all(dir.path());
+        let data = dir.path().join("data");
+        let mut install = as_user("mysql", &find("mariadb-install-db").expect("mariadb-install-db"));
+        install.args([
+            "--no-defaults",
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+        ]);
+        install.arg(format!("--datadir={}", data.display()));
+        let done = install.stdin(Stdio::null()).output().await.expect("it runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let port = free_port();
+        let init = dir.path().join("init.sql");
+        let sql = "INSTALL SONAME 'auth_ed25519';\nCREATE DATABASE shop;\n\
+            CREATE USER bob@'%' IDENTIFIED BY 's3cret';\nGRANT ALL ON *.* TO bob@'%';\n\
+            CREATE USER ann@'%' IDENTIFIED VIA ed25519 USING PASSWORD('s3cret');\nGRANT ALL ON *.* TO ann@'%';\n";
+        std::fs::write(&init, sql).expect("a file");
+        open_to_all(&init);
+        let mut command = as_user("mysql", &find("mariadbd").expect("mariadbd"));
+        command.args([
+            "--no-defaults",
+            "--bind-address=127.0.0.1",
+            "--innodb-buffer-pool-size=16M",
+        ]);
+        command
+            .arg(format!("--port={port}"))
+            .arg(format!("--datadir={}", data.display()));
+        command.arg(format!("--socket={}", dir.path().join("socket").display()));
+        command.arg(format!("--init-file={}", init.display()));
+        let server = Self::start(command, port, dir);
+        answers(server.addr).await;
+        server
+    }
+
     /// Redis, with a password if one is given.
     pub async fn redis(password: Option<&str>) -> Self {
         let port = free_port();

@@ -11,7 +11,8 @@ use arp_common::ids::Token;
 use arp_common::net;
 use arp_common::protocol::Secret;
 use arp_common::settings::EXIT_USAGE;
-use arp_common::transport::Stream;
+use arp_common::tls::{Fingerprint, e2e_connect};
+use arp_common::transport::{Prefixed, Stream};
 use bytes::{Buf, BytesMut};
 use clap::Args;
 use rustls::ClientConfig;
@@ -20,10 +21,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Longest head of an answer, and longest error in its body, in bytes.
 const MAX_ANSWER: usize = 32 * 1024;
@@ -42,6 +44,12 @@ pub struct Options {
     /// One connection, on standard input and output (this is the default): for ssh's ProxyCommand.
     #[arg(long)]
     stdio: bool,
+    /// Speak TLS with the edge agent itself, so that the relay carries bytes that it cannot read. Needs --fingerprint.
+    #[arg(long, requires = "fingerprint")]
+    e2e: bool,
+    /// Key that the edge agent must have: `Own key` in what it prints. Not to be had from the relay.
+    #[arg(long, value_name = "SHA256", requires = "e2e")]
+    fingerprint: Option<Fingerprint>,
     /// Address of the relay [default: 127.0.0.1].
     #[arg(long, value_name = "HOST", env = "ARPC_SERVER_ADDR")]
     server_addr: Option<String>,
@@ -87,7 +95,17 @@ struct Target {
     port: u16,
     request: Vec<u8>,
     tls: Option<Arc<ClientConfig>>,
+    /// The key of the edge, to speak TLS with it.
+    key: Option<Fingerprint>,
     retry: Duration,
+}
+
+/// A connection that stands.
+enum Connected {
+    /// To the service, through the relay; these bytes came already.
+    Open(Stream, BytesMut),
+    /// Likewise, in TLS of the edge.
+    Sealed(Box<TlsStream<Prefixed<Stream>>>),
 }
 
 /// Does it, and gives the exit code.
@@ -139,6 +157,9 @@ fn target(options: &Options) -> Result<Target, String> {
         }
         request.push_str(&format!("X-ARP-Key: {}\r\n", key.expose()));
     }
+    if options.e2e {
+        request.push_str("X-ARP-E2E: 1\r\n");
+    }
     request.push_str("\r\n");
     let tls = match (options.tls, options.tls_ca.as_deref().unwrap_or(SYSTEM)) {
         (false, _) => None,
@@ -157,13 +178,30 @@ fn target(options: &Options) -> Result<Target, String> {
         port: options.public_port.unwrap_or(PUBLIC_PORT),
         request: request.into_bytes(),
         tls,
+        key: options.fingerprint,
         retry: Duration::from_secs(options.retry),
     })
 }
 
 impl Target {
     /// Connects, and tries again for a while where that may help.
-    async fn connect(&self) -> Result<(Stream, BytesMut), String> {
+    async fn connect(&self) -> Result<Connected, String> {
+        let (stream, head) = self.reach().await?;
+        let Some(key) = self.key else {
+            return Ok(Connected::Open(stream, head));
+        };
+        match timeout(d::DIAL, e2e_connect(head, stream, key)).await {
+            Ok(Ok(tls)) => Ok(Connected::Sealed(Box::new(tls))),
+            Ok(Err(e)) => Err(format!(
+                "no TLS with the edge agent: {e}. Nothing was sent. Ask its owner for the fingerprint; if that is the right \
+                 one, somebody stands in between"
+            )),
+            Err(_) => Err("the edge agent does not answer".into()),
+        }
+    }
+
+    /// Connects to the service.
+    async fn reach(&self) -> Result<(Stream, BytesMut), String> {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(100);
         loop {
@@ -260,8 +298,23 @@ fn status_of(head: &[u8]) -> Option<u16> {
 
 /// One connection on standard input and output. It is over when the service has said everything.
 async fn stdio(target: &Target) -> Result<(), String> {
-    let (stream, head) = target.connect().await?;
-    let (mut rd, mut wr) = stream.into_split();
+    match target.connect().await? {
+        Connected::Open(stream, head) => {
+            let (rd, wr) = stream.into_split();
+            pipe(rd, wr, head).await
+        }
+        Connected::Sealed(tls) => {
+            let (rd, wr) = tokio::io::split(tls);
+            pipe(rd, wr, BytesMut::new()).await
+        }
+    }
+}
+
+async fn pipe(
+    mut rd: impl AsyncRead + Unpin,
+    mut wr: impl AsyncWrite + Unpin,
+    head: BytesMut,
+) -> Result<(), String> {
     let up = async {
         let copied = tokio::io::copy(&mut tokio::io::stdin(), &mut wr).await;
         // The service is told that nothing more comes.
@@ -302,15 +355,25 @@ async fn listen(target: Arc<Target>, at: SocketAddr) -> Result<(), String> {
         let target = target.clone();
         // Ends with its connection, or with the process.
         tokio::spawn(async move {
-            let (mut stream, head) = match target.connect().await {
+            let connected = match target.connect().await {
                 Ok(connected) => connected,
                 Err(why) => {
                     eprintln!("arpc: {peer}: {why}");
                     return net::reset_on_drop(&local);
                 }
             };
-            let mut count = Transferred::default();
-            let _ = duplex::copy(&mut local, &mut stream, BytesMut::new(), head, &mut count).await;
+            match connected {
+                Connected::Open(mut stream, head) => {
+                    let mut count = Transferred::default();
+                    let _ = duplex::copy(&mut local, &mut stream, BytesMut::new(), head, &mut count).await;
+                }
+                Connected::Sealed(mut tls) => {
+                    // What is cut must not look like an end.
+                    if tokio::io::copy_bidirectional(&mut local, &mut tls).await.is_err() {
+                        net::reset_on_drop(&local);
+                    }
+                }
+            }
         });
     })
     .await;

@@ -161,6 +161,7 @@ async fn first_use(mut tunnel: Stream, version: u32) -> Option<Used> {
         peer_addr,
         service,
         key,
+        e2e,
     } = open
     else {
         tracing::warn!("the relay began a tunnel with something else than Open; dropping it");
@@ -175,6 +176,7 @@ async fn first_use(mut tunnel: Stream, version: u32) -> Option<Used> {
             service,
             key,
             peer: peer_addr,
+            e2e,
             answer: kind == TunnelKind::Tcp && version >= 3,
         },
         peer: peer_addr,

@@ -185,6 +185,7 @@ async fn send_head(
             peer_addr: Some(peer),
             service: service.cloned(),
             key: None,
+            e2e: false,
         };
         out.head.extend_from_slice(&open.encode().map_err(|_| true)?);
     }

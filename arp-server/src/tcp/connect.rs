@@ -3,6 +3,7 @@
 
 use super::carry::carry;
 use super::line::Line;
+use super::reach::Shown;
 use crate::answer::{Refusal, Who};
 use crate::defaults::MAX_FIELDS;
 use crate::http::BadHead;
@@ -23,7 +24,7 @@ pub(crate) fn is_connect(head: &[u8]) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
     host: String,
-    key: Option<Secret>,
+    shown: Shown,
 }
 
 /// Serves a connection whose first request is this. Nothing else can follow on it.
@@ -45,7 +46,7 @@ pub(crate) async fn serve(mut line: Line, head: &[u8]) {
         Ok(reached) => reached,
         Err(refusal) => return refuse(line, refusal).await,
     };
-    match reached.open(asked.key.as_ref()).await {
+    match reached.open(&asked.shown).await {
         Ok(opened) => {
             let established = BytesMut::from(&b"HTTP/1.1 200 Connection established\r\n\r\n"[..]);
             carry(line, reached, opened, "connect", BytesMut::new(), established).await;
@@ -102,7 +103,13 @@ fn parse(head: &[u8]) -> Result<Asked, BadHead> {
     })?;
     Ok(Asked {
         host: host.to_owned(),
-        key: request.headers.iter().find_map(key),
+        shown: Shown {
+            key: request.headers.iter().find_map(key),
+            e2e: request
+                .headers
+                .iter()
+                .any(|h| h.name.eq_ignore_ascii_case("x-arp-e2e")),
+        },
     })
 }
 
@@ -139,7 +146,7 @@ mod tests {
     fn asked(host: &str, key: Option<&str>) -> Result<Asked, u16> {
         Ok(Asked {
             host: host.to_owned(),
-            key: key.map(Secret::new),
+            shown: key.map(Secret::new).into(),
         })
     }
 

@@ -7,6 +7,7 @@
 mod carry;
 pub(crate) mod connect;
 mod line;
+pub(crate) mod mysql;
 pub mod ports;
 pub(crate) mod postgres;
 mod preamble;

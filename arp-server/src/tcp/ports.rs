@@ -6,7 +6,7 @@
 
 use super::carry::carry;
 use super::line::Line;
-use super::reach::Reached;
+use super::reach::{Reached, Shown};
 use crate::exchange::deadline::Deadline;
 use crate::registry::Client;
 use crate::shared::{Public, Visitor};
@@ -324,7 +324,7 @@ async fn visit(
         deadline: Deadline::default(),
     };
     let reached = Reached::by_port(client, service, peer);
-    match reached.open(None).await {
+    match reached.open(&Shown::default()).await {
         Ok(opened) => carry(line, reached, opened, "port", BytesMut::new(), BytesMut::new()).await,
         // There is no language for a refusal here: it is a failed connection.
         Err(refusal) => {

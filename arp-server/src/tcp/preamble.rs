@@ -39,7 +39,7 @@ pub(super) async fn serve(mut line: Line, stop: &CancellationToken) {
         Ok(reached) => reached,
         Err(refusal) => return line.refuse(&refusal).await,
     };
-    match reached.open(asked.key.as_ref()).await {
+    match reached.open(&asked.key.into()).await {
         Ok(opened) => {
             carry(
                 line,

@@ -32,6 +32,21 @@ pub(super) struct Reached {
     peer: SocketAddr,
 }
 
+/// What a visitor shows to the edge, through us.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// For its gate.
+    pub(super) key: Option<Secret>,
+    /// Does it speak TLS with the edge itself?
+    pub(super) e2e: bool,
+}
+
+impl From<Option<Secret>> for Shown {
+    fn from(key: Option<Secret>) -> Self {
+        Self { key, e2e: false }
+    }
+}
+
 /// A tunnel that the service stands behind.
 pub(super) struct Opened {
     pub(super) leased: Leased,
@@ -92,17 +107,17 @@ impl Reached {
         }
     }
 
-    /// Opens a tunnel, and waits until the edge has reached the service, where it tells that. `key` is for its gate.
+    /// Opens a tunnel, and waits until the edge has reached the service, where it tells that.
     ///
     /// # Errors
     /// What the visitor is to be told instead.
-    pub(super) async fn open(&self, key: Option<&Secret>) -> Result<Opened, Refusal> {
+    pub(super) async fn open(&self, visitor: &Shown) -> Result<Opened, Refusal> {
         for _ in 0..d::MAX_ATTEMPTS {
             let checkout = self.client.pool.checkout(Want::Fresh, self.address);
             let mut leased = checkout.await.map_err(Refusal::no_tunnel)?;
             // Until it is over, an end of the tunnel is a failure, whatever becomes of this task.
             leased.tunnel.wr.begin();
-            match self.begin(&mut leased.tunnel, key).await {
+            match self.begin(&mut leased.tunnel, visitor).await {
                 Ok(()) => return Ok(Opened { leased }),
                 Err(Failed::Dead) => {}
                 Err(Failed::Refused(e)) => return Err(refusal(e)),
@@ -112,7 +127,7 @@ impl Reached {
         Err(Refusal::new(Who::Edge, 502, "tunnel_failed", text))
     }
 
-    async fn begin(&self, tunnel: &mut Tunnel, key: Option<&Secret>) -> Result<(), Failed> {
+    async fn begin(&self, tunnel: &mut Tunnel, visitor: &Shown) -> Result<(), Failed> {
         // Version 1 has no such word: its tunnels are raw from the first byte.
         if tunnel.version < 2 {
             return Ok(());
@@ -122,7 +137,8 @@ impl Reached {
             kind: TunnelKind::Tcp,
             peer_addr: Some(self.peer),
             service: self.service.token.clone().filter(|_| new),
-            key: key.cloned().filter(|_| new),
+            key: visitor.key.clone().filter(|_| new),
+            e2e: visitor.e2e && new,
         };
         let mut out = Outgoing {
             piece: open.encode().map_err(|_| Failed::Dead)?,
@@ -156,7 +172,8 @@ impl Reached {
 
 /// What the visitor is told of an edge's refusal. Codes that it invents are not passed on.
 fn refusal(e: OpenError) -> Refusal {
-    const CODES: [(&str, u16, Who); 4] = [
+    const CODES: [(&str, u16, Who); 5] = [
+        ("no_e2e", 400, Who::Edge),
         ("local_service_unreachable", 502, Who::LocalService),
         ("edge_auth_required", 401, Who::Visitor),
         ("http_only", 400, Who::Visitor),

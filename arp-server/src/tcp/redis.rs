@@ -71,7 +71,7 @@ async fn go(line: Line, ours: &Ours, left: Option<BytesMut>) {
         Ok(reached) => reached,
         Err(refusal) => return refuse(line, &refusal).await,
     };
-    match reached.open(ours.key.as_ref()).await {
+    match reached.open(&ours.key.clone().into()).await {
         Ok(opened) => {
             let answer = if left.is_none() { &b"+OK\r\n"[..] } else { b"" };
             carry(

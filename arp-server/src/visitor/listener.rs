@@ -7,7 +7,7 @@ use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io;
 use crate::shared::{Public, Visitor};
-use crate::tcp::{self, Line};
+use crate::tcp::{self, Line, mysql};
 use crate::visitor::census::ConnPermit;
 use crate::visitor::sniff::{Sniffed, Speaks, sniff};
 use crate::visitor::{http1, http2};
@@ -77,7 +77,15 @@ impl Public {
         };
         let begin = async {
             let mut first = [0];
-            if tcp.peek(&mut first).await? == 0 || first[0] != TLS_HANDSHAKE {
+            let peeked = if self.registry.serves_mysql() {
+                // Who waits to be greeted is not to wait for the end of our patience.
+                timeout(mysql::SILENCE, tcp.peek(&mut first))
+                    .await
+                    .unwrap_or(Ok(0))
+            } else {
+                tcp.peek(&mut first).await
+            };
+            if peeked? == 0 || first[0] != TLS_HANDSHAKE {
                 return Ok(Stream::Plain(tcp));
             }
             let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(tcp));
@@ -145,15 +153,31 @@ impl Public {
                 }
             }
             // Once: who sends the preface byte by byte has no more time for it than who sends it whole.
-            if !buf.is_empty() && !begun {
+            let buf_is_empty = buf.is_empty();
+            if !buf_is_empty && !begun {
                 begun = true;
                 deadline.set(self.limits.head_timeout);
             }
             let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
+            // Who waits to be greeted; a proxy in front keeps connections open for later.
+            let waits = buf_is_empty && !visitor.tls && !visitor.trusted && self.registry.serves_mysql();
             tokio::select! {
                 biased;
                 read = read => if !matches!(read, Ok(n) if n > 0) { break },
                 () = stop.cancelled() => break,
+                () = tokio::time::sleep(mysql::SILENCE), if waits => {
+                    let line = Line {
+                        public: self,
+                        visitor,
+                        peer,
+                        rd,
+                        wr,
+                        buf,
+                        deadline,
+                    };
+                    Box::pin(mysql::serve(line)).await;
+                    break;
+                }
             }
         }
         drop(permit);

@@ -10,7 +10,7 @@ mod watch;
 
 use super::carry::carry;
 use super::line::Line;
-use super::reach::{Opened, Reached};
+use super::reach::{Opened, Reached, Shown};
 use crate::answer::Refusal;
 use crate::defaults as d;
 use crate::registry::Spelling;
@@ -101,7 +101,7 @@ async fn cancel(line: Line, packet: Bytes) {
         .reach(name.as_str(), Spelling::Exact, ip, line.peer)
         .await;
     let Ok(reached) = reached else { return };
-    let Ok(opened) = reached.open(None).await else {
+    let Ok(opened) = reached.open(&Shown::default()).await else {
         return;
     };
     carry(
@@ -135,7 +135,7 @@ async fn start(line: Line, packet: &[u8]) {
                 "no user: give one in front of the token, as in alice?token=NAME",
             ));
         };
-        let opened = reached.open(ours.key.as_ref()).await?;
+        let opened = reached.open(&ours.key.clone().into()).await?;
         Ok((reached, opened, packet))
     };
     let opened: Result<(Reached, Opened, BytesMut), Refusal> = opened.await;

@@ -60,7 +60,7 @@ const KNOWN: &[(Speaks, fn(&[u8]) -> Match)] = &[
 ];
 
 /// Told to whoever speaks something else.
-pub(crate) const UNDERSTOOD: &str = "this port understands HTTP, PostgreSQL, Redis, and any other protocol behind a \
+pub(crate) const UNDERSTOOD: &str = "this port understands HTTP, PostgreSQL, MySQL, Redis, and any other protocol behind a \
     line ?token=NAME or an HTTP CONNECT to NAME (arpc connect NAME does that)";
 
 /// Looks at the first bytes. A protocol is told as soon as no other can be meant; that its bytes are right is for
