@@ -683,3 +683,60 @@ async fn mysql_by_token_with_real_clients() {
         "hello from web"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_certificate_the_same_port_takes_both_plain_and_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
+    std::fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(path("cert.pem"), made.cert.pem()).unwrap();
+    let relay = Relay::builder()
+        .args(["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")])
+        .start()
+        .await;
+    let service = echo().await;
+    let _edge = Edge::tcp(&relay, "demo", service).await;
+    let port = relay.public.port().to_string();
+    let mut visitor = RawClient::connect(relay.public).await;
+    visitor.send("?token=demo\n").await;
+    assert_eq!(visitor.exactly(6).await, b"hello\n");
+    let args = [
+        "connect",
+        "demo",
+        "--public-port",
+        &port,
+        "--tls",
+        "--tls-ca",
+        &path("cert.pem"),
+    ];
+    let args: Vec<String> = args.map(str::to_owned).into();
+    let mut pipe = arp_testkit::daemon::Daemon::start("arpc", &args, &[]);
+    assert!(pipe.ended().await.success(), "{}", pipe.output());
+    assert_eq!(pipe.output(), "hello\nbye");
+    if !(has("psql") && has("initdb")) {
+        return;
+    }
+    let server = Server::postgres().await;
+    let _db = Edge::tcp(&relay, "db", server.addr).await;
+    let query = "select 'through ' || current_user";
+    for (mode, root) in [
+        ("disable", ""),
+        ("require", ""),
+        ("verify-full", &*path("cert.pem")),
+    ] {
+        let dsn = format!(
+            "host=127.0.0.1 port={port} dbname=postgres user=bob?token=db sslmode={mode} sslrootcert='{root}'"
+        );
+        let vars = [("PGPASSWORD", "s3cret"), ("HOME", dir.path().to_str().unwrap())];
+        let done = run(
+            "psql",
+            &[&dsn, "-X", "-w", "-At", "-c", query, "-c", "\\conninfo"],
+            &vars,
+        )
+        .await;
+        let told = text(&done);
+        assert!(told.contains("through bob"), "{mode}: {told}");
+        assert_eq!(told.contains("SSL connection"), mode != "disable", "{told}");
+    }
+}
