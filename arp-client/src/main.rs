@@ -82,7 +82,8 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             config.tokens.clone(),
             config.id_token,
         )?;
-        let names = Arc::new(names);
+        let of_services = config.services.iter().map(|s| s.token.clone()).collect();
+        let names = Arc::new(names.with_services(of_services));
         let e2e = dialer.e2e()?;
         let fingerprint = dialer.fingerprint();
         let mut command = None;

@@ -94,7 +94,7 @@ async fn keep(
 
 /// A token for the URL that is shown.
 fn token(config: &Config, names: &Names) -> Option<String> {
-    let (tokens, id) = names.current();
+    let (tokens, id) = names.of_console();
     id.then(|| config.client_id.as_str().to_owned())
         .or_else(|| tokens.first().map(Token::as_str).map(str::to_owned))
 }
