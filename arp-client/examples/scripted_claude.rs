@@ -2,9 +2,10 @@
 //!
 //! It speaks `stream-json` on its standard input and output as far as `arpc` uses it. The first word of a prompt
 //! decides: `say TEXT`; `burst N SIZE` (N lines of SIZE bytes); `ticks N MS` (a line every MS milliseconds);
+//! `stream N SIZE` (one text in N fragments of SIZE bytes, and then as a whole);
 //! `stamps N MS` (the same with the time in microseconds); `ask
 //! COMMAND` (asks for permission, tells what was decided); `hold` (until it is interrupted); `orphan FILE` (leaves
-//! a process of its own session behind, its number in FILE); `exit CODE`.
+//! a process of its own session behind, its number in FILE); `run COMMAND` (says what it prints); `exit CODE`.
 
 use serde_json::{Value, json};
 use std::io::{self, BufRead, Write};
@@ -110,6 +111,7 @@ impl Claude {
                     self.text(&format!("{line} {filling}"));
                 }
             }
+            "stream" => self.stream(number(0, 10), &"y".repeat(number(1, 100))),
             "ticks" => {
                 for tick in 0..number(0, 10) {
                     self.text(&format!("tick {tick}"));
@@ -137,6 +139,16 @@ impl Claude {
                     .spawn();
                 self.text(&format!("{}", child.is_ok()));
             }
+            "run" => {
+                let ran = Command::new("sh")
+                    .args(["-c", rest])
+                    .stdin(Stdio::null())
+                    .output();
+                self.text(&ran.map_or_else(
+                    |error| error.to_string(),
+                    |ran| String::from_utf8_lossy(&ran.stdout).into_owned(),
+                ));
+            }
             "exit" => {
                 eprintln!("told to exit");
                 exit(i32::try_from(number(0, 1)).unwrap_or(1));
@@ -149,6 +161,24 @@ impl Claude {
             "is_error": aborted, "result": "", "duration_ms": 1, "total_cost_usd": 0.1, "num_turns": 1,
             "usage": {}, "modelUsage": {}, "terminal_reason": reason, "session_id": self.session}),
         );
+    }
+
+    fn stream(&self, count: usize, fragment: &str) {
+        let id = format!("msg_{}", self.asked);
+        let event = |event: Value| {
+            print(&json!({"type": "stream_event", "event": event, "session_id": self.session}))
+        };
+        event(json!({"type": "message_start", "message": {"id": id}}));
+        event(
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        );
+        for _ in 0..count {
+            event(
+                json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": fragment}}),
+            );
+        }
+        self.text(&fragment.repeat(count));
+        event(json!({"type": "message_stop"}));
     }
 
     fn text(&self, text: &str) {

@@ -6,9 +6,10 @@
 //! The console uses relative URLs only, so it works under any prefix as long as the document's path ends with
 //! a slash. A navigation to an unknown path is therefore sent to the root by a relative `Location`.
 
+use crate::encoding::accepts;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, LOCATION, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    LOCATION, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
@@ -146,26 +147,6 @@ fn encode(asset: &'static Asset, headers: &HeaderMap) -> (Option<&'static str>, 
     }
 }
 
-/// Does `Accept-Encoding` allow this coding? A weight of zero forbids it; `*` stands for what is not named.
-fn accepts(headers: &HeaderMap, coding: &str) -> bool {
-    let mut any = false;
-    for value in headers.get_all(ACCEPT_ENCODING) {
-        for part in value.to_str().unwrap_or_default().split(',') {
-            let (name, weight) = part.split_once(';').unwrap_or((part, ""));
-            let allowed = !matches!(
-                weight.trim().strip_prefix("q=").map(str::trim),
-                Some("0" | "0.0" | "0.00" | "0.000")
-            );
-            let name = name.trim();
-            if name.eq_ignore_ascii_case(coding) {
-                return allowed;
-            }
-            any |= name == "*" && allowed;
-        }
-    }
-    any
-}
-
 /// Does a list header hold this item, parameters aside?
 fn contains_token(value: &HeaderValue, token: &str) -> bool {
     value.to_str().unwrap_or_default().split(',').any(|part| {
@@ -189,6 +170,7 @@ fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::ACCEPT_ENCODING;
 
     fn headers(list: &[(HeaderName, &'static str)]) -> HeaderMap {
         list.iter()

@@ -24,6 +24,10 @@ use tokio_util::sync::CancellationToken;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before anything is parsed or made: there is one for each session, and what it touches it keeps.
+    if std::env::args_os().skip(1).eq(["session-host"]) {
+        return arp_sessions::host::host_main();
+    }
     match start(Cli::parse()) {
         Ok(code) => code,
         Err(e) => {

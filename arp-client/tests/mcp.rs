@@ -210,6 +210,146 @@ async fn a_sign_of_life_goes_out_before_anybody_can_decide() {
     }
 }
 
+/// What a client of the local socket has to say to call one tool, as lines. It says that it is this session.
+fn calling(session: Option<&str>, tool: &str, arguments: &Value) -> Vec<Value> {
+    let client = json!({"name": "raw", "version": "1"});
+    let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
+    vec![
+        json!({"session": session}),
+        json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}),
+    ]
+}
+
+/// The text of the answer to that, if this line is it.
+fn answer_in(line: &str) -> Option<String> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    (message["id"] == 1).then(|| {
+        message["result"]["content"][0]["text"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    })
+}
+
+/// Calls a tool over the local socket.
+async fn call(edge: &Edge, session: Option<&str>, tool: &str, arguments: Value) -> String {
+    let socket = edge.root.path().join("data/mcp");
+    let (read, mut write) = tokio::io::split(arp_sessions::ipc::connect(&socket).await.unwrap());
+    for message in calling(session, tool, &arguments) {
+        write.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+    }
+    let mut lines = BufReader::new(read).lines();
+    let answered = async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("the server goes on");
+            if let Some(answer) = answer_in(&line) {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("an answer")
+}
+
+/// Starts a session with these further fields.
+async fn session(edge: &Edge, prompt: &str, fields: Value) -> Value {
+    let mut body = json!({"executor": "claude", "prompt": prompt, "project_path": edge.project()});
+    body.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
+    let (status, started) = edge.post("/api/sessions", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{started}");
+    edge.until_status(started["session_id"].as_str().unwrap(), "idle")
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_further_by_a_message_to_a_session_that_may_do_more() {
+    let edge = Edge::start_with(&[&MCP[..], &["--allow-bypass"]].concat()).await;
+    let in_mode = |mode: &str| json!({"permission_mode": mode});
+    let plan = session(&edge, "say x", in_mode("plan")).await;
+    let asks = session(&edge, "say x", in_mode("default")).await;
+    let edits = session(&edge, "say x", in_mode("acceptEdits")).await;
+    let free = session(&edge, "say x", in_mode("bypassPermissions")).await;
+    let tool = session(&edge, "say x", json!({"allowed_tools": ["Bash(ls:*)"]})).await;
+    let id = |view: &Value| view["id"].as_str().unwrap().to_owned();
+    let say = |to: &Value| json!({"session_id": to["id"], "text": "say hello"});
+    let refused = |answer: &str| answer.starts_with("bypass_not_allowed: ");
+
+    // Somebody whom the system does not know for one of ours may steer what asks for everything, whatever it says.
+    for claim in [None, Some("unknown".to_owned()), Some(id(&free)), Some(id(&tool))] {
+        let claim = claim.as_deref();
+        for (to, may) in [
+            (&plan, true),
+            (&asks, true),
+            (&edits, false),
+            (&free, false),
+            (&tool, false),
+        ] {
+            let answer = call(&edge, claim, "send_message", say(to)).await;
+            assert_eq!(!refused(&answer), may, "{claim:?}: {answer}");
+        }
+    }
+    // What it says counts where it takes something away.
+    let claim = id(&plan);
+    assert!(refused(
+        &call(&edge, Some(&claim), "send_message", say(&asks)).await
+    ));
+    assert!(!refused(
+        &call(&edge, Some(&claim), "send_message", say(&plan)).await
+    ));
+    let started = json!({"prompt": "say x", "executor": "claude", "project_path": edge.project()});
+    for (claim, mode) in [
+        (Some(&claim), "plan"),
+        (Some(&id(&free)), "default"),
+        (None, "default"),
+    ] {
+        let answer = call(&edge, claim.map(String::as_str), "start_session", started.clone()).await;
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{answer}"));
+        assert_eq!(answer["session"]["permission_mode"], mode);
+    }
+
+    // A session itself, which the system knows, whatever it says in its environment.
+    let called = async |from: &Value, claim: &str, to: &Value| {
+        let lines: Vec<String> = calling(None, "send_message", &say(to))
+            .into_iter()
+            .skip(1)
+            .map(|line| format!("'{line}'"))
+            .collect();
+        let (arpc, data) = (support::ARPC, edge.root.path().join("data"));
+        let command = format!(
+            "run printf '%s\\n' {} | env CLAUDE_CODE_SESSION_ID={claim} ARPC_SESSION={claim} {arpc} --data-dir {} mcp",
+            lines.join(" "),
+            data.display()
+        );
+        let from = id(from);
+        let before = edge.events(&from).await.len();
+        edge.say(&from, &command).await;
+        let said = async {
+            loop {
+                let events = edge.events(&from).await;
+                let text = events[before..].iter().find(|event| event["type"] == "text");
+                if let Some(answer) = text.and_then(|text| text["text"].as_str()?.lines().find_map(answer_in))
+                {
+                    return answer;
+                }
+                assert!(
+                    !events[before..].iter().any(|event| event["type"] == "turn_end"),
+                    "{:#?}",
+                    &events[before..]
+                );
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, said).await.expect("an answer")
+    };
+    assert!(!refused(&called(&free, "nobody", &edits).await));
+    assert!(refused(&called(&plan, &id(&free), &asks).await));
+    assert!(refused(&called(&edits, &id(&free), &free).await));
+    assert!(!refused(&called(&edits, "nobody", &asks).await));
+}
+
 /// An edge with an MCP server, and a home whose agents ask a loopback model.
 async fn with_home() -> (Edge, Home, ModelApi) {
     let api = ModelApi::bind(0).await.unwrap();

@@ -114,7 +114,7 @@ async fn follow_ups_wait_for_their_turn_and_can_be_taken_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn approvals_are_allowed_changed_and_denied_once() {
-    let edge = Edge::start().await;
+    let mut edge = Edge::start().await;
     let id = edge.session("ask touch a").await;
     let asked = edge.until_asked(&id).await;
     assert_eq!(
@@ -149,10 +149,82 @@ async fn approvals_are_allowed_changed_and_denied_once() {
     decide(&edge, &asked, json!({"decision": "deny", "message": "never"})).await;
     let view = edge.until_status(&id, "idle").await;
     assert!(view["activity"].as_str().unwrap().contains("never"), "{view}");
-    let (status, _) = edge
-        .post("/api/approvals/nonsense", json!({"decision": "allow"}))
-        .await;
-    assert_eq!(status, StatusCode::NOT_FOUND);
+    // Decided ones are told apart from those that never were, also when the process is gone and after a restart.
+    let decided = format!("/api/approvals/{}", asked["id"].as_str().unwrap());
+    let never = format!("/api/approvals/{id}.0.nonsense");
+    for round in 0..3 {
+        for (path, status, code) in [
+            (decided.as_str(), StatusCode::CONFLICT, "approval_resolved"),
+            (never.as_str(), StatusCode::NOT_FOUND, "approval_not_found"),
+            (
+                "/api/approvals/nonsense",
+                StatusCode::NOT_FOUND,
+                "approval_not_found",
+            ),
+        ] {
+            for (is, answer) in [
+                edge.get(path).await,
+                edge.post(path, json!({"decision": "allow"})).await,
+            ] {
+                assert_eq!((is, &answer["code"]), (status, &json!(code)), "{round}: {path}");
+            }
+        }
+        match round {
+            0 => drop(edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await),
+            _ => edge.kill_and_restart(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_and_texts_are_compressed_for_who_takes_that_and_streams_are_not() {
+    let edge = Edge::start().await;
+    let id = edge.session("burst 40 200").await;
+    edge.until_status(&id, "idle").await;
+    let ask = |path: &str| {
+        edge.request(reqwest::Method::GET, path)
+            .header("accept-encoding", "gzip, br")
+    };
+    let coding = |response: &reqwest::Response| response.headers().get("content-encoding").cloned();
+    for path in [
+        "/api/sessions",
+        &format!("/api/sessions/{id}/events"),
+        "/api/openapi.json",
+    ] {
+        let packed = ask(path).send().await.unwrap();
+        assert_eq!(coding(&packed).unwrap(), "gzip", "{path}");
+        let vary = packed.headers().get_all("vary");
+        assert!(vary.iter().any(|vary| vary == "Accept-Encoding"), "{path}");
+        let packed = packed.bytes().await.unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed[..]), &mut text).unwrap();
+        let plain = edge.request(reqwest::Method::GET, path).send().await.unwrap();
+        assert_eq!(
+            (coding(&plain), plain.headers().get_all("vary").iter().count()),
+            (None, 1),
+            "{path}"
+        );
+        let plain = plain.text().await.unwrap();
+        println!("{path}: {} bytes became {}", plain.len(), packed.len());
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            serde_json::from_str::<Value>(&plain).unwrap()
+        );
+        // A link on somebody else's page, which is followed with the visitor's cookies.
+        let link = ask(path).header("sec-fetch-site", "cross-site");
+        assert_eq!(coding(&link.send().await.unwrap()), None, "{path}");
+    }
+    for path in [
+        "/api/info",
+        "/api/health",
+        &format!("/api/approvals?x={}", "x".repeat(2000)),
+    ] {
+        assert_eq!(coding(&ask(path).send().await.unwrap()), None, "{path}");
+    }
+    let stream = ask(&format!("/api/sessions/{id}?until=turn")).header("accept", "text/event-stream");
+    let stream = stream.send().await.unwrap();
+    assert_eq!(coding(&stream), None);
+    assert!(stream.text().await.unwrap().ends_with("\n\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -560,6 +632,48 @@ async fn too_many_sessions_are_refused_but_an_idle_one_makes_room() {
     }
 }
 
+/// An agent that keeps nothing on disk: its process is all there is of a session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_can_never_go_on_says_so_at_once_and_its_process_is_spared() {
+    let own = tempfile::tempdir().unwrap();
+    let config = own.path().join("arpc.toml");
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/agents/tests/programs/acp_agent.py");
+    let acp = format!("[acp.forgetful]\ncommand = \"python3\"\nargs = [{program:?}, \"1\", \"no-load\"]\n");
+    std::fs::write(&config, acp).unwrap();
+    let config = format!("--config={}", config.display());
+    let edge = Edge::start_with(&[&config, "--max-sessions=1", "--park-after=1"]).await;
+    let body = json!({"executor": "forgetful", "prompt": "hello", "project_path": edge.project()});
+    let (status, started) = edge.post("/api/sessions", body.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{started}");
+    let id = started["session_id"].as_str().unwrap().to_owned();
+    let view = edge.until_status(&id, "idle").await;
+    assert_eq!(
+        (&view["can_resume"], &view["problem"]),
+        (&json!(false), &json!(null))
+    );
+    // It makes no room for another, and a turn that failed can be said again as long as it runs.
+    let (_, refused) = edge.post("/api/sessions", body).await;
+    assert_eq!(refused["code"], "too_many_sessions");
+    edge.say(&id, "hello again").await;
+    let view = edge.until_status(&id, "idle").await;
+    assert_eq!(view["turns"], 2);
+
+    edge.post(&format!("/api/sessions/{id}/cancel"), json!({})).await;
+    for path in ["messages", "retry"] {
+        let (status, refused) = edge
+            .post(&format!("/api/sessions/{id}/{path}"), json!({"text": "and now?"}))
+            .await;
+        assert_eq!(status, StatusCode::CONFLICT, "{path}: {refused}");
+        if path == "messages" {
+            assert_eq!(refused["code"], "cannot_resume");
+            let words = refused["message"].as_str().unwrap();
+            assert!(words.contains("start a new one"), "{words}");
+        }
+    }
+    let view = edge.view(&id).await;
+    assert_eq!((&view["queue"], &view["can_resume"]), (&json!([]), &json!(false)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_cancels_what_runs_and_deletes_what_does_not() {
     let edge = Edge::start().await;
@@ -588,7 +702,7 @@ async fn an_agent_that_dies_is_told_with_its_last_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_wish_is_a_400_that_says_what_is_wrong() {
+async fn a_wrong_request_is_a_400_that_says_what_is_wrong() {
     let edge = Edge::start().await;
     for (body, code) in [
         (json!({}), "bad_request"),

@@ -83,6 +83,95 @@ async fn a_conversation_over_one_socket() {
     ws.until(|frame| frame["type"] == "removed").await;
 }
 
+/// One frame of the server: is it compressed, and its payload.
+async fn frame(stream: &mut TcpStream) -> (u8, bool, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).await.unwrap();
+    let len = match head[1] {
+        126 => usize::from(stream.read_u16().await.unwrap()),
+        127 => usize::try_from(stream.read_u64().await.unwrap()).unwrap(),
+        len => usize::from(len),
+    };
+    let mut payload = vec![0; len];
+    stream.read_exact(&mut payload).await.unwrap();
+    (head[0] & 0x0f, head[0] & 0x40 != 0, payload)
+}
+
+/// As browsers do it: every one of them offers `permessage-deflate`, and compresses what it sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_is_compressed_where_the_browser_offers_that_also_through_the_relay() {
+    use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+    let edge = Edge::start().await;
+    let id = edge.session("burst 300 40").await;
+    edge.until_status(&id, "idle").await;
+    for base in [edge.url(""), edge.relay_url("")] {
+        let address = base
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned();
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "GET /api/sessions/{id}/ws HTTP/1.1\r\nhost: {address}\r\nx-arp-token: {TOKEN}\r\nconnection: Upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+             sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        let answer = String::from_utf8(answer).unwrap().to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 101"), "{answer}");
+        assert!(
+            answer.contains("sec-websocket-extensions: permessage-deflate\r\n"),
+            "{answer}"
+        );
+
+        let ping = r#"{"type":"ping","filling":"some words, some words, some words"}"#;
+        let mut packed = Vec::with_capacity(1024);
+        Compress::new(Compression::default(), false)
+            .compress_vec(ping.as_bytes(), &mut packed, FlushCompress::Sync)
+            .unwrap();
+        let packed = packed.strip_suffix(&[0, 0, 0xff, 0xff]).unwrap();
+        let mut sent = vec![0xc1, 0x80 | u8::try_from(packed.len()).unwrap(), 1, 2, 3, 4];
+        sent.extend(
+            packed
+                .iter()
+                .zip([1, 2, 3, 4].iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
+        stream.write_all(&sent).await.unwrap();
+
+        let mut inflate = Decompress::new(false);
+        let (mut on_wire, mut said, mut texts, mut pong) = (0, 0, 0, false);
+        let reading = async {
+            while texts < 300 || !pong {
+                let (opcode, compressed, mut payload) = frame(&mut stream).await;
+                if opcode != 1 {
+                    continue;
+                }
+                on_wire += payload.len();
+                let mut text = Vec::with_capacity(1 << 20);
+                if compressed {
+                    payload.extend([0, 0, 0xff, 0xff]);
+                    inflate
+                        .decompress_vec(&payload, &mut text, FlushDecompress::Sync)
+                        .unwrap();
+                } else {
+                    text = payload;
+                }
+                said += text.len();
+                let frame: Value = serde_json::from_slice(&text).unwrap();
+                texts += usize::from(event(&frame, "text"));
+                pong |= frame["type"] == "pong";
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.unwrap();
+        println!("{address}: {said} bytes of JSON in {on_wire}");
+        assert!(on_wire * 4 < said, "{said} bytes of JSON in {on_wire}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_cut_again_and_again_repeats_and_misses_nothing() {
     let edge = Edge::start().await;

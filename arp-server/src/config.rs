@@ -11,6 +11,7 @@ use crate::store::Limits;
 use crate::tunnels::pool::PoolLimits;
 use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::logging::LogFormat;
+use arp_common::origin::origin_of;
 use arp_common::private;
 use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
@@ -344,11 +345,13 @@ impl Config {
                 "--domain {domain}: not a host name such as arp.example.com"
             ));
         }
-        if let Some(url) = &s.public_url
-            && !(url.starts_with("http://") || url.starts_with("https://"))
-        {
-            faults.push(format!("--public-url {url}: must begin with http:// or https://"));
+        let public_url = s.public_url.as_deref().map(PublicUrl::read);
+        if let (Some(None), Some(url)) = (&public_url, &s.public_url) {
+            faults.push(format!(
+                "--public-url {url}: not a URL such as https://arp.example.com"
+            ));
         }
+        let public_url = public_url.flatten();
         let mut bans = Vec::new();
         for text in s.ban.iter().flatten() {
             match text.parse() {
@@ -400,7 +403,7 @@ impl Config {
                 response_timeout: secs(s.response_timeout, d::RESPONSE_TIMEOUT),
                 domain: s.domain.map(|d| d.to_ascii_lowercase()),
                 trusted_proxies,
-                public_host: s.public_url.as_deref().and_then(host_of_url),
+                public_host: public_url.as_ref().map(|url| url.host.clone()),
                 hsts: s.hsts.filter(|secs| *secs > 0),
             },
             max_conns: s.max_conns.unwrap_or(d::MAX_CONNS),
@@ -415,7 +418,7 @@ impl Config {
                     per_key: d::MAX_NAMES_PER_KEY,
                 },
             },
-            public_url: s.public_url.map(|u| u.trim_end_matches('/').to_owned()),
+            public_url: public_url.map(|url| url.whole),
             allow_plaintext: s.allow_plaintext.unwrap_or(false),
             data_dir: data_dir(s.data_dir),
             join_key,
@@ -558,10 +561,25 @@ fn secret(
     Some(Secret::new(key))
 }
 
-/// Host and port in a URL.
-fn host_of_url(url: &str) -> Option<String> {
-    let (_, rest) = url.split_once("://")?;
-    rest.split(['/', '?', '#']).next().map(str::to_owned)
+/// A URL by which visitors come, as browsers write it.
+struct PublicUrl {
+    /// All of it, without a slash at its end.
+    whole: String,
+    /// Its host, and its port unless that goes without saying.
+    host: String,
+}
+
+impl PublicUrl {
+    fn read(url: &str) -> Option<Self> {
+        let origin = origin_of(url)?;
+        let (_, rest) = url.split_once("://")?;
+        let path = rest.find(['/', '?', '#']).map_or("", |at| &rest[at..]);
+        let (_, host) = origin.split_once("://")?;
+        Some(Self {
+            host: host.to_owned(),
+            whole: format!("{origin}{}", path.trim_end_matches('/')),
+        })
+    }
 }
 
 fn is_domain(name: &str) -> bool {
@@ -591,6 +609,27 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(Config::new(settings).unwrap_err().0.len(), 7);
+    }
+
+    #[test]
+    fn a_public_url_is_what_browsers_make_of_it() {
+        let read = |url: &str| {
+            let settings = Settings {
+                public_url: Some(url.into()),
+                ..Settings::default()
+            };
+            let config = Config::new(settings).unwrap();
+            (config.public_url.unwrap(), config.public.public_host.unwrap())
+        };
+        let both = |url: &str, host: &str| (url.to_owned(), host.to_owned());
+        assert_eq!(
+            read("https://Arp.test:443/"),
+            both("https://arp.test", "arp.test")
+        );
+        assert_eq!(
+            read("http://arp.test:8080/x/"),
+            both("http://arp.test:8080/x", "arp.test:8080")
+        );
     }
 
     #[test]

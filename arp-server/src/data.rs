@@ -38,6 +38,8 @@ pub struct Data {
     pub db: Db,
     /// Clients known from earlier.
     pub known: Vec<Binding>,
+    /// All names that are bound to somebody.
+    pub bound: Vec<String>,
     /// Who was banned while an earlier relay ran.
     pub bans: Vec<Ban>,
     /// Traffic of earlier days.
@@ -137,7 +139,7 @@ impl Data {
         }
         let identity = identity(dir)?;
         let db = open_store(dir)?;
-        let known = db.bindings(d::MAX_OFFLINE)?;
+        let (known, bound) = (db.bindings(d::MAX_OFFLINE)?, db.names()?);
         // A row that somebody wrote by hand and that is no ban is passed over.
         let bans = db
             .bans()?
@@ -151,6 +153,7 @@ impl Data {
             names_key: names_key(dir)?,
             db,
             known,
+            bound,
             bans,
             days,
             _lock: lock,

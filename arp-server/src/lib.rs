@@ -20,6 +20,7 @@ pub mod answer;
 pub mod bans;
 pub mod certificate;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod control;
 pub mod data;

@@ -3,7 +3,6 @@
 //! Keys cost nothing and names are kept for good, so without this one host fills the table in seconds. Of IPv6 each
 //! /64 is an address, and a /48 (what one customer gets, 65,536 of those) has four shares in all.
 
-use crate::registry::counted;
 use dashmap::DashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::AtomicUsize;
@@ -123,6 +122,17 @@ fn networks(ip: IpAddr, limit: usize) -> impl Iterator<Item = (IpAddr, usize)> {
         }
     };
     std::iter::once((counted(ip), limit)).chain(wide)
+}
+
+/// How an address is counted: IPv6 users own a /64 and can change the rest at will.
+pub fn counted(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) => {
+            let prefix = u128::from(v6) & !u128::from(u64::MAX);
+            IpAddr::V6(prefix.into())
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::visitor::census::Census;
 use arp_common::kept::Kept;
 use arp_common::net::{accept_loop, let_pause};
 use arp_common::service::{self, Pulses};
+use arp_common::stop::Stop;
 use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
@@ -172,7 +173,7 @@ impl Relay {
             config.max_clients,
             data.names_key,
         ));
-        registry.restore(data.known);
+        registry.restore(data.known, data.bound);
         let online = {
             let registry = registry.clone();
             Box::new(move |id: &str| registry.is_present(id))
@@ -206,8 +207,9 @@ impl Relay {
             visitors: TaskTracker::new(),
             edges: TaskTracker::new(),
             stop,
+            no_more: Stop::default(),
             leave: CancellationToken::new(),
-            kill: CancellationToken::new(),
+            kill: Stop::default(),
             acceptor,
         };
         let expire = tokio::spawn(accept::expire(registry.pending().clone()));
@@ -258,13 +260,14 @@ impl Relay {
             let (pulse, registry) = (pulses.add("the relay's registry"), registry.clone());
             tokio::spawn(pulse.by(move || drop(registry.present())))
         };
-        let watchdog = tokio::spawn(pulses.watch(tasks.kill.clone()));
+        let watchdog = tokio::spawn(pulses.watch(over.clone()));
         service::ready("serving");
         accepting
             .along(async {
                 tokio::join!(
                     tasks.accept_control(control, admission, welcome),
                     tasks.accept_tunnels(proxy, registry.pending().clone()),
+                    tasks.pass_on_stop(),
                     async {
                         tasks.accept_visitors(public, shared).await;
                         tasks.drain(current.get().grace).await;
@@ -275,8 +278,8 @@ impl Relay {
         tasks.finish().await;
         expire.abort();
         answering.abort();
-        let _ = watchdog.await;
         over.cancel();
+        let _ = watchdog.await;
         while seeing.join_next().await.is_some() {}
         if let Some(reload) = reload {
             reload.abort();
@@ -292,9 +295,11 @@ struct Tasks {
     edges: TaskTracker,
     /// No more visitors are taken.
     stop: CancellationToken,
+    /// The same as `stop`, for visitors' connections.
+    no_more: Stop,
     /// Edges are told to go, and no more are taken: once the visitors that they are needed for are served.
     leave: CancellationToken,
-    kill: CancellationToken,
+    kill: Stop,
     acceptor: Acceptor,
 }
 
@@ -357,18 +362,24 @@ impl Tasks {
                 return turn_away(&stream);
             };
             let_pause(&stream, true);
-            let stop = self.stop.clone();
+            let stop = self.no_more.clone();
             self.spawn(&self.visitors, public.welcome(stream, peer, permit, stop));
         })
         .await;
+    }
+
+    async fn pass_on_stop(&self) {
+        self.stop.cancelled().await;
+        self.no_more.give();
     }
 
     fn spawn(&self, of: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
         of.spawn(async move {
             tokio::select! {
+                biased;
+                () = kill.given() => {}
                 () = task => {}
-                () = kill.cancelled() => {}
             }
         });
     }
@@ -397,7 +408,7 @@ impl Tasks {
         self.edges.close();
         // Each edge has to be told before its channel is cut.
         let _ = timeout(d::CONTROL_WRITE, self.edges.wait()).await;
-        self.kill.cancel();
+        self.kill.give();
         self.visitors.wait().await;
         self.edges.wait().await;
     }

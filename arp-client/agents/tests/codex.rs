@@ -414,6 +414,7 @@ async fn model_and_mode_change_in_mid_session_and_leave_no_trust_behind() {
         session.about(),
         (Some("gpt-5.4".into()), Some("on-request, workspace-write".into()))
     );
+    assert_eq!(session.mode(), Some(PermissionMode::AcceptEdits));
     assert_eq!(stage.api.requests().pop().unwrap().body["model"], "gpt-5.4");
     session.finish().await;
     let config = std::fs::read_to_string(stage.home.path().join(".codex/config.toml")).unwrap();
@@ -441,6 +442,7 @@ async fn modes_hold_from_the_start() {
     };
     let mut session = stage.start(&Codex::new(), plan).await;
     assert_eq!(session.about().1.as_deref(), Some("plan"));
+    assert_eq!(session.mode(), Some(PermissionMode::Plan));
     session.turn("run tool: touch planned.txt").await;
     assert!(!stage.home.project().join("planned.txt").exists());
     session
@@ -451,6 +453,7 @@ async fn modes_hold_from_the_start() {
     session.decide(&approval, allow());
     session.turn_end().await;
     assert!(stage.home.project().join("done.txt").exists());
+    assert_eq!(session.mode(), Some(PermissionMode::Default));
     session.finish().await;
 
     let mut session = stage.start(&Codex::new(), stage.options()).await;

@@ -127,12 +127,12 @@ async fn a_request_that_we_do_not_know_is_refused_and_nothing_hangs() {
 
 #[tokio::test]
 async fn model_and_mode_are_set_as_it_offers_them() {
-    let wish = LaunchOptions {
+    let wanted = LaunchOptions {
         model: Some("large".into()),
         permission_mode: PermissionMode::Plan,
         ..options()
     };
-    let mut session = start(wish).await;
+    let mut session = start(wanted).await;
     assert_eq!(session.about(), (Some("large".into()), Some("architect".into())));
     session.command(Command::SetModel("small".into())).unwrap();
     session
@@ -166,12 +166,12 @@ async fn a_loaded_session_does_not_tell_its_history_again() {
 
 #[tokio::test]
 async fn what_it_cannot_do_ends_the_start_with_a_reason() {
-    let wish = LaunchOptions {
+    let wanted = LaunchOptions {
         permission_mode: PermissionMode::AcceptEdits,
         ..options()
     };
     for (args, options, expected) in [
-        (&[][..], wish, "it offers ask, architect"),
+        (&[][..], wanted, "it offers ask, architect"),
         (&["2"][..], options(), "version 2 of the Agent Client Protocol"),
     ] {
         let mut session = spawn(&*agent(args), options).await;

@@ -310,6 +310,7 @@ async fn model_and_mode_change_in_mid_session() {
         session.about(),
         (Some("gemini-2.5-pro".into()), Some("autoEdit".into()))
     );
+    assert_eq!(session.mode(), Some(PermissionMode::AcceptEdits));
     assert!(
         stage
             .api
@@ -343,6 +344,7 @@ async fn a_mode_holds_from_the_start() {
     };
     let mut session = stage.start(&AcpAgent::gemini(), plan).await;
     assert_eq!(session.about().1.as_deref(), Some("plan"));
+    assert_eq!(session.mode(), Some(PermissionMode::Plan));
     let file = stage.home.project().join("planned.txt");
     session
         .turn(&format!(

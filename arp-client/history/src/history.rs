@@ -1,8 +1,8 @@
 //! The history of all agents on this machine.
 
 use crate::defaults::MAX_SESSIONS;
-use crate::formats;
-use crate::homes::{is_safe_id, read_side_file};
+use crate::format::Format;
+use crate::homes::is_safe_id;
 use crate::page::{Filter, Opened, Page, Taken, raw};
 use crate::query::{self, SessionFilter};
 use crate::scan::Scanner;
@@ -11,7 +11,7 @@ use crate::shapes::{
     WorkingDirectories,
 };
 use crate::store::{Store, is_damaged};
-use crate::{AgentKind, HistoryConfig, HistoryError, delete, live, names, talk};
+use crate::{AgentKind, HistoryConfig, HistoryError, delete, formats, summary, talk};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,12 +22,16 @@ pub struct History {
     store: Store,
     /// Bytes read from session files since the start.
     bytes: AtomicU64,
-    claude: Turnstile,
-    codex: Turnstile,
-    gemini: Turnstile,
-    names: names::Names,
+    /// By agent, in the order of [`AgentKind::ALL`].
+    kept: [Kept; AgentKind::ALL.len()],
     /// The Codex binary that was found, where the configuration names none.
     codex_found: OnceLock<PathBuf>,
+}
+
+/// An agent's history.
+struct Kept {
+    format: Box<dyn Format>,
+    turnstile: Turnstile,
 }
 
 /// Lets one scan of an agent's files run at a time, and those who waited for it use its result.
@@ -48,10 +52,10 @@ impl History {
             store: Store::open(&config.index_path)?,
             config,
             bytes: AtomicU64::new(0),
-            claude: Turnstile::default(),
-            codex: Turnstile::default(),
-            gemini: Turnstile::default(),
-            names: names::Names::default(),
+            kept: AgentKind::ALL.map(|agent| Kept {
+                format: formats::of(agent),
+                turnstile: Turnstile::default(),
+            }),
             codex_found: OnceLock::new(),
         })
     }
@@ -170,10 +174,11 @@ impl History {
     ) -> Result<RawPage, HistoryError> {
         self.retried(|| {
             let (session, opened) = self.opened(agent, id)?;
+            let format = self.format(agent);
             let (mut messages, mut lines) = (Vec::new(), Vec::new());
             let next = opened.walk(&self.store, &self.bytes, page, false, |number, line| {
                 if filter == Filter::Conversation
-                    && line.bytes.is_some_and(|b| formats::is_housekeeping(agent, b))
+                    && line.bytes.is_some_and(|b| summary::is_housekeeping(format, b))
                 {
                     return Taken::LeftOut;
                 }
@@ -199,7 +204,7 @@ impl History {
     pub fn events(&self, agent: AgentKind, id: &str, page: Page) -> Result<EventPage, HistoryError> {
         self.retried(|| {
             let (session, opened) = self.opened(agent, id)?;
-            talk::page(&self.store, &self.bytes, agent, &opened, page).map(|talk| EventPage {
+            talk::page(&self.store, &self.bytes, self.format(agent), &opened, page).map(|talk| EventPage {
                 session_id: session.id,
                 events: talk.events,
                 total_lines: talk.records,
@@ -213,7 +218,7 @@ impl History {
     pub fn live(&self, agent: AgentKind) -> Vec<LiveSession> {
         self.config
             .home(agent)
-            .map(|home| live::find(agent, home))
+            .map(|home| self.format(agent).live(home))
             .unwrap_or_default()
     }
 
@@ -224,12 +229,11 @@ impl History {
     /// written to within the last half minute) and `force` is not set.
     pub fn delete(&self, agent: AgentKind, id: &str, force: bool) -> Result<Deleted, HistoryError> {
         let (session, _) = self.mended(|| self.locate(agent, id))?;
-        let home = self.home(agent)?;
+        let (home, format) = (self.home(agent)?, self.format(agent));
         let files = self.store.read(|c| query::files_of(c, agent, &session.id))?;
         if !force {
-            let open = live::find(agent, home).iter().any(|l| l.session_id == session.id);
-            let recent =
-                || agent == AgentKind::Gemini && files.iter().any(|f| live::is_recent(&home.join(&f.rel)));
+            let open = format.live(home).iter().any(|l| l.session_id == session.id);
+            let recent = || files.iter().any(|f| format.is_recent(&home.join(&f.rel)));
             if open || recent() {
                 return Err(HistoryError::Live {
                     agent,
@@ -238,7 +242,7 @@ impl History {
             }
         }
         let codex = self.config.codex_command.as_ref().or(self.codex_found.get());
-        let removed = delete::delete(codex.map(PathBuf::as_path), agent, home, &session.id, &files)?;
+        let removed = delete::delete(format, codex.map(PathBuf::as_path), home, &session.id, &files)?;
         self.mended(|| self.scan_agent(agent))?;
         Ok(Deleted {
             session_id: session.id,
@@ -265,13 +269,13 @@ impl History {
         let known = self.store.read(|c| query::files_of(c, agent, id))?;
         let mut there = !known.is_empty();
         if there {
-            let _turn = lock(&self.turnstile(agent).done);
+            let _turn = lock(&self.kept(agent).turnstile.done);
             for file in &known {
                 there &= self.scanner(agent)?.refresh(&file.rel)?;
             }
         }
-        // Not there, or not where it was: look at the whole home. A resumed Gemini session may have another file.
-        if !there || agent == AgentKind::Gemini {
+        // Not there, or not where it was: look at the whole home.
+        if !there || self.format(agent).moves() {
             self.scan_agent(agent)?;
         }
         self.store.read(|c| query::one(c, agent, id))?.ok_or_else(unknown)
@@ -288,7 +292,7 @@ impl History {
         })
     }
 
-    /// Adds what is not in the index: the todo list, the given name, whether it is live.
+    /// Adds what is not in the index, and whether it is live.
     fn complete(&self, session: &mut Session, live: &[LiveSession]) {
         let Some(home) = self.config.home(session.agent) else {
             return;
@@ -296,20 +300,7 @@ impl History {
         if live.iter().any(|l| l.session_id == session.id) {
             session.status = Status::Ongoing;
         }
-        match session.agent {
-            AgentKind::Claude => {
-                // The id is a file's name as it was found (see `is_safe_id`).
-                let name = format!("{0}-agent-{0}.json", session.id);
-                let todo = read_side_file(&home.join("todos").join(name));
-                session.todo_data = todo.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            }
-            AgentKind::Codex => {
-                if let Some(name) = self.names.of(home, &session.id) {
-                    session.title = Some(name);
-                }
-            }
-            AgentKind::Gemini => {}
-        }
+        self.format(session.agent).complete(home, session);
     }
 
     fn home(&self, agent: AgentKind) -> Result<&PathBuf, HistoryError> {
@@ -320,23 +311,23 @@ impl History {
         let home = self.home(agent)?;
         Ok(Scanner {
             store: &self.store,
-            agent,
+            format: self.format(agent),
             home,
             counter: &self.bytes,
         })
     }
 
-    fn turnstile(&self, agent: AgentKind) -> &Turnstile {
-        match agent {
-            AgentKind::Claude => &self.claude,
-            AgentKind::Codex => &self.codex,
-            AgentKind::Gemini => &self.gemini,
-        }
+    fn kept(&self, agent: AgentKind) -> &Kept {
+        &self.kept[agent as usize]
+    }
+
+    fn format(&self, agent: AgentKind) -> &dyn Format {
+        self.kept(agent).format.as_ref()
     }
 
     /// Scans, or waits for a scan that began after this call.
     fn scan_agent(&self, agent: AgentKind) -> Result<ScanReport, HistoryError> {
-        let turnstile = self.turnstile(agent);
+        let turnstile = &self.kept(agent).turnstile;
         let wanted = turnstile.begun.load(Ordering::SeqCst) + 1;
         let mut done = lock(&turnstile.done);
         if *done >= wanted {

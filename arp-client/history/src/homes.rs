@@ -3,9 +3,8 @@
 //! Symbolic links below a home are never followed, and nothing but a regular file is opened: a home that an
 //! agent has been writing to is not trusted.
 
-use crate::AgentKind;
 use crate::defaults::{MAX_FILES, MAX_SIDE_FILE};
-use crate::formats::codex;
+use crate::format::Format;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -64,72 +63,24 @@ fn identity(_: &Metadata) -> (u64, u64) {
 }
 
 /// All session files of an agent. A directory that cannot be read is as one that is empty.
-pub(crate) fn find(agent: AgentKind, home: &Path) -> Vec<Found> {
-    let mut found = Vec::new();
-    match agent {
-        AgentKind::Claude => each_dir(&home.join("projects"), |dir, path| {
-            each_file(&path, |name, stamp| {
-                let id = name
-                    .strip_suffix(".jsonl")
-                    .filter(|id| is_safe_id(id) && !id.starts_with("agent-"));
-                add(
-                    &mut found,
-                    id.map(str::to_owned),
-                    format!("projects/{dir}/{name}"),
-                    dir,
-                    false,
-                    stamp,
-                );
-            });
-        }),
-        AgentKind::Codex => {
-            let mut take = |rel: &str, name: &str, archived: bool, stamp| {
-                let id = codex::id_of_file(name).map(str::to_owned);
-                add(&mut found, id, format!("{rel}/{name}"), "", archived, stamp);
-            };
-            let sessions = home.join("sessions");
-            each_dir(&sessions, |year, path| {
-                each_dir(&path, |month, path| {
-                    each_dir(&path, |day, path| {
-                        let rel = format!("sessions/{year}/{month}/{day}");
-                        each_file(&path, |name, stamp| take(&rel, name, false, stamp));
-                    });
-                });
-            });
-            each_file(&home.join("archived_sessions"), |name, stamp| {
-                take("archived_sessions", name, true, stamp);
-            });
-        }
-        AgentKind::Gemini => each_dir(&home.join("tmp"), |dir, path| {
-            each_file(&path.join("chats"), |name, stamp| {
-                if name.starts_with("session-") && name.ends_with(".jsonl") && found.len() < MAX_FILES {
-                    let rel = format!("tmp/{dir}/chats/{name}");
-                    found.push(Found {
-                        rel,
-                        dir: dir.to_owned(),
-                        id: None,
-                        archived: false,
-                        stamp,
-                    });
-                }
-            });
-        }),
+pub(crate) fn find(format: &dyn Format, home: &Path) -> Vec<Found> {
+    let mut files = Files::default();
+    format.find(home, &mut files);
+    if files.0.len() == MAX_FILES {
+        tracing::warn!(agent = %format.agent(), "more than {MAX_FILES} session files; the rest is left out");
     }
-    if found.len() == MAX_FILES {
-        tracing::warn!(%agent, "more than {MAX_FILES} session files; the rest is left out");
-    }
-    found
+    files.0
 }
 
-fn add(found: &mut Vec<Found>, id: Option<String>, rel: String, dir: &str, archived: bool, stamp: Stamp) {
-    if id.is_some() && found.len() < MAX_FILES {
-        found.push(Found {
-            rel,
-            dir: dir.to_owned(),
-            id,
-            archived,
-            stamp,
-        });
+/// Session files that were found, so many at most.
+#[derive(Debug, Default)]
+pub(crate) struct Files(Vec<Found>);
+
+impl Files {
+    pub(crate) fn add(&mut self, file: Found) {
+        if self.0.len() < MAX_FILES {
+            self.0.push(file);
+        }
     }
 }
 
@@ -173,7 +124,7 @@ pub(crate) fn read_side_file(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Each real subdirectory whose name is text.
-fn each_dir(path: &Path, mut f: impl FnMut(&str, PathBuf)) {
+pub(crate) fn each_dir(path: &Path, mut f: impl FnMut(&str, PathBuf)) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir())
             && let Some(name) = entry.file_name().to_str()
@@ -198,6 +149,7 @@ pub(crate) fn each_file(path: &Path, mut f: impl FnMut(&str, Stamp)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::{Claude, Codex, Gemini};
 
     #[test]
     fn ids_that_could_be_a_path_are_no_ids() {
@@ -237,16 +189,16 @@ mod tests {
         put(&format!(
             "archived_sessions/rollout-2026-11-20T18-04-40-{id}.jsonl"
         ));
-        let names = |agent| {
-            find(agent, temp.path())
+        let names = |format: &dyn Format| {
+            find(format, temp.path())
                 .into_iter()
                 .map(|f| f.rel)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(names(AgentKind::Claude), ["projects/p/a.jsonl"]);
-        assert_eq!(names(AgentKind::Codex).len(), 2);
-        assert_eq!(names(AgentKind::Gemini), ["tmp/g/chats/session-1.jsonl"]);
-        assert!(find(AgentKind::Claude, Path::new("/nowhere")).is_empty());
+        assert_eq!(names(&Claude), ["projects/p/a.jsonl"]);
+        assert_eq!(names(&Codex::default()).len(), 2);
+        assert_eq!(names(&Gemini), ["tmp/g/chats/session-1.jsonl"]);
+        assert!(find(&Claude, Path::new("/nowhere")).is_empty());
     }
 
     #[cfg(unix)]
@@ -261,7 +213,7 @@ mod tests {
         let fifo = dir.join("pipe.jsonl");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());
-        assert!(find(AgentKind::Claude, temp.path()).is_empty());
+        assert!(find(&Claude, temp.path()).is_empty());
         assert!(open(&dir.join("link.jsonl")).is_err());
         assert!(open(&fifo).is_err());
     }

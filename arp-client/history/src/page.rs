@@ -1,10 +1,10 @@
 //! Pages of a session's file: opened in the middle, bounded in lines and bytes.
 
 use crate::defaults::{MAX_LINE_BYTES, MAX_PAGE_BYTES, MAX_PAGE_LINES};
-use crate::formats::Summary;
 use crate::homes::{self, Stamp};
 use crate::lines::{Line, Lines, Position};
 use crate::store::Store;
+use crate::summary::Summary;
 use crate::{HistoryError, json};
 use rusqlite::params;
 use serde_json::value::{RawValue, to_raw_value};

@@ -1,10 +1,8 @@
-//! Names and paths of projects.
+//! Names of projects.
 
-use crate::formats::claude::slug;
-use crate::homes::read_side_file;
+use crate::formats::slug;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
-use std::path::Path;
 
 /// An id for a directory of an agent that has none: like Claude's names, and a few digits of a hash, since
 /// that name alone may stand for several directories.
@@ -19,14 +17,6 @@ pub(crate) fn id_of(path: &str) -> String {
         let _ = write!(id, "{byte:02x}");
     }
     id
-}
-
-/// The directory that a Gemini project stands for: `tmp/SLUG/.project_root`.
-pub(crate) fn gemini_root(home: &Path, dir: &str) -> Option<String> {
-    let bytes = read_side_file(&home.join("tmp").join(dir).join(".project_root"))?;
-    let text = String::from_utf8(bytes).ok()?;
-    let path = text.trim();
-    (!path.is_empty() && path.len() <= 4096).then(|| path.to_owned())
 }
 
 /// The last part of a path, for showing.

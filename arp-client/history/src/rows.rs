@@ -1,10 +1,11 @@
 //! The index's rows of files and sessions.
 
-use crate::formats::Summary;
+use crate::AgentKind;
+use crate::format::Format;
 use crate::homes::{self, Found, Stamp};
 use crate::lines::Position;
 use crate::store::Store;
-use crate::{AgentKind, project};
+use crate::summary::Summary;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -231,7 +232,7 @@ fn row_to_write(
 /// Makes a session's row from the best of its files: the one with messages, else the newest.
 pub(crate) fn regroup(
     t: &Transaction<'_>,
-    agent: AgentKind,
+    format: &dyn Format,
     home: &Path,
     session: &str,
 ) -> rusqlite::Result<()> {
@@ -240,7 +241,7 @@ pub(crate) fn regroup(
             "SELECT id, dir, archived, size, mtime, state FROM files WHERE agent = ?1 AND session = ?2
              ORDER BY messages > 0 DESC, mtime DESC, id LIMIT 1",
         )?
-        .query_row(params![agent.name(), session], |r| {
+        .query_row(params![format.agent().name(), session], |r| {
             Ok(Best {
                 file: r.get(0)?,
                 dir: r.get(1)?,
@@ -252,10 +253,10 @@ pub(crate) fn regroup(
         })
         .optional()?;
     match best {
-        Some(best) => put_session(t, agent, home, session, best),
+        Some(best) => put_session(t, format, home, session, best),
         None => t
             .prepare_cached("DELETE FROM sessions WHERE agent = ?1 AND id = ?2")?
-            .execute(params![agent.name(), session])
+            .execute(params![format.agent().name(), session])
             .map(drop),
     }
 }
@@ -273,7 +274,7 @@ struct Best {
 
 fn put_session(
     t: &Transaction<'_>,
-    agent: AgentKind,
+    format: &dyn Format,
     home: &Path,
     session: &str,
     best: Best,
@@ -286,17 +287,10 @@ fn put_session(
         changed,
         summary,
     } = best;
-    let path = match agent {
-        AgentKind::Gemini => project::gemini_root(home, &dir),
-        AgentKind::Claude | AgentKind::Codex => summary.cwd.clone(),
-    };
+    let agent = format.agent();
     // Without any word of the directory, its short name is better than nothing.
-    let path = path.unwrap_or_else(|| dir.clone());
-    let project = if agent == AgentKind::Codex {
-        project::id_of(&path)
-    } else {
-        dir
-    };
+    let path = format.path(home, &dir, &summary).unwrap_or_else(|| dir.clone());
+    let project = format.project(dir, &path);
     let hidden = summary.sub_agent || (summary.messages == 0 && summary.title().is_none());
     let sql =
         "INSERT OR REPLACE INTO sessions VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)";
@@ -326,7 +320,7 @@ fn put_session(
 /// Takes files that are gone out of the index.
 pub(crate) fn forget(
     t: &Transaction<'_>,
-    agent: AgentKind,
+    format: &dyn Format,
     home: &Path,
     gone: &[Known],
 ) -> rusqlite::Result<()> {
@@ -336,7 +330,7 @@ pub(crate) fn forget(
         t.prepare_cached("DELETE FROM files WHERE id = ?1")?
             .execute([known.id])?;
         if let Some(session) = &known.session {
-            regroup(t, agent, home, session)?;
+            regroup(t, format, home, session)?;
         }
     }
     Ok(())

@@ -1,11 +1,12 @@
 //! Reading what is new of the session files, and keeping the index in step with them.
 
 use crate::defaults::{BATCH, MARK_EVERY};
+use crate::format::Format;
 use crate::homes::{self, Found, Stamp};
 use crate::lines::Lines;
 use crate::rows::{self, Known, State, Update};
 use crate::store::Store;
-use crate::{AgentKind, HistoryError, ScanReport};
+use crate::{HistoryError, ScanReport};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -27,7 +28,7 @@ const MAX_ROUNDS: usize = 8;
 #[derive(Clone, Copy)]
 pub(crate) struct Scanner<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) agent: AgentKind,
+    pub(crate) format: &'a dyn Format,
     pub(crate) home: &'a Path,
     /// Bytes read are added here.
     pub(crate) counter: &'a AtomicU64,
@@ -37,9 +38,9 @@ impl Scanner<'_> {
     /// Brings the index in step with all files of the agent.
     pub(crate) fn scan(self) -> Result<ScanReport, HistoryError> {
         let before = self.counter.load(Ordering::Relaxed);
-        let found = homes::find(self.agent, self.home);
+        let found = homes::find(self.format, self.home);
         let files = found.len() as u64;
-        let mut known = rows::load_all(self.store, self.agent, self.home)?;
+        let mut known = rows::load_all(self.store, self.format.agent(), self.home)?;
         let mut changed = Vec::new();
         for file in found {
             match known.remove(&file.rel) {
@@ -53,7 +54,7 @@ impl Scanner<'_> {
         let gone: Vec<Known> = known.into_values().collect();
         if !gone.is_empty() {
             self.store
-                .write(|t| rows::forget(t, self.agent, self.home, &gone))?;
+                .write(|t| rows::forget(t, self.format, self.home, &gone))?;
         }
         let bytes = self.counter.load(Ordering::Relaxed) - before;
         Ok(ScanReport {
@@ -66,12 +67,12 @@ impl Scanner<'_> {
 
     /// Brings the index in step with one file that it knows. Returns whether it is still there.
     pub(crate) fn refresh(self, rel: &str) -> Result<bool, HistoryError> {
-        let Some((known, dir, archived)) = rows::load_one(self.store, self.agent, rel)? else {
+        let Some((known, dir, archived)) = rows::load_one(self.store, self.format.agent(), rel)? else {
             return Ok(false);
         };
         let Ok((_, stamp)) = homes::open(&self.home.join(rel)) else {
             self.store
-                .write(|t| rows::forget(t, self.agent, self.home, &[known]))?;
+                .write(|t| rows::forget(t, self.format, self.home, &[known]))?;
             return Ok(false);
         };
         if stamp != known.stamp {
@@ -94,7 +95,8 @@ impl Scanner<'_> {
             let overtaken = self.read_once(&changed)?;
             changed.clear();
             for found in overtaken {
-                let known = rows::load_one(self.store, self.agent, &found.rel)?.map(|(known, ..)| known);
+                let known =
+                    rows::load_one(self.store, self.format.agent(), &found.rel)?.map(|(known, ..)| known);
                 changed.push((found, known));
             }
             if changed.is_empty() {
@@ -131,7 +133,7 @@ impl Scanner<'_> {
                     Ok(update) => batch.push(update),
                     // Gone again, or not ours to read: the next scan will see.
                     Err(HistoryError::Io { what, source }) => {
-                        tracing::debug!(agent = %self.agent, what, %source, "a session file is left out");
+                        tracing::debug!(agent = %self.format.agent(), what, %source, "a session file is left out");
                     }
                     Err(error) => return Err(error),
                 }
@@ -152,12 +154,12 @@ impl Scanner<'_> {
         Ok(self.store.write(|t| {
             let (mut sessions, mut overtaken) = (BTreeSet::new(), Vec::new());
             for update in batch {
-                if !rows::put(t, self.agent, &update, &mut sessions)? {
+                if !rows::put(t, self.format.agent(), &update, &mut sessions)? {
                     overtaken.push(update.found);
                 }
             }
             for session in &sessions {
-                rows::regroup(t, self.agent, self.home, session)?;
+                rows::regroup(t, self.format, self.home, session)?;
             }
             Ok(overtaken)
         })?)
@@ -231,11 +233,11 @@ impl Scanner<'_> {
                 state.last_mark = line.offset;
                 marks.push((state.lines, line.offset));
             }
-            state.summary.add(self.agent, dir, state.lines, &line);
+            state.summary.add(self.format, dir, state.lines, &line);
             state.lines += 1;
         }
         state.position = lines.position();
-        state.summary.finish(self.agent);
+        self.format.finish(&mut state.summary);
         let fingerprint = state.position.read.min(FINGERPRINT);
         let len = usize::try_from(fingerprint).unwrap_or_default();
         state.head = self.bytes_at(file, 0, len)?;

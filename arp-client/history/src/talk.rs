@@ -1,13 +1,13 @@
 //! A page of a session as events.
 
 use crate::defaults::{MAX_PAGE_BYTES, MAX_PAGE_LINES};
-use crate::formats::{self, gemini};
+use crate::events::{self, Said};
+use crate::format::{Format, Teller, Told};
 use crate::lines::Line;
 use crate::page::{Opened, Page, Taken};
 use crate::shapes::HistoryEvent;
 use crate::store::Store;
-use crate::sub_agents::SubAgents;
-use crate::{AgentKind, HistoryError, events};
+use crate::{HistoryError, summary};
 use serde_json::Value;
 use std::sync::atomic::AtomicU64;
 
@@ -22,43 +22,41 @@ pub(crate) struct Talk {
 pub(crate) fn page(
     store: &Store,
     counter: &AtomicU64,
-    agent: AgentKind,
+    format: &dyn Format,
     opened: &Opened,
     page: Page,
 ) -> Result<Talk, HistoryError> {
-    if agent == AgentKind::Gemini {
-        return of_messages(store, counter, opened, page);
+    match format.told(&opened.path, counter) {
+        Told::Lines { teller, lead } => of_lines(store, counter, format, opened, page, (teller, lead)),
+        Told::Messages(events_of) => of_messages(store, counter, opened, page, events_of),
     }
+}
+
+fn of_lines(
+    store: &Store,
+    counter: &AtomicU64,
+    format: &dyn Format,
+    opened: &Opened,
+    page: Page,
+    (mut teller, lead): (Box<dyn Teller + '_>, bool),
+) -> Result<Talk, HistoryError> {
     let mut all = Vec::new();
-    let mut codex = events::codex::Talk::default();
-    let mut sub_agents = (agent == AgentKind::Claude).then(|| SubAgents::of(&opened.path, counter));
     let take = |number: u64, line: Line<'_>| {
-        let told = line.bytes.filter(|b| !formats::is_housekeeping(agent, b));
+        let told = line.bytes.filter(|b| !summary::is_housekeeping(format, b));
         let Some(value) = told.and_then(events::value) else {
             return Taken::LeftOut;
         };
-        let (timestamp, said) = match agent {
-            AgentKind::Claude => events::claude::events(&value, None),
-            AgentKind::Codex | AgentKind::Gemini => codex.events(number, &value),
-        };
+        let said = teller.tell(number, &value);
         if said.is_empty() || number < page.from {
             return Taken::LeftOut;
         }
-        let inner = sub_agents
-            .as_mut()
-            .map(|agents| agents.told_by(&said))
-            .unwrap_or_default();
-        let own = said.into_iter().map(|event| (timestamp.clone(), event));
-        let tell = |(timestamp, event)| HistoryEvent {
+        all.extend(said.into_iter().map(|(timestamp, event)| HistoryEvent {
             line: number,
             timestamp,
             event,
-        };
-        all.extend(own.chain(inner).map(tell));
+        }));
         Taken::Given
     };
-    // Codex tells results twice, a few lines apart: the lines before the page say which are known.
-    let lead = agent == AgentKind::Codex;
     let next = opened.walk(store, counter, page, lead, take)?;
     Ok(Talk {
         events: all,
@@ -67,12 +65,13 @@ pub(crate) fn page(
     })
 }
 
-/// Gemini's records are the messages that stand, wherever their lines are.
+/// The records are the messages that stand, wherever their lines are.
 fn of_messages(
     store: &Store,
     counter: &AtomicU64,
     opened: &Opened,
     page: Page,
+    events_of: fn(&Value, Option<usize>) -> Option<Said>,
 ) -> Result<Talk, HistoryError> {
     let summary = opened.summary(store)?;
     let list = summary.journal.list();
@@ -92,8 +91,7 @@ fn of_messages(
             line = Some((message.offset, text.as_deref().and_then(events::value)));
         }
         let value = line.as_ref().and_then(|(_, value)| value.as_ref());
-        if let Some(value) = value.and_then(|value| gemini::message_in(value, message.place)) {
-            let (timestamp, said) = events::gemini::events(value);
+        if let Some((timestamp, said)) = value.and_then(|value| events_of(value, message.place)) {
             let tell = |event| HistoryEvent {
                 line: at as u64,
                 timestamp: timestamp.clone(),

@@ -1,9 +1,9 @@
-//! Why a wish about a session was not granted.
+//! Why a request about a session was refused.
 
 use arp_agents::agent::LaunchError;
 use arp_agents::driver::CommandError;
 
-/// Why a wish about a session was not granted. Each has a `code` for machines; the text is for people and
+/// Why a request about a session was refused. Each has a `code` for machines; the text is for people and
 /// says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {

@@ -214,6 +214,21 @@ mod unix {
     }
 }
 
+/// The process at the other end of a stream, where the system tells.
+#[cfg(unix)]
+#[must_use]
+pub fn peer(stream: &Stream) -> Option<u32> {
+    let pid = stream.peer_cred().ok()?.pid()?;
+    u32::try_from(pid).ok()
+}
+
+/// Nobody tells.
+#[cfg(not(unix))]
+#[must_use]
+pub fn peer(_stream: &Stream) -> Option<u32> {
+    None
+}
+
 #[cfg(not(unix))]
 mod tcp {
     use super::write_private;

@@ -19,6 +19,6 @@ pub use core::{
 };
 pub use hostlink::HostProgram;
 pub use manager::{
-    Created, Deleted, ExternalApproval, Follower, History, Leaving, NewSession, Removal, Sessions,
+    Created, Deleted, ExternalApproval, Follower, History, Leaving, NewSession, Removal, Sessions, Steering,
 };
 pub use session::{Accepted, BusEvent, Change, Tail};

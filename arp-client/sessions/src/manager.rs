@@ -12,6 +12,7 @@ pub use approvals::ExternalApproval;
 pub use create::{Created, NewSession};
 pub use follow::Follower;
 pub use remove::{Deleted, History, Removal};
+pub use steering::Steering;
 
 use crate::core::{AgentSource, Core, PastSessions, SessionsConfig};
 use crate::defaults::{BUS_CAPACITY, LOCK_WAIT};
@@ -278,12 +279,17 @@ impl Sessions {
             Err(SessionError::NotFound(_)) => return Err(unknown()),
             Err(error) => return Err(error),
         }
-        self.call(session, |reply| Ask::Decide {
-            approval_id: approval_id.to_owned(),
-            decision: decision.clone(),
-            reply,
-        })
-        .await
+        let decided = self
+            .call(session, |reply| Ask::Decide {
+                approval_id: approval_id.to_owned(),
+                decision: decision.clone(),
+                reply,
+            })
+            .await;
+        match decided {
+            Err(SessionError::ApprovalNotFound(_)) => Err(self.why_not_waiting(approval_id).await),
+            decided => decided,
+        }
     }
 
     /// Stops looking after the sessions; returns when all is done.

@@ -178,6 +178,9 @@ pub struct Meta {
     /// What its tools left running when it was parked.
     #[serde(default)]
     pub left_running: Vec<LeftRunning>,
+    /// What the user allowed for the whole session, beyond the tools that were allowed at its start.
+    #[serde(default)]
+    pub granted: Vec<String>,
     /// Why it failed.
     pub error: Option<String>,
     /// Exit code of the last process.
@@ -354,6 +357,9 @@ pub struct SessionView {
     pub can_resume: bool,
     /// What its tools left running when it was parked, as far as it runs still.
     pub left_running: Vec<LeftRunning>,
+    /// What the user allowed for the whole session. Nobody is told; it counts for who may steer it.
+    #[serde(skip)]
+    pub granted: Vec<String>,
     /// Where it stands.
     pub status: Status,
     /// Is it parked?
@@ -430,6 +436,7 @@ impl SessionView {
                 .filter(|left| left.runs())
                 .cloned()
                 .collect(),
+            granted: meta.granted.clone(),
             status: meta.status,
             parked: meta.status == Status::Parked,
             turn: meta.turn.as_ref().map(|turn| TurnView {

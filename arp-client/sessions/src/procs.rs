@@ -66,6 +66,13 @@ pub fn marked(session_id: &str) -> Vec<Process> {
     imp::marked(session_id)
 }
 
+/// The sessions ([`SESSION_MARK`]) of a process and of those above it, the outermost first. A process can put a mark on
+/// what it starts itself, but not on what started it: the outermost is true.
+#[must_use]
+pub fn sessions_above(pid: u32) -> Vec<String> {
+    imp::sessions_above(pid)
+}
+
 /// Does this process run in another terminal session (setsid) than that one?
 #[must_use]
 pub fn in_other_session(process: Process, than: u32) -> bool {
@@ -126,6 +133,28 @@ mod imp {
             })
             .filter_map(process)
             .collect()
+    }
+
+    pub(super) fn sessions_above(mut pid: u32) -> Vec<String> {
+        let mut found = Vec::new();
+        // Deeper nesting is nobody's but an attacker's.
+        for _ in 0..64 {
+            found.extend(mark_of(pid));
+            match read(pid) {
+                Some((_, parent)) if parent > 1 => pid = parent,
+                _ => break,
+            }
+        }
+        found.reverse();
+        found
+    }
+
+    fn mark_of(pid: u32) -> Option<String> {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let mut variables = environ.split(|byte| *byte == 0);
+        let value = variables
+            .find_map(|variable| variable.strip_prefix(SESSION_MARK.as_bytes())?.strip_prefix(b"="))?;
+        String::from_utf8(value.to_vec()).ok()
     }
 
     pub(super) fn in_other_session(pid: u32, than: u32) -> bool {
@@ -231,6 +260,10 @@ mod imp {
         Vec::new()
     }
 
+    pub(super) fn sessions_above(_pid: u32) -> Vec<String> {
+        Vec::new()
+    }
+
     pub(super) fn in_other_session(_pid: u32, _than: u32) -> bool {
         false
     }
@@ -280,6 +313,10 @@ mod imp {
     }
 
     pub(super) fn marked(_session_id: &str) -> Vec<Process> {
+        Vec::new()
+    }
+
+    pub(super) fn sessions_above(_pid: u32) -> Vec<String> {
         Vec::new()
     }
 

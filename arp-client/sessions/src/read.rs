@@ -3,7 +3,10 @@
 use crate::defaults::PAGE_BYTES;
 use crate::error::SessionError;
 use crate::log::{Kind, Large, LogError, LogReader, Next};
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 
 /// A line or an event as it was kept.
 #[derive(Debug, Clone)]
@@ -64,8 +67,10 @@ pub enum Start {
     Last(u64),
 }
 
+/// Sees to it that what is damaged is made again, as far as that can be.
+pub(crate) type Mend = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// Reads one sequence of one session, onwards from somewhere.
-#[derive(Debug)]
 pub struct Cursor {
     path: PathBuf,
     sequence: Sequence,
@@ -75,6 +80,26 @@ pub struct Cursor {
     within: usize,
     /// The number wanted next, once it was read.
     next: u64,
+    /// What to do about damage, until it was done.
+    mend: Option<Mend>,
+}
+
+impl std::fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, next, .. } = self;
+        f.debug_struct("Cursor")
+            .field("path", path)
+            .field("next", next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was read in one go.
+#[derive(Default)]
+struct Part {
+    entries: Vec<Entry>,
+    /// Did it stop before something that is damaged?
+    damaged: bool,
 }
 
 impl Cursor {
@@ -90,7 +115,14 @@ impl Cursor {
             start,
             within: usize::MAX,
             next,
+            mend: None,
         }
+    }
+
+    /// Does this about damage, once, before it goes on behind it.
+    pub(crate) fn mending(mut self, mend: Mend) -> Self {
+        self.mend = Some(mend);
+        self
     }
 
     /// Entries over this many bytes stay on disk, for a reader that takes them in pieces ([`Entry::large`]).
@@ -112,17 +144,40 @@ impl Cursor {
     /// # Errors
     /// When the log cannot be read.
     pub async fn page(mut self, most: usize, bytes: usize) -> (Self, Result<Vec<Entry>, SessionError>) {
+        let (mut all, mut left) = (Vec::new(), bytes);
+        loop {
+            let (cursor, part) = self.part(most - all.len(), left).await;
+            self = cursor;
+            let part = match part {
+                Ok(part) => part,
+                Err(error) => return (self, Err(error)),
+            };
+            let size = |entry: &Entry| entry.text.len() + entry.large.as_ref().map_or(0, Large::len);
+            left = left.saturating_sub(part.entries.iter().map(size).sum()).max(1);
+            all.extend(part.entries);
+            match self.mend.take_if(|_| part.damaged) {
+                Some(mend) => mend().await,
+                None => return (self, Ok(all)),
+            }
+        }
+    }
+
+    async fn part(mut self, most: usize, bytes: usize) -> (Self, Result<Part, SessionError>) {
         // Files are read off the runtime: a slow disk stops nobody else.
         let within = self.within;
         let (path, sequence, next) = (self.path.clone(), self.sequence, Start::At(self.next));
+        let mend = self.mend.clone();
         let read = tokio::task::spawn_blocking(move || {
             let entries = self.read(most, bytes);
             (self, entries)
         });
         match read.await {
-            Ok((cursor, entries)) => (cursor, entries.map_err(SessionError::from)),
+            Ok((cursor, part)) => (cursor, part.map_err(SessionError::from)),
             Err(error) => (
-                Self::new(path, sequence, next).within(within),
+                Self {
+                    mend,
+                    ..Self::new(path, sequence, next).within(within)
+                },
                 Err(SessionError::Internal(format!("a read failed: {error}"))),
             ),
         }
@@ -133,12 +188,12 @@ impl Cursor {
         self.page(usize::MAX, PAGE_BYTES).await
     }
 
-    fn read(&mut self, most: usize, bytes: usize) -> Result<Vec<Entry>, LogError> {
+    fn read(&mut self, most: usize, bytes: usize) -> Result<Part, LogError> {
         if self.reader.is_none() {
             let mut reader = match LogReader::open(&self.path) {
                 Ok(reader) => reader,
                 Err(LogError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    return Ok(Vec::new());
+                    return Ok(Part::default());
                 }
                 Err(error) => return Err(error),
             };
@@ -160,10 +215,12 @@ impl Cursor {
             self.reader = Some(reader);
         }
         let Some(reader) = &mut self.reader else {
-            return Ok(Vec::new());
+            return Ok(Part::default());
         };
         let mut entries = Vec::new();
         let mut read = 0;
+        // Damage that is not new was seen to.
+        let damaged = if self.mend.is_some() { 0 } else { u64::MAX };
         while entries.len() < most && read < bytes {
             let (record, large) = match reader.next_within(self.within)? {
                 Some(Next::Whole(record)) => (record, None),
@@ -178,6 +235,15 @@ impl Cursor {
             if number < self.next {
                 continue;
             }
+            if number > self.next && reader.damaged() > damaged {
+                // It is met again when it was seen to.
+                self.start = Start::At(self.next);
+                self.reader = None;
+                return Ok(Part {
+                    entries,
+                    damaged: true,
+                });
+            }
             self.next = number + 1;
             read += record.payload.len() + large.as_ref().map_or(0, Large::len);
             entries.push(Entry {
@@ -187,7 +253,10 @@ impl Cursor {
                 large,
             });
         }
-        Ok(entries)
+        Ok(Part {
+            entries,
+            damaged: false,
+        })
     }
 }
 

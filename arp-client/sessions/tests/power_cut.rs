@@ -1,4 +1,4 @@
-//! A power cut leaves the raw log, the event log or both without their ends, wherever that is. Nothing that was
+//! Damage of the logs. A power cut leaves the raw log, the event log or both without their ends, wherever that is. Nothing that was
 //! seen changes, no number is given twice, no approval is left without an end.
 
 #![allow(
@@ -269,6 +269,94 @@ async fn a_power_cut_at_any_record_of_either_log_changes_nothing_that_was_seen()
         if event_cut.is_none() {
             let kept = after.events.range(..=newest_event).count();
             assert_eq!(kept, before.events.len(), "{what}: no event is lost");
+        }
+    }
+}
+
+/// Copies the session, damages one of its logs, and opens it.
+async fn damaged(base: &Path, log: &str, newest: (u64, u64), damage: impl Fn(&mut Vec<u8>)) -> Seen {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("sessions").join(ID);
+    std::fs::create_dir_all(&copy).unwrap();
+    for name in ["raw.log", "raw.idx", "events.log", "events.idx"] {
+        std::fs::copy(base.join("sessions").join(ID).join(name), copy.join(name)).unwrap();
+    }
+    let path = copy.join(log);
+    let mut bytes = std::fs::read(&path).unwrap();
+    damage(&mut bytes);
+    std::fs::write(&path, bytes).unwrap();
+    let known = Meta {
+        last_seq: newest.0,
+        total_lines: newest.1,
+        ..meta()
+    };
+    Store::open(&dir.path().join("sessions.sqlite"))
+        .unwrap()
+        .save(&known)
+        .unwrap();
+    open(dir.path()).await.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_at_any_record_costs_what_is_damaged_and_events_are_made_again() {
+    let base = tempfile::tempdir().unwrap();
+    write_logs(base.path());
+    Store::open(&base.path().join("sessions.sqlite"))
+        .unwrap()
+        .save(&meta())
+        .unwrap();
+    let (before, _) = open(base.path()).await;
+    let newest = (
+        *before.events.last_key_value().unwrap().0,
+        *before.lines.last_key_value().unwrap().0,
+    );
+    let session = base.path().join("sessions").join(ID);
+    type Damage = fn(&mut Vec<u8>, std::ops::Range<usize>);
+    let damages: [(&str, Damage); 4] = [
+        ("a wrong byte in the content", |bytes, at| bytes[at.end - 3] ^= 1),
+        ("a wrong length", |bytes, at| bytes[at.start] ^= 0x10),
+        ("zeros", |bytes, at| bytes[at].fill(0)),
+        ("a piece that is missing", |bytes, at| {
+            drop(bytes.drain(at.start + 5..at.end - 2))
+        }),
+    ];
+    for log in ["events.log", "raw.log"] {
+        let ends = ends(&session.join(log));
+        let records: Vec<_> = ends
+            .windows(2)
+            .map(|two| two[0] as usize..two[1] as usize)
+            .collect();
+        for (number, record) in records.iter().enumerate() {
+            let (what, damage) = damages[number % damages.len()];
+            let what = format!("{what} in record {number} of {log}");
+            let after = damaged(base.path(), log, newest, |bytes| damage(bytes, record.clone())).await;
+            if log == "events.log" {
+                assert_eq!(after, before, "{what}");
+                continue;
+            }
+            // Events are there already; of the lines only the damaged one may be missing.
+            for (number, event) in &before.events {
+                assert_eq!(after.events.get(number), Some(event), "{what}: event {number}");
+            }
+            let missing = before
+                .lines
+                .iter()
+                .filter(|(number, _)| !after.lines.contains_key(number));
+            assert!(missing.count() <= 1, "{what}");
+            for (number, line) in &after.lines {
+                assert_eq!(before.lines.get(number), Some(line), "{what}: line {number}");
+            }
+        }
+        // Several at once, neighbours among them.
+        if log == "events.log" {
+            let after = damaged(base.path(), log, newest, |bytes| {
+                for record in records[..records.len() - 1].iter().step_by(3) {
+                    bytes[record.end - 3] ^= 1;
+                }
+                bytes[records[1].end - 3] ^= 1;
+            })
+            .await;
+            assert_eq!(after, before, "every third event");
         }
     }
 }

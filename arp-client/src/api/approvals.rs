@@ -4,7 +4,6 @@ use super::error::ApiError;
 use super::input::DecisionBody;
 use super::request::Call;
 use super::{Answer, State, ok, preview};
-use arp_sessions::error::SessionError;
 use arp_sessions::model::Resolution;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
         .into_iter()
         .find(|view| view.approval.id == id);
     let Some(view) = found else {
-        return Err(ApiError::from(SessionError::ApprovalNotFound(id.to_owned())));
+        return Err(ApiError::from(state.sessions.why_not_waiting(id).await));
     };
     let roots = Arc::clone(&state.roots);
     let (view, files) = tokio::task::spawn_blocking(move || {

@@ -5,6 +5,7 @@
 
 mod approvals;
 mod body;
+mod compress;
 mod directories;
 mod edge;
 mod error;
@@ -31,6 +32,7 @@ pub(crate) use error::ApiError;
 pub(crate) use guard::{bearer_of, same_secret};
 
 use crate::command::{PeerInfo, State};
+use compress::Packing;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -86,6 +88,7 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
         Found::Nothing if is_api(path) => return Err(ApiError::not_found()),
         Found::Nothing => return page(&head),
     };
+    let packing = Packing::wanted(op, &head);
     let query = Query::parse(head.uri.query());
     let call = Call {
         peer,
@@ -94,7 +97,7 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
         query,
         body,
     };
-    dispatch(state, peer, op, call).await
+    Ok(packing.apply(dispatch(state, peer, op, call).await?).await)
 }
 
 /// Is this a path of the API (and not of the console)?

@@ -33,6 +33,7 @@ pub(super) async fn run(options: &Options, data_dir: &Path) -> Result<(), Failur
         executor: None,
         session: variable("CLAUDE_CODE_SESSION_ID"),
         project: variable("CLAUDE_PROJECT_DIR"),
+        proven: None,
     };
     to.write_all(format!("{}\n", serde_json::to_string(&caller)?).as_bytes())
         .await?;

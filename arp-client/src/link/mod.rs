@@ -15,6 +15,7 @@ use crate::config::{Config, Public};
 use crate::defaults as d;
 use crate::standing::Standing;
 use crate::tokens::Names;
+use arp_common::stop::Stop;
 use backoff::Backoff;
 use outage::{Blocked, Outage};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub struct Link {
     /// Ends tunnels that wait for their first use.
     idle: CancellationToken,
     /// Ends all tunnels.
-    kill: CancellationToken,
+    kill: Stop,
 }
 
 impl Link {
@@ -51,7 +52,6 @@ impl Link {
         handler: Arc<Handler>,
         standing: Arc<Standing>,
     ) -> Self {
-        let kill = CancellationToken::new();
         Self {
             config,
             dialer: Arc::new(dialer),
@@ -61,8 +61,8 @@ impl Link {
             blocked: Arc::default(),
             renew_by_reconnecting: AtomicBool::new(false),
             standing,
-            idle: kill.child_token(),
-            kill,
+            idle: CancellationToken::new(),
+            kill: Stop::default(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Link {
             );
         }
         let _ = tokio::time::timeout(d::GRACE, self.tunnels.wait()).await;
-        self.kill.cancel();
+        self.kill.give();
         self.tunnels.wait().await;
         result
     }

@@ -44,8 +44,9 @@ pub(super) fn open(link: &Link, id: String, version: u32) {
     let open = link.standing.opened();
     link.tunnels.spawn(async move {
         tokio::select! {
+            biased;
+            () = kill.given() => {}
             () = serve(&config, &dialer, &handler, &blocked, id, version, &idle) => {}
-            () = kill.cancelled() => {}
         }
         drop(open);
     });

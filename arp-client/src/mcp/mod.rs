@@ -25,8 +25,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tools::Tools;
@@ -72,17 +72,7 @@ pub(crate) async fn listen(
     let at = listener.local_addr().map_err(failed)?;
     let token: Arc<str> = token(&state.config.data_dir).map_err(failed)?.into();
 
-    let mut settings = StreamableHttpServerConfig::default().enforce_origin_validation();
-    settings.sse_keep_alive = Some(KEEP_ALIVE);
-    settings.cancellation_token = stop.child_token();
-    settings.max_request_body_bytes = MAX_BODY;
-    let tools = Tools::new(Arc::clone(state), Caller::default());
-    // A prompt may wait for as long as an approval does, and a caller that gave no token for progress hears nothing
-    // meanwhile: that is no reason to take its session for dead.
-    let mut manager = LocalSessionManager::default();
-    let patience = state.config.approval_timeout.unwrap_or(A_DAY);
-    manager.session_config.keep_alive = Some(patience.max(AN_HOUR) + 2 * KEEP_ALIVE);
-    let service: Http = StreamableHttpService::new(move || Ok(tools.clone()), Arc::new(manager), settings);
+    let service = service(state, stop);
     let (connections, stop) = (tasks.clone(), stop.clone());
     tasks.spawn(async move {
         loop {
@@ -104,7 +94,25 @@ pub(crate) async fn listen(
     Ok(at)
 }
 
-async fn serve(stream: TcpStream, service: Http, token: Arc<str>) {
+/// What answers requests.
+fn service(state: &Arc<State>, stop: &CancellationToken) -> Http {
+    let mut settings = StreamableHttpServerConfig::default().enforce_origin_validation();
+    settings.sse_keep_alive = Some(KEEP_ALIVE);
+    settings.cancellation_token = stop.child_token();
+    settings.max_request_body_bytes = MAX_BODY;
+    let tools = Tools::new(Arc::clone(state), Caller::default());
+    // A prompt may wait for as long as an approval does, and a caller that gave no token for progress hears nothing
+    // meanwhile: that is no reason to take its session for dead.
+    let mut manager = LocalSessionManager::default();
+    let patience = state.config.approval_timeout.unwrap_or(A_DAY);
+    manager.session_config.keep_alive = Some(patience.max(AN_HOUR) + 2 * KEEP_ALIVE);
+    StreamableHttpService::new(move || Ok(tools.clone()), Arc::new(manager), settings)
+}
+
+async fn serve<S>(stream: S, service: Http, token: Arc<str>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let answer = service_fn(move |request: Request<Incoming>| {
         let (service, token) = (service.clone(), Arc::clone(&token));
         async move { Ok::<_, Infallible>(answer(&service, &token, request).await) }
@@ -158,6 +166,7 @@ fn token(data_dir: &Path) -> std::io::Result<String> {
 
 /// Serves one connection of the local socket: a line that says who calls, then MCP.
 pub(crate) async fn serve_local(state: Arc<State>, stream: ipc::Stream) {
+    let proven = session_of(&state, &stream).await;
     let (read, write) = tokio::io::split(stream);
     let mut read = BufReader::new(read);
     let mut hello = String::new();
@@ -166,6 +175,7 @@ pub(crate) async fn serve_local(state: Arc<State>, stream: ipc::Stream) {
         Ok(Ok(_)) => serde_json::from_str(&hello).unwrap_or_default(),
         _ => return,
     };
+    let caller = Caller { proven, ..caller };
     match Tools::new(state, caller).serve((read, write)).await {
         Ok(running) => {
             if let Err(error) = running.waiting().await {
@@ -173,5 +183,112 @@ pub(crate) async fn serve_local(state: Arc<State>, stream: ipc::Stream) {
             }
         }
         Err(error) => tracing::debug!(%error, "an MCP client did not begin"),
+    }
+}
+
+/// The session of ours that the process at the other end belongs to, where the system tells.
+async fn session_of(state: &Arc<State>, stream: &ipc::Stream) -> Option<String> {
+    let pid = ipc::peer(stream)?;
+    let above = tokio::task::spawn_blocking(move || arp_sessions::procs::sessions_above(pid))
+        .await
+        .ok()?;
+    // Ours may itself run in a session of another arpc.
+    let known = |id: &String| state.sessions.get(id).is_ok_and(|view| view.id == *id);
+    above.into_iter().find(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::CommandConfig;
+    use crate::tokens::Names;
+    use arp_agents::driver::Decision;
+    use http_body_util::Full;
+    use serde_json::{Value, json};
+
+    const TOKEN: &str = "a-token";
+
+    /// Sends one message on a connection of its own; the session of the answer, and the answer of this id.
+    async fn post(service: &Http, session: Option<&str>, message: Value) -> (Option<String>, Option<Value>) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(serve(theirs, service.clone(), TOKEN.into()));
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(ours))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut request = Request::post("/mcp")
+            .header("host", "127.0.0.1")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header(AUTHORIZATION, format!("Bearer {TOKEN}"));
+        if let Some(session) = session {
+            request = request
+                .header("mcp-session-id", session)
+                .header("mcp-protocol-version", "2025-06-18");
+        }
+        let request = request
+            .body(Full::new(bytes::Bytes::from(message.to_string())))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+        let given = answer.headers().get("mcp-session-id");
+        let session = given.map(|id| id.to_str().unwrap().to_owned());
+        let (mut body, mut text) = (answer.into_body(), String::new());
+        let mut signs_of_life = 0;
+        while let Some(frame) = body.frame().await {
+            text.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+            while let Some((line, rest)) = text.split_once('\n') {
+                let data = line.strip_prefix("data: ").map(serde_json::from_str::<Value>);
+                if let Some(Ok(told)) =
+                    data.filter(|told| told.as_ref().is_ok_and(|told| told["id"] == message["id"]))
+                {
+                    return (session, Some(told));
+                }
+                signs_of_life += usize::from(line.starts_with(':'));
+                text = rest.to_owned();
+            }
+            assert!(signs_of_life < 1_000, "no answer");
+        }
+        (session, None)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_prompt_waits_for_an_hour_though_its_caller_wants_no_signs_of_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = CommandConfig::new(dir.path().join("data"), "edge".into());
+        let stop = CancellationToken::new();
+        let names = Names::load(dir.path(), &"edge".parse().unwrap(), Vec::new(), true).unwrap();
+        let state = Arc::new(State::open(config, Arc::new(names), stop.clone()).unwrap());
+        let service = service(&state, &stop);
+        let client = json!({"name": "quiet", "version": "1"});
+        let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
+        let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello});
+        let (session, _) = post(&service, None, hello).await;
+        let session = session.unwrap();
+        let begun = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        post(&service, Some(&session), begun).await;
+
+        let arguments = json!({"tool_name": "Bash", "input": {"command": "ls"}});
+        let params = json!({"name": "approval_prompt", "arguments": arguments});
+        let prompt = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+        let decided = async {
+            while state.sessions.approvals(None).is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            // The clock is the test's: nobody waits for this.
+            tokio::time::sleep(AN_HOUR - Duration::from_secs(60)).await;
+            let id = state.sessions.approvals(None)[0].approval.id.clone();
+            let allow = Decision::Allow {
+                for_session: false,
+                updated_input: None,
+                answers: [].into(),
+                permission_mode: None,
+            };
+            state.sessions.decide(&id, allow).await.unwrap();
+        };
+        let ((_, answer), ()) = tokio::join!(post(&service, Some(&session), prompt), decided);
+        let answer = answer.expect("an answer");
+        let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+        assert!(text.contains(r#""behavior":"allow""#), "{answer}");
     }
 }

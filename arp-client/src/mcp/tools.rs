@@ -109,7 +109,7 @@ impl Tools {
                     project_path: start.project_path,
                     default_path: self.state.config.default_path.clone(),
                     model: start.model,
-                    permission_mode: Some(sessions.mode_for(caller.session.as_deref())?),
+                    permission_mode: Some(sessions.mode_for(caller.steering())?),
                     origin: Origin::Mcp,
                     ..NewSession::default()
                 };
@@ -153,7 +153,7 @@ impl Tools {
             }
             "send_message" => {
                 let say: Say = arguments_as(arguments)?;
-                sessions.check_steering(caller.session.as_deref(), &say.session_id)?;
+                sessions.check_steering(caller.steering(), &say.session_id)?;
                 let accepted = sessions.message(&say.session_id, say.text, None, false).await?;
                 Ok(json!({"message": accepted.message}))
             }

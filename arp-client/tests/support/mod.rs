@@ -93,8 +93,21 @@ impl Edge {
         arguments: Vec<String>,
         environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     ) -> Self {
+        Self::launch_at(tempfile::tempdir().unwrap(), arguments, environment).await
+    }
+
+    /// Starts an edge that keeps everything in this directory, and whose Claude is the scripted one.
+    pub(crate) async fn start_at(root: TempDir) -> Self {
+        let claude = format!("--agent-path=claude={}", example("scripted_claude").display());
+        Self::launch_at(root, vec!["--listen=127.0.0.1:0".into(), claude], Vec::new()).await
+    }
+
+    async fn launch_at(
+        root: TempDir,
+        arguments: Vec<String>,
+        environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    ) -> Self {
         let relay = Relay::start().await;
-        let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("project")).unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
         let Started { child, base, mcp } = daemons::arpc(root.path(), &relay, &arguments, &environment);

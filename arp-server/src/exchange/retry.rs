@@ -3,7 +3,7 @@
 use super::deadline::Deadline;
 use super::download::{Down, DownStream};
 use super::failure::{DownError, Failure, UpEnd, bad_body, broken_tunnel, refusal_of, refused, slow_body};
-use super::poll_io::Outgoing;
+use super::poll_io::{Outgoing, Room};
 use super::rewrite;
 use super::trace::{Counted, Traced};
 use super::upload::{gather, upload};
@@ -11,7 +11,7 @@ use super::{BodyError, Outcome, Progress, Request, RequestBody, Responder};
 use crate::answer::Refusal;
 use crate::defaults as d;
 use crate::http::Framing;
-use crate::registry::counted;
+use crate::quota::counted;
 use crate::shared::Public;
 use crate::tunnels::lease::Leased;
 use crate::tunnels::tunnel::{Tunnel, Want};
@@ -203,6 +203,7 @@ async fn attempt_once<B: RequestBody, R: Responder>(
         let mut down = DownStream {
             rd,
             buf,
+            room: Room::default(),
             progress,
             lease,
             deadline,

@@ -228,6 +228,16 @@ impl Db {
         Ok(all)
     }
 
+    /// All names that are bound to somebody, whether visitors reach anybody by them or not.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = self.sql.prepare("SELECT name FROM bindings")?;
+        let rows = names.query_map([], |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Unbinds names, and gives those that became free, as their clients wrote them.
     ///
     /// # Errors

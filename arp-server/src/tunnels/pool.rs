@@ -250,8 +250,9 @@ impl Pool {
             return Err(CheckoutError::Offline);
         }
         let held = state.queue.held(address);
+        let now = Instant::now();
         let found = if self.within_share(&held) {
-            take(&mut state.idle, want)
+            take(&mut state.idle, want, now)
         } else {
             None
         };
@@ -269,7 +270,7 @@ impl Pool {
                 })
             }
         };
-        self.refill(&mut state, &mut gone);
+        self.refill(&mut state, now, &mut gone);
         drop(state);
         drop(gone);
         Ok(found)
@@ -389,7 +390,7 @@ impl Pool {
         let mut state = self.lock();
         if state.link.as_ref().is_some_and(|l| l.generation == generation) {
             state.asked = state.asked.saturating_sub(1);
-            self.refill(&mut state, &mut gone);
+            self.refill(&mut state, Instant::now(), &mut gone);
         }
         drop(state);
     }
@@ -419,9 +420,10 @@ impl Pool {
     /// Gives idle tunnels to those that wait, as long as one fits somebody whose turn it is.
     fn serve_queue(self: &Arc<Self>, state: &mut State) {
         while state.queue.len() > 0 && !state.idle.is_empty() {
+            let now = Instant::now();
             let State { idle, queue, .. } = &mut *state;
             let used = self.in_use.load(Ordering::Relaxed);
-            let next = queue.next(used, self.limits.max_tunnels(), |want| take(idle, want));
+            let next = queue.next(used, self.limits.max_tunnels(), |want| take(idle, want, now));
             let Some((waiter, held, tunnel)) = next else { break };
             let leased = self.lease(state, tunnel, held);
             if let Err(leased) = waiter.tx.send(leased) {
@@ -434,16 +436,17 @@ impl Pool {
 
     /// Asks for the tunnels that are missing right now; cold ones give way when there is no room for others,
     /// and are put into `gone`, to be dropped without the lock.
-    fn refill(self: &Arc<Self>, state: &mut State, gone: &mut Vec<Tunnel>) {
+    fn refill(self: &Arc<Self>, state: &mut State, now: Instant, gone: &mut Vec<Tunnel>) {
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
         let Some(link) = &state.link else { return };
-        let (now, max) = (Instant::now(), self.limits.max_tunnels());
+        let max = self.limits.max_tunnels();
         let stock = if state.wasted > 2 * self.limits.target() {
             0
         } else {
             self.limits.target()
         };
-        let ready = state.idle.iter().filter(|t| t.is_ready(now)).count();
+        // No more are counted than are wanted: a burst may have left many.
+        let ready = state.idle.iter().filter(|t| t.is_ready(now)).take(stock).count();
         let waiting = state
             .queue
             .could_be_served(self.in_use.load(Ordering::Relaxed), max);
@@ -528,7 +531,7 @@ impl Pool {
         state.link = Some(link);
         state.asked = 0;
         let old = std::mem::take(&mut state.idle);
-        self.refill(&mut state, &mut gone);
+        self.refill(&mut state, Instant::now(), &mut gone);
         drop(state);
         drop(old);
     }
@@ -590,7 +593,7 @@ impl Pool {
             state.queue.sweep();
         }
         self.serve_queue(&mut state);
-        self.refill(&mut state, &mut gone);
+        self.refill(&mut state, Instant::now(), &mut gone);
         drop(state);
         drop(gone);
     }
@@ -628,8 +631,7 @@ impl Drop for Queued {
 
 /// The tunnel that suits a request best: used ones first, so that those that were never used are there for who
 /// may take no other, and of those the most recently used, whose socket buffers are grown and memory is warm.
-fn take(idle: &mut Vec<Tunnel>, want: Want) -> Option<Tunnel> {
-    let now = Instant::now();
+fn take(idle: &mut Vec<Tunnel>, want: Want, now: Instant) -> Option<Tunnel> {
     let used = |t: &Tunnel| {
         let fits = match want {
             Want::Any => true,

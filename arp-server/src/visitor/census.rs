@@ -1,6 +1,6 @@
 //! How many connections one visitor address, and all together, may have.
 
-use crate::registry::counted;
+use crate::quota::counted;
 use dashmap::DashMap;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -226,12 +226,12 @@ mod tests {
 
     #[test]
     fn gemini_is_started_with_its_model() {
-        let wish = LaunchOptions {
+        let wanted = LaunchOptions {
             model: Some("gemini-2.5-flash".into()),
             ..options()
         };
         let launch = AcpAgent::gemini()
-            .launch(Path::new("/bin/gemini"), &wish)
+            .launch(Path::new("/bin/gemini"), &wanted)
             .unwrap();
         assert_eq!(launch.args, ["--acp", "--skip-trust", "-m", "gemini-2.5-flash"]);
         assert_eq!(launch.cwd, Path::new("/p"));
@@ -246,12 +246,12 @@ mod tests {
 
     #[test]
     fn what_gemini_cannot_do_is_said() {
-        let wish = LaunchOptions {
+        let wanted = LaunchOptions {
             allowed_tools: vec!["run_shell_command".into()],
             ..options()
         };
         let refused = AcpAgent::gemini()
-            .launch(Path::new("/bin/gemini"), &wish)
+            .launch(Path::new("/bin/gemini"), &wanted)
             .unwrap_err();
         assert_eq!(
             refused.to_string(),

@@ -213,11 +213,13 @@ mod tests {
 
     #[test]
     fn bypassing_needs_the_owner() {
-        let wish = LaunchOptions {
+        let wanted = LaunchOptions {
             permission_mode: PermissionMode::BypassPermissions,
             ..options()
         };
-        let refused = Claude::new().launch(Path::new("/bin/claude"), &wish).unwrap_err();
+        let refused = Claude::new()
+            .launch(Path::new("/bin/claude"), &wanted)
+            .unwrap_err();
         assert!(matches!(refused, LaunchError::Forbidden(_)), "{refused}");
         assert!(!args(&options()).contains("dangerously"));
 
@@ -226,7 +228,7 @@ mod tests {
                 Path::new("/bin/claude"),
                 &LaunchOptions {
                     allow_bypass: true,
-                    ..wish
+                    ..wanted
                 },
             )
             .unwrap();

@@ -61,13 +61,55 @@ pub(super) fn mode_text(approval: &Value, sandbox: &Value) -> Option<String> {
     Some(format!("{approval}, {sandbox}"))
 }
 
-/// The mode that [`mode_text`] names, or `plan`.
+/// The mode that [`mode_text`] names, or `plan`: the narrowest of ours that holds all that Codex may do unasked.
 pub(super) fn mode_of(text: &str) -> Option<PermissionMode> {
-    match text {
-        "plan" | "never, read-only" => Some(PermissionMode::Plan),
-        "never, danger-full-access" => Some(PermissionMode::BypassPermissions),
-        _ if text.starts_with("untrusted, ") => Some(PermissionMode::Default),
-        _ if text.starts_with("on-request, ") => Some(PermissionMode::AcceptEdits),
-        _ => None,
+    if text == "plan" {
+        return Some(PermissionMode::Plan);
+    }
+    let (approval, sandbox) = text.split_once(", ")?;
+    Some(match (approval, sandbox) {
+        ("untrusted", _) => PermissionMode::Default,
+        // Whatever it asks for by itself: it need not ask, and nothing holds it.
+        (_, "danger-full-access") => PermissionMode::BypassPermissions,
+        ("never", "read-only") => PermissionMode::Plan,
+        // Edits what it likes, and cannot leave the sandbox.
+        ("on-request" | "on-failure" | "never", _) => PermissionMode::AcceptEdits,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_codex_says_of_itself_is_the_mode_and_never_a_narrower_one() {
+        for mode in PermissionMode::ALL {
+            let text = mode_text(&json!(approval_policy(mode)), &sandbox_policy(mode)).unwrap();
+            assert_eq!(mode_of(&text), Some(mode), "{text}");
+        }
+        for (text, mode) in [
+            ("plan", Some(PermissionMode::Plan)),
+            // Of its user's own configuration.
+            (
+                "on-request, danger-full-access",
+                Some(PermissionMode::BypassPermissions),
+            ),
+            (
+                "on-failure, danger-full-access",
+                Some(PermissionMode::BypassPermissions),
+            ),
+            (
+                "granular, danger-full-access",
+                Some(PermissionMode::BypassPermissions),
+            ),
+            ("untrusted, danger-full-access", Some(PermissionMode::Default)),
+            ("never, workspace-write", Some(PermissionMode::AcceptEdits)),
+            ("on-request, read-only", Some(PermissionMode::AcceptEdits)),
+            ("granular, workspace-write", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(mode_of(text), mode, "{text}");
+        }
     }
 }

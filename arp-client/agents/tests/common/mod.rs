@@ -108,7 +108,7 @@ impl Session {
             }),
             child,
             driver: agent.driver(&options),
-            // The replay is given other wishes than the launch: what was wanted then is in the log.
+            // The replay is given other options than the launch: what was wanted then is in the log.
             fresh: agent.driver(&LaunchOptions {
                 permission_mode: PermissionMode::AcceptEdits,
                 model: Some("another".into()),
@@ -265,6 +265,11 @@ impl Session {
             _ => None,
         });
         init.expect("the agent told about itself")
+    }
+
+    /// The mode that the agent says it has, as one of ours.
+    pub fn mode(&self) -> Option<PermissionMode> {
+        self.driver.mode()
     }
 
     /// What became of an approval.

@@ -84,11 +84,12 @@ OPTIONS = [
 ]
 
 version = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+loads = "no-load" not in sys.argv[2:]
 while True:
     message = read()
     method, params = message.get("method"), message.get("params") or {}
     if method == "initialize":
-        result = {"protocolVersion": version, "agentCapabilities": {"loadSession": True}}
+        result = {"protocolVersion": version, "agentCapabilities": {"loadSession": loads}}
     elif method == "session/new":
         result = {"sessionId": "s-1", "configOptions": OPTIONS}
     elif method == "session/load":

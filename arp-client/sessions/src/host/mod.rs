@@ -8,10 +8,10 @@
 //! - `host.lock`: locked as long as the host lives
 //! - `host.where`: where its socket is ([`crate::ipc`])
 //! - `host.json`: [`HostInfo`]
-//! - `host.err`: what the host itself had to complain about
+//! - `host.err`: errors of the host itself
 
+mod accept;
 mod agent;
-mod door;
 mod lines;
 mod run;
 mod throttle;
@@ -343,7 +343,7 @@ impl SessionDir {
         self.0.join("host.json")
     }
 
-    /// What the host complains about.
+    /// Errors of the host itself.
     #[must_use]
     pub fn host_errors(&self) -> PathBuf {
         self.0.join("host.err")

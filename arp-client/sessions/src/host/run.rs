@@ -1,7 +1,7 @@
 //! The host's one loop.
 
+use super::accept::accept;
 use super::agent::{Agent, Chunk, Next};
-use super::door::accept;
 use super::lines::Splitter;
 use super::throttle::Throttle;
 use super::{

@@ -1,8 +1,8 @@
-//! Logs written anew without records that later ones made needless.
+//! Logs written anew: without records that later ones made needless, with records that were damaged and are known.
 
 use super::index::Entry;
 use super::reader::LogReader;
-use super::record::{END_OF_BATCH, encode};
+use super::record::{END_OF_BATCH, Record, encode};
 use super::writer::private;
 use super::{INDEX_EVERY, LogError, index_path, io_error};
 use serde::{Deserialize, Serialize};
@@ -38,8 +38,9 @@ impl Spans {
     }
 }
 
-/// Writes the log anew without the records of these numbers. `false`: this system cannot.
-pub(super) fn rewrite(path: &Path, drop: &Spans) -> Result<bool, LogError> {
+/// Writes the log anew without the records of some numbers, and with some that it lacks, which are in the order of their
+/// numbers. `false`: this system cannot.
+pub(super) fn rewrite(path: &Path, drop: &Spans, add: Vec<Record>) -> Result<bool, LogError> {
     if cfg!(not(unix)) {
         return Ok(false);
     }
@@ -51,8 +52,9 @@ pub(super) fn rewrite(path: &Path, drop: &Spans) -> Result<bool, LogError> {
     let (mut index, mut offset, mut last_indexed) = (Vec::new(), 0_u64, 0_u64);
     let mut bytes = Vec::new();
     // The end of a batch that is dropped ends with the record before it.
-    let mut held: Option<super::Record> = None;
-    let mut put = |record: &super::Record| -> Result<(), LogError> {
+    let mut held: Option<Record> = None;
+    let mut add = add.into_iter().peekable();
+    let mut put = |record: &Record| -> Result<(), LogError> {
         if offset == 0 || offset - last_indexed >= INDEX_EVERY {
             let (seq, line) = (record.seq, record.line);
             Entry { offset, seq, line }.encode(&mut index);
@@ -71,6 +73,11 @@ pub(super) fn rewrite(path: &Path, drop: &Spans) -> Result<bool, LogError> {
                 held.ends_batch = true;
             }
             continue;
+        }
+        while let Some(missing) = add.next_if(|missing| missing.seq < record.seq) {
+            if let Some(before) = held.replace(missing) {
+                put(&before)?;
+            }
         }
         if let Some(before) = held.replace(record) {
             put(&before)?;

@@ -3,7 +3,7 @@
 use super::fold::{self, Spans};
 use super::index::{ENTRY, Entry};
 use super::reader::{LogReader, Position};
-use super::record::{END_OF_BATCH, Kind, encode};
+use super::record::{END_OF_BATCH, Kind, Record, encode};
 use super::{INDEX_EVERY, LogError, MAX_PAYLOAD, index_path, io_error};
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -106,12 +106,28 @@ impl LogWriter {
     pub fn fold(&mut self, drop: &Spans) -> Result<(), LogError> {
         self.flush()?;
         let numbers = self.end;
-        if !fold::rewrite(&self.path, drop)? {
+        if !fold::rewrite(&self.path, drop, Vec::new())? {
             return Ok(());
         }
         let mut folded = Self::open(&self.path, false)?;
         folded.raise(numbers.seq, numbers.line);
         *self = folded;
+        Ok(())
+    }
+
+    /// Puts records back that were damaged, in the order of their numbers, which nothing else has. As
+    /// [`LogWriter::fold`] does.
+    ///
+    /// # Errors
+    /// As [`LogWriter::fold`].
+    pub fn restore(&mut self, records: Vec<Record>) -> Result<(), LogError> {
+        self.flush()?;
+        let numbers = self.end;
+        if fold::rewrite(&self.path, &Spans::default(), records)? {
+            let mut restored = Self::open(&self.path, false)?;
+            restored.raise(numbers.seq, numbers.line);
+            *self = restored;
+        }
         Ok(())
     }
 

@@ -3,12 +3,16 @@
 use super::Sessions;
 use crate::clock;
 use crate::error::SessionError;
+use crate::host::SessionDir;
+use crate::log::{LogError, LogReader};
 use crate::model::{ApprovalSource, ApprovalView, Resolution, Time};
 use crate::session::BusEvent;
 use arp_agents::driver::Decision;
 use arp_agents::event::{Approval, ApprovalOutcome, Edited};
+use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
@@ -43,6 +47,24 @@ impl Sessions {
         }
         all.sort_by(|a, b| (a.created_at, &a.approval.id).cmp(&(b.created_at, &b.approval.id)));
         all
+    }
+
+    /// What is wrong with an approval that does not wait: somebody decided it or it is void, or there never was one.
+    pub async fn why_not_waiting(&self, approval_id: &str) -> SessionError {
+        let resolved = SessionError::ApprovalResolved(approval_id.to_owned());
+        if approval_id.starts_with("mcp.") {
+            return resolved;
+        }
+        let session = approval_id.split_once('.').map(|(session, _)| self.meta(session));
+        if let Some(Ok(meta)) = session {
+            let log = SessionDir::new(self.core().config.session_dir(&meta.id)).event_log();
+            let id = approval_id.to_owned();
+            let found = tokio::task::spawn_blocking(move || was_told_resolved(&log, &id)).await;
+            if matches!(found, Ok(Ok(true))) {
+                return resolved;
+            }
+        }
+        SessionError::ApprovalNotFound(approval_id.to_owned())
     }
 
     /// Puts a question of an agent that `arpc` did not start before whoever decides.
@@ -158,6 +180,25 @@ impl Sessions {
     fn external(&self) -> MutexGuard<'_, HashMap<String, External>> {
         self.0.external.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Do the events of a session tell the end of this approval?
+fn was_told_resolved(events: &Path, id: &str) -> Result<bool, LogError> {
+    #[derive(Deserialize)]
+    struct Told<'a> {
+        #[serde(rename = "type")]
+        kind: &'a str,
+        #[serde(borrow)]
+        id: Cow<'a, str>,
+    }
+    let mut log = LogReader::open(events)?;
+    while let Some(record) = log.next_record()? {
+        let told = serde_json::from_slice::<Told<'_>>(&record.payload);
+        if told.is_ok_and(|told| told.kind == "approval_resolved" && told.id == id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl ExternalApproval {

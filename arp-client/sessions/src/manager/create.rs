@@ -53,7 +53,7 @@ pub struct Created {
     pub existed: bool,
 }
 
-/// What became of a wish for a new session.
+/// What became of a request for a new session.
 enum Reserved {
     /// It is new.
     New,
@@ -330,6 +330,7 @@ impl Sessions {
             problem: None,
             never_resumes: None,
             left_running: Vec::new(),
+            granted: Vec::new(),
             error: None,
             exit_code: None,
             exit_signal: None,
@@ -481,7 +482,7 @@ impl Sessions {
             let mut idle: Vec<_> = actors
                 .values()
                 .map(|handle| handle.shared.view())
-                .filter(|view| view.status == Status::Idle)
+                .filter(|view| view.status == Status::Idle && view.can_resume)
                 .collect();
             idle.sort_by_key(|view| view.updated_at);
             idle.into_iter().next()

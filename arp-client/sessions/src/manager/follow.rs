@@ -4,10 +4,10 @@ use super::Sessions;
 use crate::error::SessionError;
 use crate::host::SessionDir;
 use crate::model::SessionView;
-use crate::read::{Cursor, Sequence, Start};
-use crate::session::{BusEvent, Handle, Tail};
+use crate::read::{Cursor, Mend, Sequence, Start};
+use crate::session::{Ask, BusEvent, Handle, Tail};
 use std::sync::Arc;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 /// A live view of one session for a reader.
 #[derive(Debug)]
@@ -45,20 +45,25 @@ impl Sessions {
     /// [`SessionError::NotFound`].
     pub fn read(&self, id: &str, sequence: Sequence, from: u64) -> Result<Cursor, SessionError> {
         let id = &self.get(id)?.id;
-        Ok(cursor(
-            &SessionDir::new(self.core().config.session_dir(id)),
-            sequence,
-            Start::At(from),
-        ))
+        let dir = SessionDir::new(self.core().config.session_dir(id));
+        let (sessions, id) = (self.clone(), id.clone());
+        let mend: Mend = Arc::new(move || {
+            let (sessions, id) = (sessions.clone(), id.clone());
+            Box::pin(async move {
+                // It says itself what went wrong.
+                let _ = sessions.call(&id, Ask::Mend).await;
+            })
+        });
+        Ok(cursor(&dir, sequence, Start::At(from), mend))
     }
 }
 
-fn cursor(dir: &SessionDir, sequence: Sequence, from: Start) -> Cursor {
-    let path = match sequence {
-        Sequence::Lines => dir.raw_log(),
-        Sequence::Events => dir.event_log(),
-    };
-    Cursor::new(path, sequence, from)
+fn cursor(dir: &SessionDir, sequence: Sequence, from: Start, mend: Mend) -> Cursor {
+    match sequence {
+        // There is nothing that lines could be made from.
+        Sequence::Lines => Cursor::new(dir.raw_log(), sequence, from),
+        Sequence::Events => Cursor::new(dir.event_log(), sequence, from).mending(mend),
+    }
 }
 
 impl Follower {
@@ -81,6 +86,17 @@ impl Follower {
     /// Reads one of the sequences.
     #[must_use]
     pub fn read(&self, sequence: Sequence, from: Start) -> Cursor {
-        cursor(&self.dir, sequence, from)
+        let asks = self.handle.asks.clone();
+        let mend: Mend = Arc::new(move || {
+            let asks = asks.clone();
+            Box::pin(async move {
+                let (reply, done) = oneshot::channel();
+                if asks.send(Ask::Mend(reply)).await.is_ok() {
+                    // It says itself what went wrong.
+                    let _ = done.await;
+                }
+            })
+        });
+        cursor(&self.dir, sequence, from, mend)
     }
 }

@@ -131,6 +131,7 @@ mod tests {
             problem: None,
             never_resumes: None,
             left_running: Vec::new(),
+            granted: Vec::new(),
             error: None,
             exit_code: None,
             exit_signal: None,
@@ -165,12 +166,17 @@ mod tests {
         let now = clock::now_ms();
         let mut live = ended("live", 1);
         live.status = Status::Running;
+        let mut parked = ended("parked", now - 5);
+        parked.status = Status::Parked;
+        let stuck = ended("stuck", now - 6);
         let all = [
             ended("old", now - 4),
             ended("a", now - 3),
             ended("b", now - 2),
             ended("c", now - 1),
             live,
+            parked,
+            stuck,
         ];
         // The old one has been here for long; what its wall clock says counts for nothing.
         let keep_ms = u64::try_from(sessions.config().keep_for.as_millis()).unwrap();
@@ -182,9 +188,14 @@ mod tests {
             std::fs::create_dir_all(&dir).unwrap();
             std::fs::write(dir.join("raw.log"), vec![0; 1000]).unwrap();
         }
+        // One that cannot be removed: something is in the way.
+        std::fs::create_dir_all(sessions.config().session_dir("stuck.removed").join("x")).unwrap();
         sessions.forget_old(keep_ms + 1).await.unwrap();
         let left = |id: &str| sessions.core().store.find(id).unwrap().is_some();
-        assert_eq!(all.map(|meta| left(&meta.id)), [false, false, true, true, true]);
+        assert_eq!(
+            all.map(|meta| left(&meta.id)),
+            [false, false, true, true, true, false, true]
+        );
         assert!(!sessions.config().session_dir("old").exists());
     }
 

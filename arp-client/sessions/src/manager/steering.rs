@@ -5,19 +5,29 @@ use crate::error::SessionError;
 use crate::model::Meta;
 use arp_agents::driver::PermissionMode;
 
+/// Who wants to steer a session.
+#[derive(Debug, Clone, Copy)]
+pub enum Steering<'a> {
+    /// A process of this session of ours, by the system's word.
+    Session(&'a str),
+    /// Somebody who says that it is this session (by its agent's id or ours), or says nothing. Is believed as far as
+    /// that takes something away.
+    Says(Option<&'a str>),
+}
+
 /// What somebody may do unasked.
 struct Reach {
     mode: PermissionMode,
+    /// Tools that are allowed from the start, and what the user allowed for the whole session.
     tools: Vec<String>,
 }
 
 impl Sessions {
-    /// Checks that a session (by its agent's id or ours; `None` or unknown: an agent that was not started here) may
-    /// give this one a message.
+    /// Checks that somebody may give this session a message.
     ///
     /// # Errors
     /// [`SessionError::BypassNotAllowed`] when that one may do more unasked than the caller.
-    pub fn check_steering(&self, caller: Option<&str>, target: &str) -> Result<(), SessionError> {
+    pub fn check_steering(&self, caller: Steering<'_>, target: &str) -> Result<(), SessionError> {
         let target = self.reach(&self.get(target)?.id)?;
         let caller = self.reach_of_caller(caller)?;
         let more_tools = caller.mode.width() < PermissionMode::BypassPermissions.width()
@@ -36,7 +46,7 @@ impl Sessions {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn mode_for(&self, caller: Option<&str>) -> Result<PermissionMode, SessionError> {
+    pub fn mode_for(&self, caller: Steering<'_>) -> Result<PermissionMode, SessionError> {
         let mode = self.reach_of_caller(caller)?.mode;
         Ok(if mode == PermissionMode::Plan {
             PermissionMode::Plan
@@ -45,18 +55,24 @@ impl Sessions {
         })
     }
 
-    fn reach_of_caller(&self, caller: Option<&str>) -> Result<Reach, SessionError> {
+    fn reach_of_caller(&self, caller: Steering<'_>) -> Result<Reach, SessionError> {
         let asks = Reach {
             mode: PermissionMode::Default,
             tools: Vec::new(),
         };
-        match caller {
-            Some(id) => match self.reach(id) {
-                Err(SessionError::NotFound(_)) => Ok(asks),
-                reach => reach,
-            },
-            None => Ok(asks),
-        }
+        let (Steering::Session(id) | Steering::Says(Some(id))) = caller else {
+            return Ok(asks);
+        };
+        let reach = match self.reach(id) {
+            Err(SessionError::NotFound(_)) => return Ok(asks),
+            reach => reach?,
+        };
+        let proven = matches!(caller, Steering::Session(_));
+        Ok(if proven || reach.mode.width() < asks.mode.width() {
+            reach
+        } else {
+            asks
+        })
     }
 
     fn reach(&self, id: &str) -> Result<Reach, SessionError> {
@@ -64,10 +80,12 @@ impl Sessions {
             id, allowed_tools, ..
         } = self.meta(id)?;
         // The object, and not the row: the mode follows the agent's own word.
-        let mode = self.get(&id)?.permission_mode;
+        let view = self.get(&id)?;
+        let mut tools = allowed_tools;
+        tools.extend(view.granted.iter().cloned());
         Ok(Reach {
-            mode,
-            tools: allowed_tools,
+            mode: view.permission_mode,
+            tools,
         })
     }
 }

@@ -292,7 +292,7 @@ impl Actor {
     }
 
     /// Puts events on disk; on a full one they wait.
-    fn flush_events(&mut self) -> Result<(), SessionError> {
+    pub(super) fn flush_events(&mut self) -> Result<(), SessionError> {
         match self.events.flush() {
             Ok(()) => self.full = false,
             Err(error) if error.is_full() => {
@@ -457,7 +457,12 @@ impl Actor {
             }
         }
         if self.clocks.should_park(self.state.meta.status) {
-            self.park(None).await;
+            if self.state.meta.cannot_resume().is_none() {
+                self.park(None).await;
+            } else {
+                // Its process is all there is of it.
+                self.clocks.not_yet();
+            }
         }
         if self.clocks.end_is_late() && self.state.run.is_some() {
             self.kill_host();

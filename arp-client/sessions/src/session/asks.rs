@@ -71,6 +71,13 @@ impl Actor {
                     return Next::Leave;
                 }
             }
+            Ask::Mend(reply) => {
+                let done = self.mend().await;
+                if let Err(error) = &done {
+                    tracing::warn!(session = self.state.meta.id, %error, "cannot make damaged events again");
+                }
+                let _ = reply.send(done);
+            }
             Ask::Detach(reply) => {
                 self.save();
                 let _ = reply.send(Ok(()));
@@ -222,6 +229,27 @@ impl Actor {
                 .ok_or_else(nothing)?
         };
         self.message(text, client_id, false).await
+    }
+
+    /// Makes events again that were damaged on disk. After that the log has no damage, whatever could be made again:
+    /// nobody has it looked at twice.
+    async fn mend(&mut self) -> Result<(), SessionError> {
+        self.flush_events()?;
+        let (events, raw) = (self.dir.event_log(), self.dir.raw_log());
+        let (meta, settings) = (self.state.meta.clone(), self.state.settings().clone());
+        let missing =
+            tokio::task::spawn_blocking(move || super::mending::missing(&events, &raw, &meta, &settings))
+                .await
+                .map_err(|error| SessionError::Internal(error.to_string()))??;
+        if let Some(missing) = missing {
+            tracing::warn!(
+                session = self.state.meta.id,
+                events = missing.len(),
+                "the event log was damaged; events were made again"
+            );
+            self.events.restore(missing)?;
+        }
+        Ok(())
     }
 
     fn drop_message(&mut self, id: &str) -> Result<(), SessionError> {

@@ -182,3 +182,43 @@ impl Clocks {
         self.end_by.take_if(|at| *at <= Instant::now()).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hostlink::HostProgram;
+    use crate::session::projection::tests::waiting_since;
+
+    /// What is left of the time of an approval that was asked at this moment by the wall clock.
+    fn left(asked_ms: u64) -> Duration {
+        let host = HostProgram {
+            program: "/bin/false".into(),
+            args: Vec::new(),
+        };
+        let mut config = SessionsConfig::new("/".into(), host);
+        config.approval_timeout = Some(Duration::from_secs(3600));
+        let mut clocks = Clocks::new(&config);
+        let state = waiting_since(asked_ms);
+        let view = state.view();
+        assert_eq!(view.approvals.len(), 1);
+        clocks.approvals(&state, &view.approvals);
+        assert!(clocks.expired().is_empty());
+        let at = *clocks.deadlines.values().next().unwrap();
+        // The wall clock may jump as it likes from here on: the deadline is monotone.
+        clocks.approvals(&state, &view.approvals);
+        assert_eq!(clocks.deadlines.values().next(), Some(&at));
+        at.saturating_duration_since(Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_jumps_expires_no_approval() {
+        let now = clock::now_ms();
+        let minute = Duration::from_secs(60);
+        // Forwards by years, while arpc was off: there is a floor.
+        assert_eq!(left(1_000), minute);
+        // Backwards: it waits no longer than its whole time.
+        assert_eq!(left(now + 1_000_000_000), 60 * minute);
+        let half = left(now - 1_800_000);
+        assert!(half > 29 * minute && half <= 30 * minute, "{half:?}");
+    }
+}

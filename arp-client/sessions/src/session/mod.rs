@@ -12,6 +12,7 @@ mod folding;
 mod hosting;
 mod launch;
 mod link;
+mod mending;
 mod projection;
 
 pub(crate) use actor::Actor;
@@ -123,6 +124,8 @@ pub(crate) enum Ask {
     Set { change: Change, reply: Reply<()> },
     /// Remove all records of the session, if this can be done first.
     Remove { first: RemoveFirst, reply: Reply<()> },
+    /// Make events again that were damaged on disk.
+    Mend(Reply<()>),
     /// Stop looking after the session, leave its process running.
     Detach(Reply<()>),
 }

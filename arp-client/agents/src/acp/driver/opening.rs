@@ -33,19 +33,20 @@ impl AcpDriver {
         let wanted = json!({"mode": self.options.permission_mode, "model": self.options.model});
         let mut params =
             json!({"cwd": self.options.project_path, "mcpServers": [], "_meta": {"arp": {"wanted": wanted}}});
-        let Resume::Session { id, .. } = &self.options.resume else {
-            return vec![self.calls.request(Call::Open, "session/new", params)];
-        };
-        if answer
-            .pointer("/agentCapabilities/loadSession")
-            .and_then(Value::as_bool)
-            != Some(true)
-        {
-            let why = format!(
+        let loads = answer.pointer("/agentCapabilities/loadSession");
+        let never = (loads.and_then(Value::as_bool) != Some(true)).then(|| {
+            format!(
                 "{} cannot go on with an earlier session; start a new one",
                 self.agent
-            );
-            let mut actions = vec![Action::NeverResumes(why.clone())];
+            )
+        });
+        let mut actions: Vec<Action> = never.clone().map(Action::NeverResumes).into_iter().collect();
+        let Resume::Session { id, .. } = &self.options.resume else {
+            // Said at once, while nothing is lost yet.
+            actions.push(self.calls.request(Call::Open, "session/new", params));
+            return actions;
+        };
+        if let Some(why) = never {
             actions.extend(self.fatal(why));
             return actions;
         }

@@ -267,6 +267,11 @@ impl Projection {
         self.ended_by_itself = false;
     }
 
+    /// What does not change while the actor lives.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The newest record that anybody may have seen something of.
     pub(super) fn seen(&self) -> u64 {
         self.events_from
@@ -289,4 +294,4 @@ impl Projection {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::session) mod tests;

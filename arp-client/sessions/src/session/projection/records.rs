@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::session::BusEvent;
 use arp_agents::driver::{Action, Exit};
-use arp_agents::event::{Approval, ApprovalOutcome, Edited, Event};
+use arp_agents::event::{Approval, ApprovalOutcome, Edited, Event, Grant};
 use std::sync::Arc;
 
 impl Projection {
@@ -308,14 +308,39 @@ impl Projection {
         else {
             return;
         };
-        let id = run.approvals.remove(at).view.approval.id;
+        let Approval {
+            id, session_grants, ..
+        } = run.approvals.remove(at).view.approval;
         let timed_out = run.timed_out.remove(driver_id);
         let outcome = if outcome == ApprovalOutcome::Denied && timed_out {
             ApprovalOutcome::TimedOut
         } else {
             outcome
         };
+        if outcome == ApprovalOutcome::AllowedForSession {
+            self.grant(&session_grants);
+        }
         self.tell_resolved(id, outcome, message, edited);
+    }
+
+    /// The session may do more unasked from now on. What an agent forgets with its process stays here: it only keeps
+    /// others from steering it.
+    fn grant(&mut self, grants: &[Grant]) {
+        for grant in grants {
+            let Ok(mut granted) = serde_json::to_string(grant) else {
+                continue;
+            };
+            match grant {
+                // The mode is followed by itself.
+                Grant::Mode { .. } => continue,
+                Grant::Tool { .. } => {}
+                // What it means is this session's own, and no other has the same.
+                _ => granted.push_str(&format!(" of {}", self.meta.id)),
+            }
+            if !self.meta.granted.contains(&granted) {
+                self.meta.granted.push(granted);
+            }
+        }
     }
 
     fn tell_resolved(
@@ -361,7 +386,9 @@ impl Projection {
     }
 
     fn set_problem(&mut self, kind: ProblemKind, message: String, api_status: Option<u16>) {
-        let cannot = self.meta.never_resumes.is_some();
+        // A turn that failed in a process that lives can be said again there.
+        let alive = matches!(kind, ProblemKind::ApiError | ProblemKind::TurnFailed);
+        let cannot = self.meta.never_resumes.is_some() && !alive;
         self.meta.problem = Some(Problem {
             kind: if cannot { ProblemKind::CannotResume } else { kind },
             message,

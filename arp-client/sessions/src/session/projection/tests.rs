@@ -62,6 +62,7 @@ fn meta() -> Meta {
         problem: None,
         never_resumes: None,
         left_running: Vec::new(),
+        granted: Vec::new(),
         error: None,
         exit_code: None,
         exit_signal: None,
@@ -197,6 +198,18 @@ impl Stage {
         let events = self.events.iter().map(|(_, event)| event);
         events.filter(|event| event["type"] == kind).collect()
     }
+}
+
+/// A session with an approval that was asked at this time.
+pub(in crate::session) fn waiting_since(asked_ms: u64) -> Projection {
+    let mut stage = Stage::new();
+    stage.say("one");
+    stage.ask();
+    let mut state = stage.state;
+    for waiting in &mut state.run.as_mut().unwrap().approvals {
+        waiting.view.created_at = Time(asked_ms);
+    }
+    state
 }
 
 fn allow(input: Option<Value>) -> Decision {
@@ -413,4 +426,35 @@ fn approvals_that_only_readers_know_of_end_too() {
     stage.feed(Kind::RunEnd, &json!(end));
     assert_eq!(stage.of_type("approval_resolved")[0]["id"], "s.0.q");
     assert_eq!(stage.state.view().problem.unwrap().kind, ProblemKind::TurnCut);
+}
+
+#[test]
+fn what_is_allowed_for_the_session_is_remembered_for_those_who_would_steer_it() {
+    let mut stage = Stage::new();
+    stage.say("one");
+    let suggestion = json!({"type": "addRules", "behavior": "allow", "destination": "session",
+        "rules": [{"toolName": "Bash", "ruleContent": "ls:*"}]});
+    let ask = |id: &str| {
+        json!({"type": "control_request", "request_id": id, "request": {"subtype": "can_use_tool",
+            "tool_name": "Bash", "input": {"command": "ls"}, "tool_use_id": id, "permission_suggestions": [suggestion]}})
+    };
+    for (id, for_session, granted) in [("q1", false, 0), ("q2", true, 1), ("q3", true, 1)] {
+        stage.feed(Kind::Out, &ask(id));
+        let approval = stage.state.view().approvals[0].approval.clone();
+        assert!(approval.can_allow_session);
+        let decision = Decision::Allow {
+            for_session,
+            updated_input: None,
+            answers: [].into(),
+            permission_mode: None,
+        };
+        let (_, step) = stage.state.decide(&approval.id, decision).unwrap();
+        assert!(
+            stage.state.view().granted.len() <= granted,
+            "not before it arrived"
+        );
+        stage.take(step);
+        assert_eq!(stage.state.view().granted.len(), granted);
+    }
+    assert!(stage.state.view().granted[0].contains("ls:*"));
 }
