@@ -14,6 +14,7 @@ pub mod net;
 pub mod origin;
 pub mod private;
 pub mod protocol;
+pub mod proxy_header;
 pub mod read_ahead;
 pub mod selfdoc;
 pub mod service;

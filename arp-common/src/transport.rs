@@ -50,6 +50,16 @@ impl Stream {
         (rd, WriteHalf { io: wr, message })
     }
 
+    /// Puts the two halves of a plain connection together again. `None` for others, and for halves that do not
+    /// belong together.
+    pub fn reunite(rd: ReadHalf, mut wr: WriteHalf) -> Option<Self> {
+        wr.message = Message::None;
+        match (rd, std::mem::replace(&mut wr.io, WriteIo::Gone)) {
+            (ReadHalf::Plain(rd), WriteIo::Plain(wr)) => rd.reunite(wr).ok().map(Self::Plain),
+            _ => None,
+        }
+    }
+
     /// Address of the peer.
     ///
     /// # Errors

@@ -48,6 +48,15 @@ impl Room {
     }
 }
 
+/// Reads what there is of the packets with which a raw connection begins: there is no body whose speed shows.
+pub(crate) fn poll_fill(
+    rd: &mut ReadHalf,
+    buf: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    poll_fill_from(d::READ_BUF, rd, buf, cx)
+}
+
 /// Reads what there is of the head of a request: it begins with less, because many may never end theirs.
 pub(crate) fn poll_fill_head(
     rd: &mut ReadHalf,
