@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.request
 
-BIN, RATHOLE = os.environ["BIN"], os.environ["RATHOLE"]
+BIN, BASE, RATHOLE = os.environ["BIN"], os.environ.get("BASE"), os.environ["RATHOLE"]
 ROUNDS, SECONDS = int(os.environ["ROUNDS"]), int(os.environ["SECONDS_EACH"])
 CROWD, HANDSHAKES = int(os.environ["CROWD"]), 300
 MODE = os.environ["MODE"]
@@ -24,6 +24,8 @@ def main():
     origin = nginx(free_port())
     if MODE == "links":
         return links(origin)
+    if MODE == "quick":
+        return quick(origin)
     subjects = {"arp": arp(origin), "rathole": rathole(origin)}
     figures = {}
     note_rss(figures, subjects, "idle")
@@ -35,6 +37,24 @@ def main():
         note_rss(figures, {name: (pids, url)}, "after 100,000 requests")
     table(figures, {"arp": "arp", "rathole": "rathole 0.5"}, [("arp", "rathole")])
     crowd()
+
+
+def quick(origin):
+    """The ratios that matter, in two minutes: beside an older build (BASE) and rathole, of which either may be missing."""
+    subjects = {"arp": arp(origin), "arp TLS": arp(origin, tls=True)}
+    ratios = [("arp TLS", "arp")]
+    if BASE:
+        subjects |= {"before": arp(origin, of=BASE), "before TLS": arp(origin, tls=True, of=BASE)}
+        ratios += [("arp", "before"), ("arp TLS", "before TLS")]
+    if RATHOLE:
+        subjects["rathole"] = rathole(origin)
+        ratios += [("arp", "rathole"), ("arp TLS", "rathole")]
+    figures = {}
+    for _, url in subjects.values():
+        requests(url, 1)
+    rounds(figures, subjects, alone=True)
+    note_rss(figures, subjects, "after the load")
+    table(figures, {name: name for name in subjects}, ratios)
 
 
 def links(origin):
@@ -65,7 +85,7 @@ def note_rss(figures, subjects, when):
             note(figures, f"RSS {when}, {which} (MB)", name, rss)
 
 
-def rounds(figures, subjects):
+def rounds(figures, subjects, alone=False):
     everybody = list(subjects.items())
     for at in range(ROUNDS):
         # Each round begins with another one, so that what comes later is not always the same.
@@ -75,6 +95,10 @@ def rounds(figures, subjects):
                 rate, cpu = load(url, pids, headers)
                 note(figures, f"{kind}: requests/s", name, rate)
                 note(figures, f"{kind}: CPU per request (µs)", name, cpu)
+        for name, (pids, url) in order if alone else ():
+            p50, p99 = latency(url)
+            note(figures, "one connection: p50 (µs)", name, p50)
+            note(figures, "one connection: p99 (µs)", name, p99)
         for name, (pids, url) in order:
             rate, cpu = download(url, pids)
             note(figures, "1 GiB download (MB/s)", name, rate)
@@ -146,6 +170,15 @@ def load(url, pids, headers):
     return rate, (cpu_of(pids) - before) * 1e6 / done
 
 
+def latency(url):
+    """Median and 99th percentile of a request on one connection, in µs."""
+    wrk = ["wrk", "-t", "1", "-c", "1", "-d", f"{SECONDS}s", "--latency", url]
+    told = subprocess.run(wrk, check=True, capture_output=True, text=True).stdout
+    of_unit = {"us": 1, "ms": 1e3, "s": 1e6}
+    found = (re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", told) for percent in (50, 99))
+    return [float(at[1]) * of_unit[at[2]] for at in found]
+
+
 def download(url, pids):
     """MB a second, and seconds of CPU of both daemons."""
     before = cpu_of(pids)
@@ -207,20 +240,20 @@ def nginx(port):
     return port
 
 
-def arps(*flags):
+def arps(*flags, of=None):
     ports = [str(free_port()) for _ in range(3)]
     named = zip(("--control-port", "--proxy-port", "--public-port"), ports)
     flags = ["--bind", "127.0.0.1", "--allow-plaintext", "--data-dir", tempfile.mkdtemp(dir=HOME), *flags]
-    relay = start([f"{BIN}/arps", *(x for p in named for x in p), *flags])
+    relay = start([f"{of or BIN}/arps", *(x for p in named for x in p), *flags])
     listens(ports[0])
     return relay.pid, ports
 
 
-def arp(origin, tls=False, *flags):
-    relay, (control, proxy, public) = arps(*flags)
+def arp(origin, tls=False, *flags, of=None):
+    relay, (control, proxy, public) = arps(*flags, of=of)
     link = ["--server-addr", "127.0.0.1", "--control-port", control, "--proxy-port", proxy]
     link += ["--data-dir", tempfile.mkdtemp(dir=HOME), *([] if tls else ["--plaintext"])]
-    edge = start([f"{BIN}/arpc", *link, "--client-id", "demo", "--local-port", str(origin)])
+    edge = start([f"{of or BIN}/arpc", *link, "--client-id", "demo", "--local-port", str(origin)])
     url = f"http://127.0.0.1:{public}/?token=demo"
     answers(url)
     return (relay, edge.pid), url

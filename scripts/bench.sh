@@ -7,6 +7,8 @@
 #
 #   scripts/bench.sh --links …    what TLS on the link costs: TLS, plain, and rathole's noise and plain; the memory of
 #                                 idle tunnels, and the cost of handshakes
+#   scripts/bench.sh --quick …    ratios in some two minutes: TLS beside plain, and beside rathole if it is there
+#   BASE=DIR                      with --quick: beside the arps and arpc of an older build, too
 #   scripts/bench.sh [ROUNDS]     rounds of each measurement, interleaved; medians are printed (default 5)
 #   SECONDS_EACH=5                seconds of each load
 #   CROWD=1000                    idle edges in the last measurement
@@ -16,6 +18,7 @@ cd "$(dirname "$0")/.."
 
 MODE=all
 if [ "${1:-}" = --links ]; then MODE=links; shift; fi
+if [ "${1:-}" = --quick ]; then MODE=quick; shift; fi
 
 need() { command -v "$1" >/dev/null || { echo "bench.sh: $1 is missing: apt-get install nginx-light wrk curl python3" >&2; exit 1; }; }
 PATH=$PATH:/usr/sbin
@@ -24,7 +27,9 @@ for tool in nginx wrk curl python3; do need "$tool"; done
 RATHOLE=${RATHOLE:-$(command -v rathole || true)}
 if [ -z "$RATHOLE" ]; then
   RATHOLE=$PWD/.cache/rathole/bin/rathole
-  [ -x "$RATHOLE" ] || cargo install rathole --version 0.5.0 --locked --root .cache/rathole
+  if [ ! -x "$RATHOLE" ] && [ "$MODE" = quick ]; then RATHOLE=
+  elif [ ! -x "$RATHOLE" ]; then cargo install rathole --version 0.5.0 --locked --root .cache/rathole
+  fi
 fi
 if [ -z "${BIN:-}" ]; then
   cargo build --release -p arps -p arpc -p arp-testkit --bin arps --bin arpc --bin arp-crowd --bin arp-handshake
@@ -32,5 +37,6 @@ if [ -z "${BIN:-}" ]; then
 fi
 # 1,000 edges hold 6,000 connections.
 ulimit -n "$(ulimit -Hn)"
-export BIN RATHOLE MODE ROUNDS="${1:-5}" SECONDS_EACH="${SECONDS_EACH:-5}" CROWD="${CROWD:-1000}"
+if [ "$MODE" = quick ]; then FEW=3 SHORT=2; else FEW=5 SHORT=5; fi
+export BIN BASE="${BASE:-}" RATHOLE MODE ROUNDS="${1:-$FEW}" SECONDS_EACH="${SECONDS_EACH:-$SHORT}" CROWD="${CROWD:-1000}"
 exec python3 scripts/bench.py

@@ -32,7 +32,14 @@ $machine = switch ($env:PROCESSOR_ARCHITECTURE) {
     default { throw "There is no archive for $_ : build it with cargo install --locked --path arp-client" }
 }
 $base = $base.TrimEnd('/')
-if ($env:ARP_VERSION) { $base = "$base/$($env:ARP_VERSION)" }
+if ($env:ARP_VERSION) {
+    # As GitHub has them: releases/latest/download and releases/download/VERSION.
+    if ($base.EndsWith('/latest/download')) {
+        $base = $base.Substring(0, $base.Length - '/latest/download'.Length) + "/download/$($env:ARP_VERSION)"
+    } else {
+        $base = "$base/$($env:ARP_VERSION)"
+    }
+}
 $archive = "arp-$machine-pc-windows-msvc.zip"
 
 $scratch = Join-Path ([IO.Path]::GetTempPath()) ([Guid]::NewGuid())

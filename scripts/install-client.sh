@@ -74,7 +74,14 @@ if [ -z "$FROM" ]; then
         Darwin) target=$machine-apple-darwin ;;
         *) fail "there is no archive for $(uname -s); on Windows use install-client.ps1" ;;
     esac
-    base=${BASE_URL%/}${ARP_VERSION:+/$ARP_VERSION}
+    base=${BASE_URL%/}
+    if [ -n "${ARP_VERSION:-}" ]; then
+        # As GitHub has them: releases/latest/download and releases/download/VERSION.
+        case $base in
+            */latest/download) base=${base%/latest/download}/download/$ARP_VERSION ;;
+            *) base=$base/$ARP_VERSION ;;
+        esac
+    fi
     archive=arp-$target.tar.gz
     say "Fetching $archive"
     fetch "$base/SHA256SUMS" "$scratch/SHA256SUMS"

@@ -120,7 +120,14 @@ if [ -z "$FROM" ]; then
         aarch64 | arm64) target=aarch64-unknown-linux-musl ;;
         *) fail "there is no archive for $(uname -m): build from source with scripts/install_server.sh" ;;
     esac
-    base=${BASE_URL%/}${ARP_VERSION:+/$ARP_VERSION}
+    base=${BASE_URL%/}
+    if [ -n "${ARP_VERSION:-}" ]; then
+        # As GitHub has them: releases/latest/download and releases/download/VERSION.
+        case $base in
+            */latest/download) base=${base%/latest/download}/download/$ARP_VERSION ;;
+            *) base=$base/$ARP_VERSION ;;
+        esac
+    fi
     archive=arp-$target.tar.gz
     say "Fetching $archive"
     fetch "$base/SHA256SUMS" "$scratch/SHA256SUMS"
@@ -179,13 +186,18 @@ Wants=network-online.target
 After=network-online.target
 
 [Service]
-Type=exec
+Type=notify
 Environment=CONTROL_PORT=17001 PROXY_PORT=17002 PUBLIC_PORT=17003 POOL_SIZE=5
 ExecStart=/usr/local/bin/arps --control-port ${CONTROL_PORT} --proxy-port ${PROXY_PORT} --public-port ${PUBLIC_PORT} --pool-size ${POOL_SIZE}
+ExecReload=/usr/local/bin/arps reload
 Restart=on-failure
 RestartSec=2
+# It gives a sign of life as long as it takes connections and can find its clients.
+WatchdogSec=60
 # Exchanges under way have 30 s to end (--grace).
 TimeoutStopSec=45
+# systemd keeps the ports open over a restart: who comes meanwhile waits, and is not refused.
+FileDescriptorStoreMax=8
 # A connection of a visitor and a tunnel of an edge agent take a descriptor each.
 LimitNOFILE=262144
 

@@ -26,6 +26,7 @@ install_tools() {
     need git git
     need python3 python3
     need shellcheck shellcheck
+    need strace strace
     if [ "${#missing[@]}" -gt 0 ]; then
         if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
             say "installing ${missing[*]}"

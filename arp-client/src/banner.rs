@@ -12,7 +12,7 @@ pub fn hello(config: &Config) {
         Mode::Tcp { host, port } => format!("TCP, local service {host}:{port}"),
         Mode::Command(_) => "command, the AI agents of this machine".to_owned(),
     };
-    say(&format!("arpc {}", env!("CARGO_PKG_VERSION")));
+    say(&format!("arpc {}", crate::VERSION));
     say(&format!("Client id:  {}", told(config.client_id.as_str())));
     say(&format!("Mode:       {mode}"));
     if config.relay {

@@ -10,6 +10,7 @@ use crate::trust::{self, KnownRelays, Policy};
 use crate::tunnel_settings;
 use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
+use arp_common::logging::LogFormat;
 use arp_common::private;
 use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
@@ -25,7 +26,7 @@ use std::time::Duration;
 /// service, or with --command-mode the console and API of the agents.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = crate::VERSION,
     after_help = "\
 Examples:
   arpc --server-addr relay.example --local-port 3000      a web service on port 3000
@@ -121,6 +122,8 @@ pub struct Config {
     pub qr: bool,
     /// The tunnel to open.
     pub tunnel: Option<TunnelConfig>,
+    /// How the log is written.
+    pub log_format: LogFormat,
     /// Is a relay used? Always, unless there is a tunnel and no relay was named.
     pub relay: bool,
 }
@@ -202,6 +205,7 @@ impl Config {
             qr: !s.no_qr.unwrap_or(false),
             relay: tunnel.is_none() || relay_named,
             tunnel,
+            log_format: s.log_format.unwrap_or_default(),
         })
     }
 

@@ -4,6 +4,15 @@
 //! [`serving`] is command mode with its HTTP API on the state in [`command`], [`cli`] holds the subcommands that
 //! talk to a running daemon. [`tunnel`] is a public URL through somebody else's service, in place of a relay or beside it.
 
+/// Version and commit, as `--version` shows them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ARP_COMMIT"), ")");
+
+/// The system whose archives of a release are ours.
+pub const TARGET: &str = env!("ARP_TARGET");
+
+/// Where releases lie, if the build was told.
+pub const RELEASES: Option<&str> = option_env!("ARP_BASE_URL");
+
 mod api;
 pub mod banner;
 pub mod cli;
@@ -21,6 +30,7 @@ pub mod local;
 mod mcp;
 pub mod serving;
 pub mod settings;
+pub mod standing;
 pub mod tokens;
 mod trace;
 pub mod trust;

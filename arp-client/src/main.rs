@@ -1,13 +1,15 @@
 //! arpc: parses, wires and runs.
 
 use anyhow::Context;
-use arp_common::logging;
+use arp_common::logging::{self, LogFormat};
+use arp_common::service::{self, Pulses};
 use arp_common::settings::{ConfigError, EXIT_USAGE, with_causes};
 use arp_sessions::Leaving;
 use arpc::config::{Cli, Config, Mode, Public, Settings};
 use arpc::forward::Forward;
 use arpc::link::{Dialer, Handler, Link};
 use arpc::serving::CommandMode;
+use arpc::standing::{Fixed, Standing};
 use arpc::tokens::{self, Names};
 use arpc::tunnel::daemon as daemon_tunnel;
 use arpc::tunnel_settings::Source;
@@ -68,7 +70,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     // Made before anything else is in the data directory, also where this start does not need it: an older one
     // without it keeps the id that it had.
     let _ = identity::client_id(&config.data_dir);
-    let _guard = start_logging()?;
+    let _guard = start_logging(config.log_format)?;
     arp_common::net::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -113,12 +115,28 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                 stop.cancel();
             });
         }
+        let standing = Arc::new(Standing::new(fixed(&config)));
         let mut first = true;
-        let link = Link::new(config.clone(), dialer, names.clone(), Arc::new(handler));
+        let link = Link::new(
+            config.clone(),
+            dialer,
+            names.clone(),
+            Arc::new(handler),
+            standing.clone(),
+        );
         let side = stop.child_token();
-        let local = tokio::spawn(local(config.clone(), names.clone(), side.clone()));
+        let local = tokio::spawn(local(config.clone(), names.clone(), standing, side.clone()));
         let tunnel = daemon_tunnel::run(&config, &names, command.as_ref(), stop.clone());
-        let linked = async {
+        let mut pulses = Pulses::default();
+        let linking = pulses.add("the link to the relay");
+        let watchdog = tokio::spawn(pulses.watch(side.clone()));
+        // Not only when it is registered: a relay that is away for an hour is no reason to start this anew.
+        service::ready(if config.relay {
+            "looking for the relay"
+        } else {
+            "serving"
+        });
+        let linked = linking.along(async {
             if !config.relay {
                 let stopped = stop.clone().cancelled_owned();
                 return tokio::select! {
@@ -130,6 +148,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                 if let Some(mode) = &command {
                     mode.told_public_url(public.url.as_deref());
                 }
+                service::status("registered with the relay");
                 if std::mem::take(&mut first) {
                     banner::registered(&config, &names, public);
                 }
@@ -137,10 +156,11 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             let linked = link.run(stop.clone(), registered).await;
             stop.cancel();
             linked
-        };
+        });
         let (served, tunnelled) = tokio::join!(linked, tunnel);
         side.cancel();
         let _ = local.await;
+        let _ = watchdog.await;
         if let Some(mode) = command {
             // A signal ends arpc alone: its sessions run on, and the next one finds them.
             let leaving = leaving.get().copied().unwrap_or(Leaving::RunOn);
@@ -150,6 +170,22 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         tunnelled?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// What `arpc status` tells that does not change.
+fn fixed(config: &Config) -> Fixed {
+    let server = &config.server;
+    Fixed {
+        version: arpc::VERSION.to_owned(),
+        pid: std::process::id(),
+        relay: config
+            .relay
+            .then(|| format!("{}:{}", server.host, server.control_port)),
+        serves: match &config.mode {
+            Mode::Tcp { host, port } => format!("{host}:{port}"),
+            Mode::Command(_) => "the agents of this machine".to_owned(),
+        },
+    }
 }
 
 /// So that scripts find the client id.
@@ -164,26 +200,32 @@ fn write_card(config: &Config) {
 }
 
 /// What runs beside the link: tokens expire, and can be changed by `arpc tokens`.
-async fn local(config: Arc<Config>, names: Arc<Names>, stop: CancellationToken) {
-    let socket = tokens::local::serve(&config.data_dir, &config.client_id, names.clone(), stop.clone());
+async fn local(config: Arc<Config>, names: Arc<Names>, standing: Arc<Standing>, stop: CancellationToken) {
+    let socket = tokens::local::serve(
+        &config.data_dir,
+        &config.client_id,
+        names.clone(),
+        standing,
+        stop.clone(),
+    );
     let socket = async {
         if let Err(e) = socket.await {
-            tracing::warn!("`arpc tokens` will not work: {e}");
+            tracing::warn!("`arpc tokens` and `arpc status` will not work: {e}");
         }
     };
     tokio::join!(socket, names.expire(stop));
 }
 
 /// Logs to the terminal and to a daily file; where no file can be had, says so and goes on.
-fn start_logging() -> anyhow::Result<Option<impl Drop>> {
+fn start_logging(format: LogFormat) -> anyhow::Result<Option<impl Drop>> {
     let dirs = directories::BaseDirs::new().map(|d| d.data_local_dir().join("arpc").join("logs"));
     let fallback = PathBuf::from("arpc/logs");
     for dir in dirs.iter().chain([&fallback]) {
-        if let Ok(guard) = logging::init(Some((dir, "arpc.log"))) {
+        if let Ok(guard) = logging::init(format, Some((dir, "arpc.log"))) {
             return Ok(guard);
         }
     }
-    let guard = logging::init(None).context("cannot start logging")?;
+    let guard = logging::init(format, None).context("cannot start logging")?;
     let tried: Vec<&Path> = dirs
         .iter()
         .map(PathBuf::as_path)

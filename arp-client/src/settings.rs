@@ -1,6 +1,7 @@
 //! The settings as flags, environment and file give them, before anybody asks whether they make sense.
 
 use arp_agents::acp::AcpConfig;
+use arp_common::logging::LogFormat;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -144,6 +145,9 @@ arp_common::settings! {
     /// Directory for this machine's key, known relays, tokens and sessions [default: arpc in the local data directory].
     #[arg(long, value_name = "DIR", env = "ARPC_DATA_DIR", global = true, help_heading = "Running")]
     data_dir: PathBuf,
+    /// How the log is written: text for people, or json, one object a line, for programs [default: text].
+    #[arg(long, value_name = "FORMAT", env = "ARPC_LOG_FORMAT", help_heading = "Running", hide_short_help = true)]
+    log_format: LogFormat,
     /// Do not draw the QR code of the public URL [default: false].
     #[arg(long, env = "ARPC_NO_QR", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Running")]
     no_qr: bool,

@@ -24,11 +24,13 @@ const FOREIGN: &[&str] = &[
     "locked",
     "mcp-config",
     "now",
+    "quiet",
     "output-format",
     "path",
     "permission-prompt-tool",
     "release",
     "skip-trust",
+    "user",
     "workspace",
 ];
 

@@ -516,3 +516,226 @@ async fn the_relay_says_which_flag_chooses_a_port_that_is_taken() {
         assert_eq!(said.matches("cannot listen").count(), 1, "told once: {said}");
     }
 }
+
+/// One request with these fields; its answer is of no interest here.
+async fn visit(at: std::net::SocketAddr, method: &str, target: &str, fields: &str, body: &str) -> u16 {
+    let mut client = arp_testkit::http::RawClient::connect(at).await;
+    let length = body.len();
+    client
+        .send(&format!(
+            "{method} {target} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+        ))
+        .await;
+    client.answer().await.status
+}
+
+/// Registration, requests that name the client in each way, a session, the admin port: all at the level that says most.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_secret_is_logged_at_any_level() {
+    const JOIN: &str = "join-3f9c1a77e2b04d";
+    const ID: &str = "edge-7c2f8d11aa95be";
+    const TOKEN: &str = "name-5b1d9e0c4af327";
+    const MISTYPED: &str = "name-5b1d9e0c4af32x";
+    let mut relay = Relay::builder()
+        .args(["--join-key", JOIN])
+        .var("RUST_LOG", "trace")
+        .start()
+        .await;
+    let claude = std::path::Path::new(env!("CARGO_BIN_EXE_arpc")).with_file_name("examples/scripted_claude");
+    let claude = format!("--agent-path=claude={}", claude.display());
+    let project = tempfile::tempdir().unwrap();
+    let mut edge = Edge::builder()
+        .relay_at(relay.control, relay.proxy)
+        .args([
+            "--command-mode",
+            "--client-id",
+            ID,
+            "--token",
+            TOKEN,
+            "--join-key",
+            JOIN,
+            &claude,
+        ])
+        .var("RUST_LOG", "trace")
+        .start()
+        .await;
+    let wrong = Edge::builder().relay_at(relay.control, relay.proxy);
+    let wrong = wrong.args([
+        "--local-port",
+        "1",
+        "--client-id",
+        "other",
+        "--join-key",
+        "join-wrong-8801aa",
+    ]);
+    let mut wrong = wrong.var("RUST_LOG", "trace").spawn();
+    assert_eq!(wrong.daemon.ended().await.code(), Some(1));
+
+    let public = relay.public;
+    for (target, fields, status) in [
+        (format!("/api/health?token={TOKEN}"), String::new(), 200),
+        (format!("/?token={ID}/api/health"), String::new(), 200),
+        (format!("/t/{TOKEN}/api/health"), String::new(), 200),
+        ("/api/health".to_owned(), format!("X-ARP-Token: {ID}\r\n"), 200),
+        (
+            "/api/health".to_owned(),
+            format!("Referer: http://{public}/?token={TOKEN}\r\n"),
+            200,
+        ),
+        (format!("/api/health?token={MISTYPED}"), String::new(), 404),
+        (format!("/t/{MISTYPED}/"), String::new(), 404),
+    ] {
+        assert_eq!(
+            visit(public, "GET", &target, &fields, "").await,
+            status,
+            "{target} {fields}"
+        );
+    }
+    let body = format!(
+        r#"{{"executor":"claude","prompt":"say hello","project_path":{:?}}}"#,
+        project.path()
+    );
+    let fields = format!("X-ARP-Token: {TOKEN}\r\nContent-Type: application/json\r\n");
+    assert_eq!(visit(public, "POST", "/api/sessions", &fields, &body).await, 201);
+    let admin = relay.admin().await;
+    let key = std::fs::read_to_string(relay.data.path().join("admin-key"))
+        .unwrap()
+        .trim()
+        .to_owned();
+    let fields = format!("Authorization: Bearer {key}\r\n");
+    assert_eq!(visit(admin, "GET", "/api/clients", &fields, "").await, 200);
+    // What has to be there for the test to mean anything.
+    let request = |l: &str| (l.contains("DEBUG") && l.contains("/api/sessions")).then_some(());
+    relay.daemon.line("the request in its log", request).await;
+
+    edge.daemon.terminate();
+    edge.daemon.ended().await;
+    relay.daemon.terminate();
+    relay.daemon.ended().await;
+    let logs = edge.home.path().join("data/arpc/logs");
+    let file = std::fs::read_dir(&logs).unwrap().next().unwrap().unwrap();
+    let edge_log = std::fs::read_to_string(file.path()).unwrap();
+    assert!(
+        edge_log.contains("DEBUG") && edge_log.lines().count() > 10,
+        "{edge_log}"
+    );
+    // The greeting on its standard output names them, for the person who started it.
+    let printed = edge.daemon.output();
+    let lines = printed.lines().filter(|l| {
+        ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
+            .iter()
+            .any(|w| l.contains(w))
+    });
+    let printed = lines.collect::<Vec<_>>().join("\n");
+    let key_line = |dir: &std::path::Path, name: &str| {
+        let text = std::fs::read_to_string(dir.join(name)).unwrap_or_default();
+        text.lines().nth(1).unwrap_or("no such key").to_owned()
+    };
+    let private = key_line(relay.data.path(), "relay-key.pem");
+    for (whose, log) in [
+        ("relay", relay.daemon.output()),
+        ("edge", edge_log),
+        ("edge's terminal", printed),
+        ("refused edge", wrong.daemon.output()),
+    ] {
+        for secret in [JOIN, ID, TOKEN, MISTYPED, "join-wrong-8801aa", &key, &private] {
+            let found = log.lines().find(|l| l.contains(secret));
+            assert_eq!(found, None, "in the log of the {whose}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_how_it_does_and_its_exit_code_too() {
+    let (relay, origin) = (Relay::start().await, Origin::start("o").await);
+    let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let data = edge.home.path().join("data/arpc");
+    let status = |json: bool| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_arpc"));
+        command
+            .arg("--data-dir")
+            .arg(&data)
+            .args(["--client-id", "demo", "status"]);
+        let done = command.args(json.then_some("--json")).output().unwrap();
+        (
+            done.status.code(),
+            String::from_utf8([done.stdout, done.stderr].concat()).unwrap(),
+        )
+    };
+    let (code, said) = status(false);
+    assert!(code == Some(0) && said.contains("registered  for"), "{said}");
+    let told: serde_json::Value = serde_json::from_str(&status(true).1).unwrap();
+    assert_eq!(
+        (&told["registered"], told["registrations"].as_u64()),
+        (&true.into(), Some(1))
+    );
+    let mut relay = relay;
+    relay.daemon.kill().await;
+    edge.daemon
+        .line("that it is lost", |l| l.contains("lost the relay").then_some(()))
+        .await;
+    let (code, said) = status(false);
+    assert!(code == Some(1) && said.contains("NO: "), "{said}");
+    edge.daemon.terminate();
+    edge.daemon.ended().await;
+    assert_eq!(status(false).0, Some(3));
+}
+
+/// A user's systemd that writes down what it is told.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_service_is_set_up_and_removed_by_the_means_of_the_system() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let (bin, calls) = (home.path().join("bin"), home.path().join("calls"));
+    std::fs::create_dir(&bin).unwrap();
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\n", calls.display());
+    std::fs::write(bin.join("systemctl"), script).unwrap();
+    std::fs::set_permissions(bin.join("systemctl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |args: &[&str]| {
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
+            .args([&["service"], args].concat())
+            .env("HOME", home.path())
+            .env("XDG_CONFIG_HOME", home.path().join(".config"))
+            .env("PATH", path)
+            .output()
+            .unwrap();
+        (
+            done.status.code(),
+            String::from_utf8([done.stdout, done.stderr].concat()).unwrap(),
+        )
+    };
+    let unit = home.path().join(".config/systemd/user/arpc.service");
+    let (code, said) = run(&["install"]);
+    assert!(
+        code == Some(1) && said.contains("arpc config example"),
+        "without settings: {said}"
+    );
+    assert_eq!(run(&["install", "--", "--join-key", "secret-key"]).0, Some(1));
+    assert_eq!(run(&["uninstall"]).0, Some(1));
+    let (code, said) = run(&[
+        "install",
+        "--",
+        "--server-addr",
+        "relay.example",
+        "--command-mode",
+    ]);
+    assert_eq!(code, Some(0), "{said}");
+    let text = std::fs::read_to_string(&unit).unwrap();
+    assert!(
+        text.contains("\"--server-addr\" \"relay.example\" \"--command-mode\"\n"),
+        "{text}"
+    );
+    let told = std::fs::read_to_string(&calls).unwrap();
+    for call in [
+        "--user daemon-reload",
+        "--user enable arpc",
+        "--user restart arpc",
+    ] {
+        assert!(told.lines().any(|l| l == call), "{told}");
+    }
+    assert_eq!(run(&["status"]).0, Some(0));
+    assert_eq!(run(&["uninstall"]).0, Some(0));
+    assert!(!unit.exists());
+}

@@ -1,28 +1,67 @@
-//! One way to log, for both daemons: human lines on standard error, and for the edge a daily file besides.
+//! One way to log, for both daemons: lines on standard error, and for the edge a daily file besides; for people, or as
+//! JSON for programs. Lines that repeat without end are counted instead of written.
 
+mod repeats;
+
+use repeats::Repeats;
+use serde::Deserialize;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::str::FromStr;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_appender::rolling;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 /// Daily files that are kept.
 const KEEP_FILES: usize = 14;
 
+/// Libraries that at `debug` and `trace` write down what goes through them, tokens included. They are heard at `info`
+/// unless `RUST_LOG` names them.
+const TALKATIVE: &[&str] = &[
+    "h2",
+    "hyper",
+    "hyper_util",
+    "reqwest",
+    "rmcp",
+    "rustls",
+    "tungstenite",
+];
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line: `timestamp`, `level`, `fields` with `message` among them.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("has to be text or json"),
+        }
+    }
+}
+
 /// Starts logging to standard error at `info`, or as `RUST_LOG` says, and to `<dir>/<prefix>.YYYY-MM-DD`
 /// when a directory is given. The guard writes the file's last lines when it is dropped: keep it in `main`.
 ///
 /// # Errors
 /// If the directory cannot be made or a file in it not be opened; nothing is set up then.
-pub fn init(file: Option<(&Path, &str)>) -> std::io::Result<Option<WorkerGuard>> {
-    let stderr = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .with_filter(filter());
+pub fn init(format: LogFormat, file: Option<(&Path, &str)>) -> std::io::Result<Option<WorkerGuard>> {
+    let ansi = std::io::stderr().is_terminal();
+    let stderr = lines(format, std::io::stderr, ansi, false);
     let (file, guard) = match file {
         None => (None, None),
         Some((dir, prefix)) => {
@@ -34,20 +73,77 @@ pub fn init(file: Option<(&Path, &str)>) -> std::io::Result<Option<WorkerGuard>>
                 .build(dir)
                 .map_err(std::io::Error::other)?;
             let (writer, guard) = tracing_appender::non_blocking(appender);
-            let layer = fmt::layer()
-                .with_writer(writer)
-                .with_ansi(false)
-                .with_filter(filter());
-            (Some(layer), Some(guard))
+            (Some(lines(format, writer, false, true)), Some(guard))
         }
     };
     // A second call (tests that start several daemons in one process) keeps the first set-up.
-    let _ = tracing_subscriber::registry().with(stderr).with(file).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(Repeats::default())
+        .with(stderr)
+        .with(file)
+        .try_init();
     Ok(guard)
 }
 
+/// A layer that writes lines. `target` says whether each names the module that it comes from.
+fn lines<S, W>(format: LogFormat, writer: W, ansi: bool, target: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = fmt::layer()
+        .with_writer(writer)
+        .with_ansi(ansi)
+        .with_target(target);
+    match format {
+        LogFormat::Text => layer.with_filter(filter()).boxed(),
+        LogFormat::Json => layer.json().with_filter(filter()).boxed(),
+    }
+}
+
 fn filter() -> EnvFilter {
+    filter_of(&std::env::var("RUST_LOG").unwrap_or_default())
+}
+
+fn filter_of(wanted: &str) -> EnvFilter {
+    let mut directives = wanted.to_owned();
+    for name in TALKATIVE {
+        let named = wanted.split(',').any(|d| {
+            let d = d.trim();
+            d.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['=', ':', '[']) || rest.is_empty())
+        });
+        if !named {
+            directives.push_str(&format!(",{name}=info"));
+        }
+    }
     EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy()
+        .parse_lossy(directives)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn talkative_libraries_are_heard_when_they_are_named() {
+        let quiet = filter_of("trace").to_string();
+        assert!(quiet.contains("h2=info") && quiet.contains("trace"), "{quiet}");
+        let named = filter_of("debug,h2=trace,hyper::proto=debug").to_string();
+        assert!(
+            named.contains("h2=trace") && !named.contains("h2=info"),
+            "{named}"
+        );
+        assert!(
+            !named.contains("hyper=info") && named.contains("hyper_util=info"),
+            "{named}"
+        );
+        assert!(filter_of("").to_string().contains("rmcp=info"));
+        assert_eq!(
+            ("json".parse(), "text".parse()),
+            (Ok(LogFormat::Json), Ok(LogFormat::Text))
+        );
+        assert!("xml".parse::<LogFormat>().is_err());
+    }
 }

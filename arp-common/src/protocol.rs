@@ -143,6 +143,8 @@ pub enum GoAwayReason {
     Shutdown,
     /// The same client registered again from elsewhere: do not come back by yourself.
     Replaced,
+    /// The relay's operator ended this connection: come back after a moment, as after [`GoAwayReason::Shutdown`].
+    Kicked,
     /// Anything a newer relay may say.
     #[serde(other)]
     Other,

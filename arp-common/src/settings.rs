@@ -22,6 +22,11 @@ macro_rules! settings {
                 vec![$($crate::settings::key_of(stringify!($field)),)+]
             }
 
+            /// The keys that a file may have, each with a value that it could have.
+            pub fn examples() -> Vec<(String, &'static str)> {
+                vec![$($crate::selfdoc::keyed::<$ty>(stringify!($field)),)+]
+            }
+
             /// These, and where they are silent the `other` ones.
             #[must_use]
             pub fn or(self, other: Self) -> Self {

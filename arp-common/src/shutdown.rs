@@ -17,6 +17,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     tokio::spawn(async move {
         signals.recv().await;
         tracing::info!("stopping; once more to stop at once");
+        crate::service::stopping();
         stop.cancel();
         signals.recv().await;
         std::process::exit(IMPATIENT);

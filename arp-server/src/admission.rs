@@ -1,6 +1,8 @@
 //! Who may register under which names: join key, key bindings, and the patience with those who try.
 
+use crate::bans::Bans;
 use crate::defaults as d;
+use crate::live::Live;
 use crate::quota::Quota;
 use crate::registry::{About, Client, Entry, RegisterError, Registry};
 use crate::routing::guesses::{Guesses, Standing};
@@ -15,7 +17,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 
 /// What the operator set for edges.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EdgeLimits {
     /// Edges of one address that may be registered at a time.
     pub per_ip: usize,
@@ -23,6 +25,22 @@ pub struct EdgeLimits {
     pub new_names_per_ip: Option<usize>,
     /// Names in the store.
     pub names: Limits,
+}
+
+/// What the operator asks of edges; it can be changed while the relay serves.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What an edge must know, if anything.
+    pub join_key: Option<Secret>,
+    /// How much it may have.
+    pub limits: EdgeLimits,
+}
+
+impl Rules {
+    /// Those who know the join key are no strangers.
+    fn new_names(&self) -> Option<usize> {
+        self.limits.new_names_per_ip.filter(|_| self.join_key.is_none())
+    }
 }
 
 /// An edge that was let in. Dropping it gives its place back, not its registration.
@@ -40,8 +58,8 @@ pub struct Admitted {
 pub struct Admission {
     registry: Arc<Registry>,
     store: Store,
-    join_key: Option<Secret>,
-    limits: EdgeLimits,
+    rules: Live<Rules>,
+    bans: Arc<Bans>,
     /// Registered control channels, by address.
     edges: Arc<Census>,
     /// New names, by address.
@@ -52,17 +70,15 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// With a shared secret that every edge must know, if there is one.
-    pub fn new(registry: Arc<Registry>, store: Store, join_key: Option<Secret>, limits: EdgeLimits) -> Self {
-        // Those who know the join key are no strangers.
-        let new_names = limits.new_names_per_ip.filter(|_| join_key.is_none());
+    /// With these rules.
+    pub fn new(registry: Arc<Registry>, store: Store, rules: Rules, bans: Arc<Bans>) -> Self {
         Self {
             registry,
             store,
-            join_key,
-            limits,
-            edges: Census::new(limits.per_ip, usize::MAX),
-            quota: Quota::new(new_names),
+            bans,
+            edges: Census::new(rules.limits.per_ip, usize::MAX),
+            quota: Quota::new(rules.new_names()),
+            rules: Live::new(rules),
             refused: Guesses::default(),
         }
     }
@@ -70,6 +86,23 @@ impl Admission {
     /// Who is registered.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// Changes what is asked of edges. Who is here stays.
+    pub fn set_rules(&self, rules: Rules) {
+        self.edges.set_limits(rules.limits.per_ip, usize::MAX);
+        self.quota.set_limit(rules.new_names());
+        self.rules.set(rules);
+    }
+
+    /// What survives a restart.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Who is not wanted.
+    pub fn bans(&self) -> &Arc<Bans> {
+        &self.bans
     }
 
     /// Registers an edge that shows `key` (none in plain).
@@ -91,7 +124,7 @@ impl Admission {
             ..
         } = register;
         let ip = about.peer.ip();
-        if self.refused.standing(ip) == Standing::Guessing && self.join_key.is_some() {
+        if self.refused.standing(ip) == Standing::Guessing && self.rules.get().join_key.is_some() {
             return Err(RegisterError::TooManyTries);
         }
         if !self.knows_join_key(join_key.as_ref()) {
@@ -99,8 +132,11 @@ impl Admission {
             tokio::time::sleep(d::WRONG_JOIN_KEY).await;
             return Err(RegisterError::JoinKey);
         }
+        if self.bans.holds(&client_id, key, ip) {
+            return Err(RegisterError::Banned);
+        }
         let permit = self.edges.admit(ip, false);
-        let permit = permit.ok_or(RegisterError::AddressFull(self.limits.per_ip))?;
+        let permit = permit.ok_or(RegisterError::AddressFull(self.rules.get().limits.per_ip))?;
         let id_token = id_token.unwrap_or(true);
         let names = self.claim(&client_id, tokens, id_token, key, ip).await?;
         // From here on nothing waits: whoever is registered is told so.
@@ -191,8 +227,8 @@ impl Admission {
     fn full(&self, limit: Limit) -> RegisterError {
         match limit {
             Limit::Address => RegisterError::TooManyNames(self.quota.limit()),
-            Limit::Key => RegisterError::KeyFull(self.limits.names.per_key),
-            Limit::Relay => RegisterError::NamesFull(self.limits.names.names),
+            Limit::Key => RegisterError::KeyFull(self.rules.get().limits.names.per_key),
+            Limit::Relay => RegisterError::NamesFull(self.rules.get().limits.names.names),
         }
     }
 
@@ -208,7 +244,10 @@ impl Admission {
     }
 
     fn knows_join_key(&self, told: Option<&Secret>) -> bool {
-        let Some(wanted) = &self.join_key else { return true };
+        let rules = self.rules.get();
+        let Some(wanted) = &rules.join_key else {
+            return true;
+        };
         let told = told.map(Secret::expose).unwrap_or_default();
         // Only its length can show, and that says nothing of a random key.
         wanted.expose().as_bytes().ct_eq(told.as_bytes()).into()

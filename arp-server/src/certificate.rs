@@ -78,7 +78,7 @@ impl Certificate {
         }
     }
 
-    fn reload(&self) -> Result<bool, (Vec<u8>, CertificateError)> {
+    pub(crate) fn reload(&self) -> Result<bool, (Vec<u8>, CertificateError)> {
         let content = read(&self.files).map_err(|e| (e.to_string().into_bytes(), e))?;
         let whole = content.concat();
         if self.current.read().unwrap_or_else(PoisonError::into_inner).0 == whole {

@@ -1,18 +1,52 @@
-//! What `arps` does besides serving: tell its fingerprint, list and forget clients.
+//! What `arps` does besides serving: tell its fingerprint and how a running relay does, list clients, forget,
+//! disconnect and ban them.
 
+use crate::admin::ask::{AskError, ask, segment};
+use crate::admin::shape::{BanLists, ClientRow, Status};
+use crate::config::{Cli, Settings};
 use crate::data;
-use crate::status::{self, Online};
+use crate::reload::Reloaded;
 use crate::store::{Binding, Db, Forget, StoreError};
+use arp_common::selfdoc::{self, Papers};
 use arp_common::settings::duration;
 use arp_common::tls::IdentityError;
+use arp_common::update::{Plan, UpdateError, Updated};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Things to do instead of serving.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Action {
+    /// Show how the running relay does: edge agents, tunnels, traffic, refusals.
+    ///
+    /// Exit codes: 0 it serves; 1 it stops, or cannot be asked; 3 no relay runs with this data directory.
+    Status {
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the running relay read its settings again: limits, keys, certificates, bans. Nobody is disconnected.
+    ///
+    /// It reads the file of --config anew, and the files that are named there. What is wrong is said, and nothing
+    /// changes then.
+    Reload,
+    /// Fetch the newest release, verify it, and put it in this program's place; a service that runs is restarted.
+    ///
+    /// The one before is kept beside it (arps.old), and put back when the new one does not serve. ARP_BASE_URL says
+    /// where releases lie.
+    Update {
+        /// This release (v0.2.0) and not the newest.
+        #[arg(long, value_name = "VERSION")]
+        release: Option<String>,
+        /// Command that restarts the relay [default: systemctl restart arps, if it runs so].
+        #[arg(long, value_name = "COMMAND")]
+        restart: Option<String>,
+    },
+    /// Completions, manual pages, an example of the settings.
+    #[command(flatten)]
+    Papers(Papers),
     /// Print the fingerprint of the relay's key, for `arpc --server-fingerprint`.
     Fingerprint,
     /// List the clients that this relay knows and who is online, or free the names of some.
@@ -35,6 +69,26 @@ pub enum Clients {
         after_help = "Examples:\n  arps clients forget demo\n  arps clients forget 'ci-*' --older-than 30d\n  arps clients forget --never-used --older-than 7d --dry-run"
     )]
     Forget(ForgetArgs),
+    /// Disconnect a client that is online. It comes back by itself.
+    Kick {
+        /// Its id.
+        client: String,
+    },
+    /// Ban edge agents: they are disconnected, and refused from now on.
+    #[command(
+        after_help = "Examples:\n  arps clients ban demo                 a client, by its id and its key\n  arps clients ban 203.0.113.0/24       whoever comes from there\n  arps clients ban SHA256:...           whoever holds this key (arps clients shows it)"
+    )]
+    Ban {
+        /// A client's id, a key's fingerprint, an address or a network.
+        who: String,
+    },
+    /// End a ban.
+    Unban {
+        /// As `arps clients bans` shows it.
+        who: String,
+    },
+    /// List bans.
+    Bans,
 }
 
 /// Which clients to forget.
@@ -67,6 +121,15 @@ pub enum ActionError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The running relay.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// A newer version.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// It stops.
+    #[error("the relay is stopping: it lets exchanges finish and takes no new ones")]
+    Stopping,
     /// Nobody fits.
     #[error("no client fits; `arps clients` lists those that there are")]
     Nobody,
@@ -74,6 +137,9 @@ pub enum ActionError {
     #[error("--older-than {0}")]
     Age(String),
 }
+
+/// Exit code of `arps status` where no relay runs; init scripts use it so.
+pub const EXIT_NOT_RUNNING: u8 = 3;
 
 /// Last seen is kept to the hour; a shorter age would forget clients that are here.
 const SHORTEST_AGE: u64 = 2 * 3600;
@@ -85,13 +151,241 @@ const SHORTEST_AGE: u64 = 2 * 3600;
 pub fn run(action: &Action, dir: &Path) -> Result<String, ActionError> {
     match action {
         Action::Fingerprint => Ok(format!("{}\n", data::identity(dir)?.fingerprint())),
+        Action::Reload => {
+            let done: Reloaded = read(&ask(dir, "POST", "/api/reload")?)?;
+            Ok(reloaded(&done))
+        }
+        Action::Update { release, restart } => update(dir, release.as_deref(), restart.as_deref()),
+        Action::Papers(papers) => {
+            use clap::CommandFactory;
+            let mut text = Vec::new();
+            selfdoc::write(papers, Cli::command(), &Settings::examples(), &mut text)?;
+            Ok(String::from_utf8_lossy(&text).into_owned())
+        }
+        Action::Status { json } => show_status(dir, *json),
         Action::Clients { action } => match action {
             None | Some(Clients::List) => {
                 let known = open(dir)?.map_or_else(|| Ok(Vec::new()), |db| db.bindings(usize::MAX))?;
-                Ok(list(&known, status::ask(dir)))
+                Ok(list(&known, online(dir)?))
+            }
+            Some(Clients::Kick { client }) => told(ask(
+                dir,
+                "POST",
+                &format!("/api/clients/{}/kick", segment(client)),
+            )?),
+            Some(Clients::Ban { who }) => ban(dir, who),
+            Some(Clients::Unban { who }) => told(ask(dir, "DELETE", &format!("/api/bans/{}", segment(who)))?),
+            Some(Clients::Bans) => {
+                let lists: BanLists = read(&ask(dir, "GET", "/api/bans")?)?;
+                let given = lists.given.iter().map(|b| format!("{b}\n"));
+                let set = lists.settings.iter().map(|b| format!("{b}  (by the settings)\n"));
+                let text: String = given.chain(set).collect();
+                Ok(if text.is_empty() {
+                    "nobody is banned\n".to_owned()
+                } else {
+                    text
+                })
             }
             Some(Clients::Forget(what)) => forget(what, dir),
         },
+    }
+}
+
+/// Who is online; none if no relay runs that could be asked.
+fn online(dir: &Path) -> Result<Option<Vec<ClientRow>>, ActionError> {
+    match ask(dir, "GET", "/api/clients") {
+        Ok(text) => {
+            let mut rows: Vec<ClientRow> = read(&text)?;
+            rows.retain(|r| r.online);
+            Ok(Some(rows))
+        }
+        // What is on file can be shown without it.
+        Err(_) => Ok(None),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, AskError> {
+    serde_json::from_slice(text).map_err(|e| {
+        AskError::Broken(format!(
+            "{e}; is the running relay of another version? Restart it"
+        ))
+    })
+}
+
+/// What the relay says that it has done.
+fn told(text: Vec<u8>) -> Result<String, ActionError> {
+    #[derive(serde::Deserialize)]
+    struct Done {
+        message: String,
+    }
+    let done: Done = read(&text)?;
+    Ok(done.message + "\n")
+}
+
+/// A client that is known is banned by its key, too; somebody else just as written.
+fn ban(dir: &Path, who: &str) -> Result<String, ActionError> {
+    match ask(dir, "POST", &format!("/api/clients/{}/ban", segment(who))) {
+        Err(AskError::Refused(404, _)) => told(ask(dir, "PUT", &format!("/api/bans/{}", segment(who)))?),
+        other => told(other?),
+    }
+}
+
+fn show_status(dir: &Path, json: bool) -> Result<String, ActionError> {
+    let text = ask(dir, "GET", "/api/status")?;
+    let status: Status = read(&text)?;
+    if json {
+        // It says itself whether it serves.
+        return Ok(String::from_utf8_lossy(&text).into_owned() + "\n");
+    }
+    if !status.serving {
+        return Err(ActionError::Stopping);
+    }
+    Ok(in_words(&status))
+}
+
+/// How long a new relay may take until it serves.
+const COMES_UP: Duration = Duration::from_secs(60);
+
+fn update(dir: &Path, release: Option<&str>, restart: Option<&str>) -> Result<String, ActionError> {
+    let plan = Plan::new("arps", crate::TARGET, crate::RELEASES, release)?;
+    let version = match plan.install()? {
+        Updated::Same(version) => return Ok(format!("{version} is the newest\n")),
+        Updated::To(version) => version,
+    };
+    let by_systemd = || {
+        shell("systemctl is-active --quiet arps")
+            .is_ok()
+            .then_some("systemctl restart arps")
+    };
+    let Some(restart) = restart.or_else(by_systemd) else {
+        return Ok(format!("{version} is in place; start the relay anew to use it\n"));
+    };
+    let pid = || -> Option<u32> {
+        let status: Status = read(&ask(dir, "GET", "/api/status").ok()?).ok()?;
+        status.serving.then_some(status.pid)
+    };
+    let before = pid();
+    let is_up = || pid().is_some_and(|now| Some(now) != before);
+    plan.restart(|| shell(restart), is_up, COMES_UP)?;
+    Ok(format!(
+        "{version} serves now; the one before is {}\n",
+        plan.old().display()
+    ))
+}
+
+/// Runs a command line of the operator's.
+fn shell(command: &str) -> Result<(), String> {
+    let done = std::process::Command::new("sh")
+        .args(["-c", command])
+        .stdin(std::process::Stdio::null())
+        .output();
+    let done = done.map_err(|e| format!("{command}: {e}"))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "{command}: {}; {}",
+        done.status,
+        String::from_utf8_lossy(&done.stderr).trim()
+    ))
+}
+
+fn reloaded(done: &Reloaded) -> String {
+    let mut text = match &done.changed[..] {
+        [] => "read again; nothing has changed\n".to_owned(),
+        changed => format!("in use now: {}\n", changed.join(", ")),
+    };
+    if !done.after_restart.is_empty() {
+        let _ = writeln!(text, "only after a restart: {}", done.after_restart.join(", "));
+    }
+    text
+}
+
+fn in_words(s: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<13} {value}");
+    };
+    line(
+        "arps",
+        format!("{}, up {}, process {}", s.version, ago(s.uptime), s.pid),
+    );
+    line(
+        "ports",
+        format!("control {}, proxy {}, public {}", s.control, s.proxy, s.public),
+    );
+    line(
+        "admin",
+        s.admin
+            .as_ref()
+            .map_or_else(|| "closed".to_owned(), |a| format!("http://{a}/")),
+    );
+    line("key", s.fingerprint.clone());
+    line(
+        "edge agents",
+        format!("{} online, {} known", s.edges.online, s.edges.known),
+    );
+    let t = &s.tunnels;
+    line(
+        "tunnels",
+        format!("{} idle, {} in use, {} requests wait", t.idle, t.used, t.waiting),
+    );
+    let c = &s.checkouts;
+    line(
+        "checkouts",
+        format!(
+            "{} at once, {} after waiting, {} in vain, {} offline, {} too many",
+            c.hit, c.miss, c.timeout, c.offline, c.busy
+        ),
+    );
+    line(
+        "traffic",
+        format!(
+            "{} requests, {} in, {} out",
+            s.requests,
+            bytes(s.bytes_in),
+            bytes(s.bytes_out)
+        ),
+    );
+    line("visitors", format!("{} connections", s.visitors));
+    let f = &s.failed;
+    line(
+        "handshakes",
+        format!(
+            "failed: {} control, {} proxy, {} public",
+            f.control, f.proxy, f.public
+        ),
+    );
+    for r in &s.refused {
+        line("refused", format!("{} {}: {}", r.what, r.code, r.count));
+    }
+    if let (Some(memory), Some(descriptors)) = (s.memory, s.descriptors) {
+        line(
+            "process",
+            format!("{} of memory, {descriptors} descriptors", bytes(memory)),
+        );
+    }
+    if !s.store_writable {
+        line(
+            "STORE",
+            "CANNOT BE WRITTEN TO: new names are refused; the log says why".to_owned(),
+        );
+    }
+    text
+}
+
+/// A number of bytes, to the unit that matters.
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let (mut value, mut unit) = (n as f64, 0);
+    while value >= 1000.0 && unit < UNITS.len() - 1 {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
     }
 }
 
@@ -140,7 +434,7 @@ fn forget(what: &ForgetArgs, dir: &Path) -> Result<String, ActionError> {
 }
 
 /// `online` is `None` where no relay runs that could be asked.
-fn list(clients: &[Binding], online: Option<Vec<Online>>) -> String {
+fn list(clients: &[Binding], online: Option<Vec<ClientRow>>) -> String {
     let running = online.is_some();
     let mut online = online.unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -153,7 +447,10 @@ fn list(clients: &[Binding], online: Option<Vec<Online>>) -> String {
             .position(|o| o.id == c.client.as_str() && o.key.as_ref() == Some(&key))
             .map(|at| online.swap_remove(at));
         let (state, last) = match &here {
-            Some(here) => (format!("online {}", ago(here.since)), "now".to_owned()),
+            Some(here) => (
+                format!("online {}", ago(here.since.unwrap_or(0))),
+                "now".to_owned(),
+            ),
             None if running => ("offline".to_owned(), ago_since(now, c.last_seen)),
             None => ("?".to_owned(), ago_since(now, c.last_seen)),
         };
@@ -172,7 +469,7 @@ fn list(clients: &[Binding], online: Option<Vec<Online>>) -> String {
     for o in online {
         rows.push(Row {
             client: o.id.clone(),
-            state: format!("online {}", ago(o.since)),
+            state: format!("online {}", ago(o.since.unwrap_or(0))),
             names: o.names,
             first: "-".to_owned(),
             last: "now".to_owned(),
@@ -221,14 +518,14 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-fn about(online: Option<&Online>) -> String {
+fn about(online: Option<&ClientRow>) -> String {
     let Some(online) = online else {
         return "-".to_owned();
     };
     // What an edge calls itself is its own choice.
     let agent = online.agent.as_deref().unwrap_or("version 1");
     let agent: String = agent.escape_debug().take(24).collect();
-    format!("{} ({agent})", online.peer)
+    format!("{} ({agent})", online.peer.as_deref().unwrap_or("-"))
 }
 
 fn ago_since(now: i64, then: i64) -> String {

@@ -1,6 +1,7 @@
 //! Flags, environment and file, merged and validated whole.
 
 use crate::admission::EdgeLimits;
+use crate::bans::Ban;
 use crate::certificate::{Certificate, Files};
 use crate::cli::Action;
 use crate::data;
@@ -9,6 +10,8 @@ use crate::shared::PublicLimits;
 use crate::store::Limits;
 use crate::tunnels::pool::PoolLimits;
 use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
+use arp_common::logging::LogFormat;
+use arp_common::origin::origin_of;
 use arp_common::private;
 use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
@@ -24,7 +27,7 @@ use std::time::Duration;
 /// port, and each of their requests goes into a tunnel of the client that its token names.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = crate::VERSION,
     after_help = "Start it without flags, and it serves on the ports 17001 to 17003. More flags: --help",
     after_long_help = AFTER_HELP
 )]
@@ -74,6 +77,26 @@ arp_common::settings! {
     #[arg(long, value_name = "IP", env = "ARPS_BIND", help_heading = "Ports")]
     bind: IpAddr,
 
+    /// Open the admin port: status, metrics and a page for the operator [default: true].
+    #[arg(long, env = "ARPS_ADMIN", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Admin", hide_short_help = true)]
+    admin: bool,
+    /// Port of status, metrics and the operator's page [default: 17004].
+    ///
+    /// If nothing is said and the port is taken, the relay does without.
+    #[arg(long, value_name = "PORT", env = "ARPS_ADMIN_PORT", help_heading = "Admin")]
+    admin_port: u16,
+    /// Address of the admin port [default: 127.0.0.1].
+    ///
+    /// It speaks plain HTTP: let other machines reach it only through a tunnel or a proxy that does TLS.
+    #[arg(long, value_name = "IP", env = "ARPS_ADMIN_BIND", help_heading = "Admin", hide_short_help = true)]
+    admin_bind: IpAddr,
+    /// Key of the admin port [default: in the file admin-key of the data directory, made at the first start].
+    #[arg(long, value_name = "SECRET", env = "ARPS_ADMIN_KEY", hide_env_values = true, help_heading = "Admin", hide_short_help = true)]
+    admin_key: String,
+    /// File that holds the key of the admin port.
+    #[arg(long, value_name = "FILE", env = "ARPS_ADMIN_KEY_FILE", help_heading = "Admin", hide_short_help = true)]
+    admin_key_file: PathBuf,
+
     /// Domain whose subdomains are tokens: <token>.<domain> reaches a client.
     ///
     /// Each client then has a browser origin of its own. It needs a DNS record for *.<domain>.
@@ -107,6 +130,12 @@ arp_common::settings! {
     /// File that holds the join key.
     #[arg(long, value_name = "FILE", env = "ARPS_JOIN_KEY_FILE", help_heading = "Edge agents")]
     join_key_file: PathBuf,
+    /// Client id, key (its fingerprint) or network (10.0.0.0/8) of edge agents that may not register; may be given
+    /// several times.
+    ///
+    /// `arps clients ban` does the same while the relay runs.
+    #[arg(long, value_name = "WHO", env = "ARPS_BAN", value_delimiter = ',', help_heading = "Edge agents", hide_short_help = true)]
+    ban: Vec<String>,
     /// Take edge agents without TLS [default: false].
     ///
     /// What they carry can be read and changed on the way, and their names are bound to no key.
@@ -160,6 +189,9 @@ arp_common::settings! {
     /// Under systemd: the StateDirectory. Keep a backup of it: it says which key holds which name.
     #[arg(long, value_name = "DIR", env = "ARPS_DATA_DIR", global = true, help_heading = "Running")]
     data_dir: PathBuf,
+    /// How the log is written: text for people, or json, one object a line, for programs [default: text].
+    #[arg(long, value_name = "FORMAT", env = "ARPS_LOG_FORMAT", help_heading = "Running", hide_short_help = true)]
+    log_format: LogFormat,
     /// Seconds that exchanges have to finish after SIGTERM [default: 30].
     #[arg(long, value_name = "SECS", env = "ARPS_GRACE", help_heading = "Running", hide_short_help = true)]
     grace: u64,
@@ -196,12 +228,44 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// What an edge must know to register.
     pub join_key: Option<Secret>,
+    /// Edges that may not register.
+    pub bans: Vec<Ban>,
+    /// The admin port, if it is to be opened.
+    pub admin: Option<AdminConfig>,
     /// Certificate of the public port.
     pub tls: Option<Files>,
     /// Between signs of life on a control channel.
     pub heartbeat: Duration,
     /// For exchanges after the signal to stop.
     pub grace: Duration,
+    /// How the log is written.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Opens the certificate that the settings name.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn try_tls(&self) -> Result<(), ConfigError> {
+        let loaded = self.tls.clone().map(Certificate::load).transpose();
+        loaded
+            .map(|_| ())
+            .map_err(|e| ConfigError(vec![format!("--tls-cert, --tls-key: {e}")]))
+    }
+}
+
+/// The admin port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Address to listen on.
+    pub bind: IpAddr,
+    /// Its port; 0 for any.
+    pub port: u16,
+    /// Was the port asked for by number? Then it must be had.
+    pub named: bool,
+    /// Its key; that in the data directory if there is none.
+    pub key: Option<Secret>,
 }
 
 impl Config {
@@ -217,8 +281,11 @@ impl Config {
             ("control-port", s.control_port.unwrap_or(CONTROL_PORT)),
             ("proxy-port", s.proxy_port.unwrap_or(PROXY_PORT)),
             ("public-port", s.public_port.unwrap_or(PUBLIC_PORT)),
+            ("admin-port", s.admin_port.unwrap_or(d::ADMIN_PORT)),
         ];
-        for (i, (name, port)) in ports.iter().enumerate() {
+        let with_admin = s.admin.unwrap_or(true);
+        let used = &ports[..if with_admin { 4 } else { 3 }];
+        for (i, (name, port)) in used.iter().enumerate() {
             if let Some((other, _)) = ports[..i].iter().find(|(_, p)| p == port && *p != 0) {
                 faults.push(format!(
                     "--{name} and --{other} are both {port}: give each port of its own"
@@ -278,12 +345,35 @@ impl Config {
                 "--domain {domain}: not a host name such as arp.example.com"
             ));
         }
-        if let Some(url) = &s.public_url
-            && !(url.starts_with("http://") || url.starts_with("https://"))
-        {
-            faults.push(format!("--public-url {url}: must begin with http:// or https://"));
+        let public_url = s.public_url.as_deref().map(PublicUrl::read);
+        if let (Some(None), Some(url)) = (&public_url, &s.public_url) {
+            faults.push(format!(
+                "--public-url {url}: not a URL such as https://arp.example.com"
+            ));
         }
-        let join_key = join_key(s.join_key, s.join_key_file, &mut faults);
+        let public_url = public_url.flatten();
+        let mut bans = Vec::new();
+        for text in s.ban.iter().flatten() {
+            match text.parse() {
+                Ok(ban) => bans.push(ban),
+                Err(e) => faults.push(format!("--ban {text}: {e}")),
+            }
+        }
+        let join_key = secret("join-key", s.join_key, s.join_key_file, JOIN_KEY_MIN, &mut faults);
+        let admin_key = secret(
+            "admin-key",
+            s.admin_key,
+            s.admin_key_file,
+            d::ADMIN_KEY_MIN,
+            &mut faults,
+        );
+        let admin_bind = s.admin_bind.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+        let admin = with_admin.then_some(AdminConfig {
+            bind: admin_bind,
+            port: ports[3].1,
+            named: s.admin_port.is_some(),
+            key: admin_key,
+        });
         let tls = match (s.tls_cert, s.tls_key) {
             (Some(cert), Some(key)) => Some(Files { cert, key }),
             (None, None) => None,
@@ -313,7 +403,7 @@ impl Config {
                 response_timeout: secs(s.response_timeout, d::RESPONSE_TIMEOUT),
                 domain: s.domain.map(|d| d.to_ascii_lowercase()),
                 trusted_proxies,
-                public_host: s.public_url.as_deref().and_then(host_of_url),
+                public_host: public_url.as_ref().map(|url| url.host.clone()),
                 hsts: s.hsts.filter(|secs| *secs > 0),
             },
             max_conns: s.max_conns.unwrap_or(d::MAX_CONNS),
@@ -328,13 +418,16 @@ impl Config {
                     per_key: d::MAX_NAMES_PER_KEY,
                 },
             },
-            public_url: s.public_url.map(|u| u.trim_end_matches('/').to_owned()),
+            public_url: public_url.map(|url| url.whole),
             allow_plaintext: s.allow_plaintext.unwrap_or(false),
             data_dir: data_dir(s.data_dir),
             join_key,
+            bans,
+            admin,
             tls,
             heartbeat: secs(s.heartbeat, HEARTBEAT),
             grace: secs(s.grace, d::GRACE),
+            log_format: s.log_format.unwrap_or_default(),
         })
     }
 
@@ -343,12 +436,7 @@ impl Config {
     /// # Errors
     /// All faults at once.
     pub fn try_files(&self) -> Result<(), ConfigError> {
-        let mut faults = Vec::new();
-        if let Some(files) = &self.tls
-            && let Err(e) = Certificate::load(files.clone())
-        {
-            faults.push(format!("--tls-cert, --tls-key: {e}"));
-        }
+        let mut faults = self.try_tls().err().map_or_else(Vec::new, |e| e.0);
         faults.extend(
             data::faults(&self.data_dir)
                 .into_iter()
@@ -362,6 +450,74 @@ impl Config {
     }
 }
 
+/// The settings that differ: those that can be changed while the relay serves, and those that cannot.
+pub fn changes(old: &Config, new: &Config) -> (Vec<String>, Vec<String>) {
+    let (mut live, mut fixed) = (Vec::new(), Vec::new());
+    let mut look = |changed: bool, names: &[&str], can_change: bool| {
+        if changed {
+            let list = if can_change { &mut live } else { &mut fixed };
+            list.extend(names.iter().map(|name| format!("--{name}")));
+        }
+    };
+    let (a, b) = (&old.pool, &new.pool);
+    look(a.target != b.target, &["pool-size"], true);
+    look(a.max_tunnels != b.max_tunnels, &["max-tunnels"], true);
+    look(a.max_waiting != b.max_waiting, &["max-waiting"], true);
+    look(a.wait != b.wait, &["tunnel-wait"], true);
+    let (a, b) = (&old.public, &new.public);
+    look(a.head_timeout != b.head_timeout, &["head-timeout"], true);
+    look(a.keep_alive != b.keep_alive, &["keep-alive"], true);
+    look(
+        a.response_timeout != b.response_timeout,
+        &["response-timeout"],
+        true,
+    );
+    look(a.domain != b.domain, &["domain"], true);
+    look(a.trusted_proxies != b.trusted_proxies, &["trusted-proxy"], true);
+    look(a.hsts != b.hsts, &["hsts"], true);
+    look(old.public_url != new.public_url, &["public-url"], true);
+    look(old.max_conns != new.max_conns, &["max-conns"], true);
+    look(
+        old.max_conns_per_ip != new.max_conns_per_ip,
+        &["max-conns-per-ip"],
+        true,
+    );
+    look(old.max_clients != new.max_clients, &["max-clients"], true);
+    look(old.edges.per_ip != new.edges.per_ip, &["max-edges-per-ip"], true);
+    let names = |c: &Config| c.edges.new_names_per_ip;
+    look(names(old) != names(new), &["max-new-names-per-ip"], true);
+    look(old.join_key != new.join_key, &["join-key"], true);
+    look(old.bans != new.bans, &["ban"], true);
+    look(old.heartbeat != new.heartbeat, &["heartbeat"], true);
+    look(old.grace != new.grace, &["grace"], true);
+    let key = |c: &Config| c.admin.as_ref().and_then(|a| a.key.clone());
+    // Back to the one of the data directory is another start.
+    look(
+        key(old) != key(new),
+        &["admin-key"],
+        key(old).is_some() && key(new).is_some(),
+    );
+    look(old.tls != new.tls, &["tls-cert", "tls-key"], false);
+    look(old.bind != new.bind, &["bind"], false);
+    look(old.control_port != new.control_port, &["control-port"], false);
+    look(old.proxy_port != new.proxy_port, &["proxy-port"], false);
+    look(old.public_port != new.public_port, &["public-port"], false);
+    look(
+        old.allow_plaintext != new.allow_plaintext,
+        &["allow-plaintext"],
+        false,
+    );
+    look(old.data_dir != new.data_dir, &["data-dir"], false);
+    look(old.log_format != new.log_format, &["log-format"], false);
+    let place = |c: &Config| c.admin.as_ref().map(|a| (a.bind, a.port));
+    look(
+        place(old) != place(new),
+        &["admin", "admin-bind", "admin-port"],
+        false,
+    );
+    (live, fixed)
+}
+
 /// The data directory: as given, else where systemd says, else the user's.
 pub fn data_dir(given: Option<PathBuf>) -> PathBuf {
     given
@@ -373,34 +529,57 @@ pub fn data_dir(given: Option<PathBuf>) -> PathBuf {
 /// A shorter join key could be guessed.
 const JOIN_KEY_MIN: usize = 8;
 
-fn join_key(given: Option<String>, file: Option<PathBuf>, faults: &mut Vec<String>) -> Option<Secret> {
+/// A secret that is given itself or in a file; `flag` is the one for itself.
+fn secret(
+    flag: &str,
+    given: Option<String>,
+    file: Option<PathBuf>,
+    min: usize,
+    faults: &mut Vec<String>,
+) -> Option<Secret> {
     let key = match (given, file) {
         (None, None) => return None,
         (Some(_), Some(_)) => {
-            faults.push("--join-key and --join-key-file: give one of the two".into());
+            faults.push(format!("--{flag} and --{flag}-file: give one of the two"));
             return None;
         }
         (Some(key), None) => key,
         (None, Some(path)) => match private::read(&path, d::MAX_SECRET_FILE) {
             Ok(key) => String::from_utf8_lossy(&key).trim().to_owned(),
             Err(e) => {
-                faults.push(format!("--join-key-file {e}"));
+                faults.push(format!("--{flag}-file {e}"));
                 return None;
             }
         },
     };
-    if key.len() < JOIN_KEY_MIN {
+    if key.len() < min {
         faults.push(format!(
-            "the join key must have at least {JOIN_KEY_MIN} characters; `openssl rand -hex 16` makes a good one"
+            "the {} must have at least {min} characters; `openssl rand -hex 16` makes a good one",
+            flag.replace('-', " ")
         ));
     }
     Some(Secret::new(key))
 }
 
-/// Host and port in a URL.
-fn host_of_url(url: &str) -> Option<String> {
-    let (_, rest) = url.split_once("://")?;
-    rest.split(['/', '?', '#']).next().map(str::to_owned)
+/// A URL by which visitors come, as browsers write it.
+struct PublicUrl {
+    /// All of it, without a slash at its end.
+    whole: String,
+    /// Its host, and its port unless that goes without saying.
+    host: String,
+}
+
+impl PublicUrl {
+    fn read(url: &str) -> Option<Self> {
+        let origin = origin_of(url)?;
+        let (_, rest) = url.split_once("://")?;
+        let path = rest.find(['/', '?', '#']).map_or("", |at| &rest[at..]);
+        let (_, host) = origin.split_once("://")?;
+        Some(Self {
+            host: host.to_owned(),
+            whole: format!("{origin}{}", path.trim_end_matches('/')),
+        })
+    }
 }
 
 fn is_domain(name: &str) -> bool {
@@ -433,6 +612,27 @@ mod tests {
     }
 
     #[test]
+    fn a_public_url_is_what_browsers_make_of_it() {
+        let read = |url: &str| {
+            let settings = Settings {
+                public_url: Some(url.into()),
+                ..Settings::default()
+            };
+            let config = Config::new(settings).unwrap();
+            (config.public_url.unwrap(), config.public.public_host.unwrap())
+        };
+        let both = |url: &str, host: &str| (url.to_owned(), host.to_owned());
+        assert_eq!(
+            read("https://Arp.test:443/"),
+            both("https://arp.test", "arp.test")
+        );
+        assert_eq!(
+            read("http://arp.test:8080/x/"),
+            both("http://arp.test:8080/x", "arp.test:8080")
+        );
+    }
+
+    #[test]
     fn flags_win_over_the_file() {
         let file = "public-port = 80\npool-size = 2\nallow-plaintext = true";
         let file = Settings::from_toml(file, "file").unwrap();
@@ -444,6 +644,28 @@ mod tests {
         );
         assert_eq!(config.public.trusted_proxies.len(), 2);
         assert!(Settings::from_toml("pubic-port = 80", "file").is_err());
+    }
+
+    #[test]
+    fn the_example_holds_every_setting_and_can_be_read() {
+        let papers = arp_common::selfdoc::Papers::Config {
+            action: arp_common::selfdoc::ConfigAction::Example,
+        };
+        let mut text = Vec::new();
+        arp_common::selfdoc::write(&papers, Cli::command(), &Settings::examples(), &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(
+            Settings::from_toml(&text, "example").unwrap(),
+            Settings::default()
+        );
+        let all = Settings::from_toml(&arp_common::selfdoc::uncommented(&text), "example").unwrap();
+        assert_eq!(
+            (all.public_port, all.pool_size, all.admin),
+            (Some(17003), Some(5), Some(true))
+        );
+        for key in Settings::keys() {
+            assert!(text.contains(&format!("\n#{key} = ")), "{key}");
+        }
     }
 
     /// What a flag is, is also a key of the file and a variable of the environment, and belongs to a group.
@@ -490,6 +712,7 @@ mod tests {
             ("control-port", u64::from(config.control_port)),
             ("proxy-port", config.proxy_port.into()),
             ("public-port", config.public_port.into()),
+            ("admin-port", config.admin.unwrap().port.into()),
             ("pool-size", config.pool.target as u64),
             ("max-tunnels", config.pool.max_tunnels as u64),
             ("max-waiting", config.pool.max_waiting as u64),

@@ -2,6 +2,7 @@
 
 use crate::admission::{Admission, Admitted};
 use crate::defaults as d;
+use crate::metrics::{self, Counter};
 use crate::registry::{About, Client, RegisterError};
 use arp_common::defaults::{HANDSHAKE, HEARTBEATS_MISSED};
 use arp_common::ids::Token;
@@ -205,6 +206,7 @@ impl Greeted {
         let Registered { edge, rx } = match registered {
             Ok(registered) => registered,
             Err(e) => {
+                metrics::refused("edge", e.code());
                 tracing::warn!(%peer, key, "refused an edge agent: {e}");
                 let rd = frames.into_parts().0;
                 let joined = arp_common::transport::Joined { rd, wr };
@@ -213,6 +215,7 @@ impl Greeted {
             }
         };
         let (client, generation) = (edge.client.clone(), edge.generation);
+        metrics::add(Counter::Registered, 1);
         let agent = agent.unwrap_or_else(|| "version 1".into());
         tracing::info!(client = %client.id, %peer, key, agent = agent.escape_debug().to_string(), "registered");
         let result = match sent {

@@ -1,7 +1,8 @@
 //! The relay's data directory: its key, its store, and the lock that keeps a second relay out.
 
+use crate::bans::Ban;
 use crate::defaults as d;
-use crate::store::{self, Binding, Db, StoreError};
+use crate::store::{self, Binding, Day, Db, StoreError};
 use arp_common::private;
 use arp_common::tls::{Identity, IdentityError};
 use std::fs::{File, TryLockError};
@@ -37,6 +38,12 @@ pub struct Data {
     pub db: Db,
     /// Clients known from earlier.
     pub known: Vec<Binding>,
+    /// All names that are bound to somebody.
+    pub bound: Vec<String>,
+    /// Who was banned while an earlier relay ran.
+    pub bans: Vec<Ban>,
+    /// Traffic of earlier days.
+    pub days: Vec<Day>,
     _lock: File,
 }
 
@@ -132,13 +139,23 @@ impl Data {
         }
         let identity = identity(dir)?;
         let db = open_store(dir)?;
-        let known = db.bindings(d::MAX_OFFLINE)?;
+        let (known, bound) = (db.bindings(d::MAX_OFFLINE)?, db.names()?);
+        // A row that somebody wrote by hand and that is no ban is passed over.
+        let bans = db
+            .bans()?
+            .iter()
+            .filter_map(|(ban, _)| ban.parse().ok())
+            .collect();
+        let days = db.traffic()?;
         Ok(Self {
             identity,
             // Last, because it says that there is a store.
             names_key: names_key(dir)?,
             db,
             known,
+            bound,
+            bans,
+            days,
             _lock: lock,
         })
     }

@@ -3,6 +3,13 @@
 
 use std::time::Duration;
 
+/// Port of status, metrics and the operator's page.
+pub const ADMIN_PORT: u16 = 17004;
+/// Connections on it, and on the socket of the command line.
+pub const ADMIN_CONNS: usize = 64;
+/// A shorter key of it could be guessed.
+pub const ADMIN_KEY_MIN: usize = 16;
+
 /// Idle tunnels kept ready for each client.
 pub const POOL_SIZE: usize = 5;
 /// Tunnels a client may have in all, idle and in use: what one client can cost a small VPS. One visitor address
@@ -65,8 +72,9 @@ pub const MAX_ATTEMPTS: u32 = 3;
 pub const READ_BUF: usize = 8 * 1024;
 /// Bytes that are made room for at the beginning of a request head.
 pub const HEAD_BUF: usize = 2 * 1024;
-/// Size to which the read buffer of a bulky body grows, in bytes.
-pub const READ_BUF_MAX: usize = 256 * 1024;
+/// Size to which the read buffer of a bulky body grows, in bytes: four records of TLS. A visitor who takes nothing holds
+/// that much, so it is no more.
+pub const READ_BUF_MAX: usize = 64 * 1024;
 /// Bytes of an answer that are gathered before they are written.
 pub const WRITE_BUF: usize = 16 * 1024;
 /// What is left of a body above which it moves inside the kernel, in bytes.
@@ -77,8 +85,8 @@ pub const MAX_CONNS_PER_IP: usize = 1024;
 /// Connections of all visitors together.
 pub const MAX_CONNS: usize = 20_000;
 /// Bytes of a request head on HTTP/2 that are read, to answer a browser that is flooded with cookies; what is longer
-/// than [`MAX_HEAD`] is refused.
-pub const H2_MAX_HEAD: u32 = 4 * MAX_HEAD as u32;
+/// than [`MAX_HEAD`] is refused. Browsers keep some 180 cookies of 4 KiB for a site.
+pub const H2_MAX_HEAD: u32 = 12 * MAX_HEAD as u32;
 /// Streams one HTTP/2 connection may have open.
 pub const H2_STREAMS: u32 = 128;
 /// Flow control window of one HTTP/2 stream, in bytes.
@@ -117,6 +125,10 @@ pub const MAX_CLIENTS: usize = 10_000;
 /// Clients that are remembered while they are offline.
 pub const MAX_OFFLINE: usize = 10_000;
 
+/// Time after SIGTERM in which a request that was on its way on an open connection is still taken.
+pub const LAST_WORD: Duration = Duration::from_millis(250);
+/// Time after the start in which a request for a client that is known and not here yet waits for it to come back.
+pub const RETURN: Duration = Duration::from_secs(5);
 /// Time in which everything ends that has nothing to finish.
 pub const AT_ONCE: Duration = Duration::from_millis(500);
 /// Time that exchanges have to finish after SIGTERM.

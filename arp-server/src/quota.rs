@@ -3,9 +3,10 @@
 //! Keys cost nothing and names are kept for good, so without this one host fills the table in seconds. Of IPv6 each
 //! /64 is an address, and a /48 (what one customer gets, 65,536 of those) has four shares in all.
 
-use crate::registry::counted;
 use dashmap::DashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Addresses that are remembered.
@@ -18,7 +19,8 @@ const HOUR: f64 = 3600.0;
 /// See the module.
 #[derive(Debug)]
 pub struct Quota {
-    per_ip: Option<usize>,
+    /// `usize::MAX` where there is none.
+    per_ip: AtomicUsize,
     spent: DashMap<IpAddr, Spent>,
 }
 
@@ -38,19 +40,28 @@ impl Quota {
     /// With so many names for an address; without a limit if there is none.
     pub fn new(per_ip: Option<usize>) -> Self {
         Self {
-            per_ip,
+            per_ip: AtomicUsize::new(per_ip.unwrap_or(usize::MAX)),
             spent: DashMap::new(),
         }
     }
 
     /// The limit.
     pub fn limit(&self) -> usize {
-        self.per_ip.unwrap_or(usize::MAX)
+        self.per_ip.load(Relaxed)
+    }
+
+    /// Changes the limit.
+    pub fn set_limit(&self, per_ip: Option<usize>) {
+        self.per_ip.store(per_ip.unwrap_or(usize::MAX), Relaxed);
+    }
+
+    fn limited(&self) -> Option<usize> {
+        Some(self.limit()).filter(|limit| *limit < usize::MAX)
     }
 
     /// Takes up to `n` names off the share of an address, and tells how many those are.
     pub fn take(&self, ip: IpAddr, n: usize) -> usize {
-        let Some(limit) = self.per_ip else { return n };
+        let Some(limit) = self.limited() else { return n };
         if self.spent.len() >= MAX_ADDRESSES {
             self.sweep(limit);
         }
@@ -68,7 +79,7 @@ impl Quota {
 
     /// Gives back what was taken and not used.
     pub fn give_back(&self, ip: IpAddr, n: usize) {
-        if let (Some(limit), 1..) = (self.per_ip, n) {
+        if let (Some(limit), 1..) = (self.limited(), n) {
             self.add(ip, limit, -(n as f64));
         }
     }
@@ -111,6 +122,17 @@ fn networks(ip: IpAddr, limit: usize) -> impl Iterator<Item = (IpAddr, usize)> {
         }
     };
     std::iter::once((counted(ip), limit)).chain(wide)
+}
+
+/// How an address is counted: IPv6 users own a /64 and can change the rest at will.
+pub fn counted(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) => {
+            let prefix = u128::from(v6) & !u128::from(u64::MAX);
+            IpAddr::V6(prefix.into())
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 #[cfg(test)]

@@ -1,26 +1,35 @@
 //! The relay as a whole: three listeners, one registry, one way to stop.
 
-use crate::admission::Admission;
+use crate::admin::{self, Admin, Guard};
+use crate::admission::{Admission, Rules};
+use crate::bans::Bans;
 use crate::certificate::{Certificate, CertificateError};
 use crate::config::Config;
 use crate::control::{self, Welcome};
 use crate::data::{self, Data, DataError};
 use crate::defaults as d;
 use crate::handshakes::Handshakes;
+use crate::live::Live;
+use crate::metrics::{self, Counter};
 use crate::registry::Registry;
-use crate::routing::guesses::Guesses;
+use crate::reload::{Load, Reloader};
 use crate::shared::Public;
-use crate::status;
 use crate::store::Store;
 use crate::tunnels::accept;
 use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
-use arp_common::net::{accept_loop, let_pause, listen};
+use arp_common::kept::Kept;
+use arp_common::net::{accept_loop, let_pause};
+use arp_common::service::{self, Pulses};
+use arp_common::stop::Stop;
 use arp_common::tls::{Acceptor, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +40,8 @@ pub struct Relay {
     control: TcpListener,
     proxy: TcpListener,
     public: TcpListener,
+    admin: Option<(TcpListener, Arc<Guard>)>,
+    load: Option<Load>,
     data: Data,
     acceptor: Acceptor,
     certificate: Option<Arc<Certificate>>,
@@ -62,6 +73,8 @@ pub struct Addresses {
     pub proxy: SocketAddr,
     /// For visitors.
     pub public: SocketAddr,
+    /// For the operator, if it is open.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Relay {
@@ -79,18 +92,39 @@ impl Relay {
             .clone()
             .map(|c| c as Arc<dyn rustls::server::ResolvesServerCert>);
         let acceptor = Acceptor::new(&data.identity, resolver, config.allow_plaintext)?;
-        let control = listen(config.bind, config.control_port, "--control-port")?;
-        let proxy = listen(config.bind, config.proxy_port, "--proxy-port")?;
-        let public = listen(config.bind, config.public_port, "--public-port")?;
+        let mut kept = Kept::from_env();
+        let control = kept.listen("control", config.bind, config.control_port, "--control-port")?;
+        let proxy = kept.listen("proxy", config.bind, config.proxy_port, "--proxy-port")?;
+        let public = kept.listen("public", config.bind, config.public_port, "--public-port")?;
+        let admin = match &config.admin {
+            Some(wanted) => {
+                let key = match &wanted.key {
+                    Some(key) => key.clone(),
+                    None => admin::key(&config.data_dir)?,
+                };
+                let listener = admin::listen(wanted.bind, wanted.port, wanted.named)?;
+                listener.map(|listener| (listener, Arc::new(Guard::new(key))))
+            }
+            None => None,
+        };
         Ok(Self {
             config,
             control,
             proxy,
             public,
+            admin,
+            load: None,
             data,
             acceptor,
             certificate,
         })
+    }
+
+    /// With a way to read the settings again.
+    #[must_use]
+    pub fn reloading_with(mut self, load: Load) -> Self {
+        self.load = Some(load);
+        self
     }
 
     /// The key by which edges know this relay.
@@ -107,6 +141,11 @@ impl Relay {
             control: self.control.local_addr()?,
             proxy: self.proxy.local_addr()?,
             public: self.public.local_addr()?,
+            admin: self
+                .admin
+                .as_ref()
+                .map(|(listener, _)| listener.local_addr())
+                .transpose()?,
         })
     }
 
@@ -115,12 +154,16 @@ impl Relay {
     /// # Errors
     /// If a listener does not tell its address.
     pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
-        let public_port = self.addresses()?.public.port();
+        let addresses = self.addresses()?;
+        let public_port = addresses.public.port();
+        let fingerprint = self.fingerprint().to_string();
         let Self {
             config,
             control,
             proxy,
             public,
+            admin: admin_port,
+            load,
             data,
             acceptor,
             certificate,
@@ -130,7 +173,7 @@ impl Relay {
             config.max_clients,
             data.names_key,
         ));
-        registry.restore(data.known);
+        registry.restore(data.known, data.bound);
         let online = {
             let registry = registry.clone();
             Box::new(move |id: &str| registry.is_present(id))
@@ -140,42 +183,104 @@ impl Relay {
         let admission = Arc::new(Admission::new(
             registry.clone(),
             store,
-            config.join_key.clone(),
-            config.edges,
+            Rules {
+                join_key: config.join_key.clone(),
+                limits: config.edges,
+            },
+            Arc::new(Bans::new(config.bans.clone(), data.bans)),
         ));
-        let welcome = Arc::new(Welcome {
+        let welcome = Arc::new(Live::new(Welcome {
             public_url: config.public_url.clone(),
             public_port,
             public_tls: certificate.is_some(),
             heartbeat: config.heartbeat,
-        });
-        let shared = Arc::new(Public {
+        }));
+        let census = Census::new(config.max_conns_per_ip, config.max_conns);
+        let shared = Arc::new(Live::new(Public {
             registry: registry.clone(),
             limits: config.public.clone(),
-            census: Census::new(config.max_conns_per_ip, config.max_conns),
-            guesses: Guesses::default(),
+            census: census.clone(),
+            guesses: Arc::default(),
             tls: certificate.as_ref().map(|c| c.public_acceptor()).transpose()?,
-        });
+        }));
         let tasks = Tasks {
-            tracker: TaskTracker::new(),
+            visitors: TaskTracker::new(),
+            edges: TaskTracker::new(),
             stop,
-            kill: CancellationToken::new(),
+            no_more: Stop::default(),
+            leave: CancellationToken::new(),
+            kill: Stop::default(),
             acceptor,
         };
         let expire = tokio::spawn(accept::expire(registry.pending().clone()));
-        let status = {
-            let (dir, registry, stop) = (config.data_dir.clone(), registry.clone(), tasks.stop.clone());
-            tokio::spawn(async move { status::serve(&dir, registry, stop).await })
+        let about = admin::About {
+            addresses,
+            fingerprint,
+            version: crate::VERSION,
         };
-        let reload = certificate.map(|c| tokio::spawn(c.watch()));
-        tokio::join!(
-            tasks.accept_control(control, admission, welcome),
-            tasks.accept_tunnels(proxy, registry.pending().clone()),
-            tasks.accept_visitors(public, shared),
+        let (reload, asked) = mpsc::channel(1);
+        let admin = Admin::new(
+            admission.clone(),
+            census,
+            about,
+            data.days,
+            reload,
+            tasks.stop.clone(),
         );
-        tasks.finish(config.grace).await;
+        let current = Arc::new(Live::new(config.clone()));
+        let reloader = load.map(|load| Reloader {
+            load,
+            current: current.clone(),
+            public: shared.clone(),
+            welcome: welcome.clone(),
+            admission: admission.clone(),
+            certificate: certificate.clone(),
+            guard: admin_port.as_ref().map(|(_, guard)| guard.clone()),
+            admin: admin.clone(),
+        });
+        // They go on while exchanges finish: that is when an operator wants to know.
+        let over = CancellationToken::new();
+        let mut seeing = tokio::task::JoinSet::new();
+        seeing.spawn(admin.clone().keep_history(over.clone()));
+        if let Some(reloader) = reloader {
+            seeing.spawn(reloader.serve(asked, tasks.stop.clone()));
+        }
+        if let Some((listener, guard)) = admin_port {
+            seeing.spawn(admin::serve_port(admin.clone(), listener, guard, over.clone()));
+        }
+        {
+            let (admin, dir, over) = (admin.clone(), config.data_dir.clone(), over.clone());
+            seeing.spawn(async move { admin::serve_socket(admin, &dir, over).await });
+        }
+        let reload = certificate.map(|c| tokio::spawn(c.watch()));
+        let mut pulses = Pulses::default();
+        let accepting = pulses.add("the relay's ports");
+        let answering = {
+            // Takes the locks that visitors' requests and registrations take.
+            let (pulse, registry) = (pulses.add("the relay's registry"), registry.clone());
+            tokio::spawn(pulse.by(move || drop(registry.present())))
+        };
+        let watchdog = tokio::spawn(pulses.watch(over.clone()));
+        service::ready("serving");
+        accepting
+            .along(async {
+                tokio::join!(
+                    tasks.accept_control(control, admission, welcome),
+                    tasks.accept_tunnels(proxy, registry.pending().clone()),
+                    tasks.pass_on_stop(),
+                    async {
+                        tasks.accept_visitors(public, shared).await;
+                        tasks.drain(current.get().grace).await;
+                    },
+                )
+            })
+            .await;
+        tasks.finish().await;
         expire.abort();
-        let _ = status.await;
+        answering.abort();
+        over.cancel();
+        let _ = watchdog.await;
+        while seeing.join_next().await.is_some() {}
         if let Some(reload) = reload {
             reload.abort();
         }
@@ -185,27 +290,42 @@ impl Relay {
 
 /// Every task of a relay, and what stops it.
 struct Tasks {
-    tracker: TaskTracker,
+    visitors: TaskTracker,
+    /// Control channels, and tunnels that arrive.
+    edges: TaskTracker,
+    /// No more visitors are taken.
     stop: CancellationToken,
-    kill: CancellationToken,
+    /// The same as `stop`, for visitors' connections.
+    no_more: Stop,
+    /// Edges are told to go, and no more are taken: once the visitors that they are needed for are served.
+    leave: CancellationToken,
+    kill: Stop,
     acceptor: Acceptor,
 }
 
 impl Tasks {
-    async fn accept_control(&self, listener: TcpListener, admission: Arc<Admission>, welcome: Arc<Welcome>) {
+    async fn accept_control(
+        &self,
+        listener: TcpListener,
+        admission: Arc<Admission>,
+        welcome: Arc<Live<Welcome>>,
+    ) {
         let handshakes = Handshakes::new(d::MAX_HANDSHAKES);
-        accept_loop(listener, "control", self.stop.clone(), |stream, peer| {
-            let (permit, acceptor, stop) = (handshakes.enter(), self.acceptor.clone(), self.stop.clone());
-            let (admission, welcome) = (admission.clone(), welcome.clone());
-            self.spawn(async move {
+        accept_loop(listener, "control", self.leave.clone(), |stream, peer| {
+            let (permit, acceptor, leave) = (handshakes.enter(), self.acceptor.clone(), self.leave.clone());
+            let (admission, welcome) = (admission.clone(), welcome.get());
+            self.spawn(&self.edges, async move {
                 let greeted = permit
                     .hold(control::greet(stream, peer, &acceptor, &admission))
                     .await;
                 drop(permit);
                 let served = match greeted {
-                    Some(Ok(greeted)) => greeted.serve(&admission, &welcome, &stop).await,
-                    Some(Err(e)) => Err(e),
-                    None => return,
+                    Some(Ok(greeted)) => greeted.serve(&admission, &welcome, &leave).await,
+                    Some(Err(e)) => {
+                        metrics::add(Counter::FailedControl, 1);
+                        Err(e)
+                    }
+                    None => return metrics::add(Counter::FailedControl, 1),
                 };
                 if let Err(e) = served {
                     tracing::debug!(%peer, "control channel ended: {e}");
@@ -217,11 +337,15 @@ impl Tasks {
 
     async fn accept_tunnels(&self, listener: TcpListener, pending: Arc<Pending>) {
         let handshakes = Handshakes::new(d::MAX_HANDSHAKES);
-        accept_loop(listener, "proxy", self.stop.clone(), |stream, peer| {
+        accept_loop(listener, "proxy", self.leave.clone(), |stream, peer| {
             let (permit, acceptor) = (handshakes.enter(), self.acceptor.clone());
             let pending = pending.clone();
-            self.spawn(async move {
-                if let Some(Err(e)) = permit.hold(accept::take(stream, &acceptor, &pending)).await {
+            self.spawn(&self.edges, async move {
+                let taken = permit.hold(accept::take(stream, &acceptor, &pending)).await;
+                if !matches!(taken, Some(Ok(()))) {
+                    metrics::add(Counter::FailedProxy, 1);
+                }
+                if let Some(Err(e)) = taken {
                     tracing::debug!(%peer, "tunnel refused: {e}");
                 }
             });
@@ -229,45 +353,64 @@ impl Tasks {
         .await;
     }
 
-    async fn accept_visitors(&self, listener: TcpListener, public: Arc<Public>) {
+    async fn accept_visitors(&self, listener: TcpListener, public: Arc<Live<Public>>) {
         accept_loop(listener, "public", self.stop.clone(), |stream, peer| {
+            metrics::add(Counter::Visitors, 1);
+            let public = public.get();
             let Some(permit) = public.admit(peer.ip()) else {
+                metrics::refused("connection", "too_many_connections");
                 return turn_away(&stream);
             };
             let_pause(&stream, true);
-            let stop = self.stop.clone();
-            self.spawn(public.clone().welcome(stream, peer, permit, stop));
+            let stop = self.no_more.clone();
+            self.spawn(&self.visitors, public.welcome(stream, peer, permit, stop));
         })
         .await;
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    async fn pass_on_stop(&self) {
+        self.stop.cancelled().await;
+        self.no_more.give();
+    }
+
+    fn spawn(&self, of: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
-        self.tracker.spawn(async move {
+        of.spawn(async move {
             tokio::select! {
+                biased;
+                () = kill.given() => {}
                 () = task => {}
-                () = kill.cancelled() => {}
             }
         });
     }
 
-    /// Waits for what is under way, for as long as the grace period lasts.
-    async fn finish(self, grace: std::time::Duration) {
-        self.tracker.close();
+    /// Lets visitors' exchanges end, for as long as the grace period lasts, and then sends the edges away: until then
+    /// their tunnels are needed.
+    async fn drain(&self, grace: Duration) {
+        self.visitors.close();
         // Whoever only waited goes at once: what is left then is under way.
-        let at_once = tokio::time::timeout(d::AT_ONCE.min(grace), self.tracker.wait()).await;
+        let at_once = timeout(d::AT_ONCE.min(grace), self.visitors.wait()).await;
         if at_once.is_err() {
             tracing::info!(
                 "waiting up to {} s for {} exchanges that are under way",
                 grace.as_secs(),
-                self.tracker.len()
+                self.visitors.len()
             );
         }
-        if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
-            tracing::warn!("grace period over; closing {} connections", self.tracker.len());
+        if timeout(grace, self.visitors.wait()).await.is_err() {
+            tracing::warn!("grace period over; closing {} connections", self.visitors.len());
         }
-        self.kill.cancel();
-        self.tracker.wait().await;
+        self.leave.cancel();
+    }
+
+    /// Ends everything.
+    async fn finish(self) {
+        self.edges.close();
+        // Each edge has to be told before its channel is cut.
+        let _ = timeout(d::CONTROL_WRITE, self.edges.wait()).await;
+        self.kill.give();
+        self.visitors.wait().await;
+        self.edges.wait().await;
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
 /// What the operator set for the public port.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicLimits {
     /// Time from the first byte of a head to its last.
     pub head_timeout: Duration,
@@ -39,7 +39,7 @@ pub struct Public {
     /// Who is connected.
     pub census: Arc<Census>,
     /// Who asks for names that do not exist.
-    pub(crate) guesses: Guesses,
+    pub(crate) guesses: Arc<Guesses>,
     /// TLS, if the relay has a certificate; then plain HTTP is only good for being sent to HTTPS.
     pub tls: Option<TlsAcceptor>,
 }
@@ -51,6 +51,17 @@ impl std::fmt::Debug for Public {
 }
 
 impl Public {
+    /// The same with other limits.
+    pub(crate) fn with(&self, limits: PublicLimits) -> Self {
+        Self {
+            registry: self.registry.clone(),
+            limits,
+            census: self.census.clone(),
+            guesses: self.guesses.clone(),
+            tls: self.tls.clone(),
+        }
+    }
+
     /// Is this the address of a proxy whose word counts?
     pub fn trusts(&self, ip: IpAddr) -> bool {
         self.limits.trusted_proxies.iter().any(|net| net.contains(&ip))

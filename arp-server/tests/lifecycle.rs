@@ -210,6 +210,135 @@ async fn an_edge_that_is_told_to_stop_lets_exchanges_finish() {
     assert_eq!(edge.daemon.ended().await.code(), Some(0));
 }
 
+/// One request on a connection of its own; `None` if the connection ended before a byte of an answer, so that anybody
+/// would send it again.
+#[cfg(target_os = "linux")]
+async fn try_get(at: std::net::SocketAddr, target: &str) -> Option<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(at)
+        .await
+        .expect("it is never refused");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n");
+    let mut answer = Vec::new();
+    let sent = stream.write_all(request.as_bytes()).await;
+    let _ = stream.read_to_end(&mut answer).await;
+    if answer.is_empty() {
+        return None;
+    }
+    sent.unwrap();
+    Some(String::from_utf8(answer).unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_under_a_service_manager_refuses_nobody() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let origin = Origin::start("o").await;
+    let mut relay = Relay::builder().managed().start().await;
+    let _edge = Edge::tcp(&relay, "demo", origin.addr).await;
+    let public = relay.public;
+    let over = Arc::new(AtomicBool::new(false));
+    let visitors: Vec<_> = (0..4)
+        .map(|_| {
+            let over = over.clone();
+            tokio::spawn(async move {
+                let mut served = 0;
+                while !over.load(Ordering::Relaxed) {
+                    if let Some(answer) = try_get(public, "/?token=demo").await {
+                        assert!(
+                            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello from o"),
+                            "{answer}"
+                        );
+                        served += 1;
+                    }
+                }
+                served
+            })
+        })
+        .collect();
+    for round in 2..=3 {
+        relay.daemon.signal("HUP");
+        let up = |l: &str| l.contains("is up").then_some(());
+        relay.daemon.nth_line("that it is up again", round, up).await;
+        let answer = within("an answer", async {
+            loop {
+                if let Some(answer) = try_get(public, "/?token=demo").await {
+                    return answer;
+                }
+            }
+        });
+        assert!(answer.await.starts_with("HTTP/1.1 200 "));
+    }
+    over.store(true, Ordering::Relaxed);
+    for visitor in visitors {
+        assert!(within("a visitor", visitor).await.unwrap() > 0);
+    }
+    relay.daemon.terminate();
+    assert_eq!(relay.daemon.ended().await.code(), Some(0));
+}
+
+/// The socket of a service manager.
+struct Manager {
+    socket: tokio::net::UnixDatagram,
+    dir: tempfile::TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = tokio::net::UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        Self { socket, dir }
+    }
+    fn path(&self) -> String {
+        self.dir.path().join("notify").to_str().unwrap().to_owned()
+    }
+    /// Waits until this line is told.
+    async fn told(&self, wanted: &str) {
+        let mut buf = vec![0; 4096];
+        within(wanted, async {
+            loop {
+                let n = self.socket.recv(&mut buf).await.unwrap();
+                let text = String::from_utf8_lossy(&buf[..n]);
+                if text.lines().any(|l| l == wanted) {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_manager_is_told_what_becomes_of_both() {
+    let (of_relay, of_edge) = (Manager::new(), Manager::new());
+    let relay = Relay::builder()
+        .var("NOTIFY_SOCKET", &of_relay.path())
+        .var("WATCHDOG_USEC", "600000")
+        .start()
+        .await;
+    of_relay.told("READY=1").await;
+    let origin = Origin::start("o").await;
+    let mut edge = Edge::tcp_builder(&relay, "demo", origin.addr)
+        .var("NOTIFY_SOCKET", &of_edge.path())
+        .var("WATCHDOG_USEC", "600000")
+        .start()
+        .await;
+    of_edge.told("READY=1").await;
+    of_edge.told("STATUS=registered with the relay").await;
+    for _ in 0..2 {
+        of_relay.told("WATCHDOG=1").await;
+        of_edge.told("WATCHDOG=1").await;
+    }
+    let mut relay = relay;
+    edge.daemon.terminate();
+    of_edge.told("STOPPING=1").await;
+    relay.daemon.terminate();
+    of_relay.told("STOPPING=1").await;
+    assert_eq!(edge.daemon.ended().await.code(), Some(0));
+    assert_eq!(relay.daemon.ended().await.code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_said_in_one_line() {
     let relay = Relay::start().await;

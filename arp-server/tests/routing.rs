@@ -432,22 +432,8 @@ async fn a_client_speaks_for_no_other() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_is_gone_does_not_become_another() {
-    let relay = Relay::start().await;
-    let other = Origin::start("other").await;
-    let _other = Edge::tcp(&relay, "other", other.addr).await;
-    let identity = Identity::generate().unwrap();
-    let asks = Register {
-        tokens: vec!["old".parse().unwrap()],
-        ..register("machine")
-    };
-    let (mut machine, result) = try_register(&relay, &identity, asks).await;
-    assert!(result.success, "{result:?}");
-    // A browser opened first the one, then the other.
-    let (tokens, id_token) = (vec![], true);
-    machine.say(&Say::SetTokens { tokens, id_token }).await;
-    while !matches!(machine.hear().await, Some(Say::TokensSet { error: None })) {}
+/// Whatever still asks for the name `old` reaches nobody, though the browser has opened `other`, too.
+async fn gone(relay: &Relay, other: &Origin) {
     let cookie = "Cookie: arp_token=other\r\n";
     for (target, fields) in [
         ("/x?token=old", String::new()),
@@ -474,6 +460,36 @@ async fn a_machine_that_is_gone_does_not_become_another() {
     assert!(other.seen().is_empty(), "{:?}", other.seen());
     let told = get(relay.public, "/x?token=old", "").await;
     assert!(told.text().contains("revoked or has expired"), "{}", told.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_gone_does_not_become_another() {
+    let mut relay = Relay::start().await;
+    let other = Origin::start("other").await;
+    let mut edge = Edge::tcp(&relay, "other", other.addr).await;
+    let identity = Identity::generate().unwrap();
+    let asks = Register {
+        tokens: vec!["old".parse().unwrap()],
+        ..register("machine")
+    };
+    let (mut machine, result) = try_register(&relay, &identity, asks).await;
+    assert!(result.success, "{result:?}");
+    // A browser opened first the one, then the other.
+    let (tokens, id_token) = (vec![], true);
+    machine.say(&Say::SetTokens { tokens, id_token }).await;
+    while !matches!(machine.hear().await, Some(Say::TokensSet { error: None })) {}
+    let cookie = "Cookie: arp_token=other\r\n";
+    gone(&relay, &other).await;
+    // Nor when the relay has forgotten all that it does not write down.
+    relay.daemon.kill().await;
+    relay.daemon.ended().await;
+    relay = Relay::builder().at(&relay).start().await;
+    edge.daemon
+        .nth_line("that it is back", 1, |line| {
+            line.contains("registered again").then_some(())
+        })
+        .await;
+    gone(&relay, &other).await;
     // Two machines in one request are none.
     let both = get(relay.public, "/x?arp_token=other", "X-ARP-Token: machine\r\n").await;
     assert_eq!(
@@ -700,6 +716,8 @@ async fn a_flood_of_cookies_does_not_lock_a_browser_out() {
     let tcp = tokio::net::TcpStream::connect(relay.public).await.unwrap();
     let (client, connection) = h2::client::handshake(tcp).await.unwrap();
     let connection = tokio::spawn(connection);
+    // As many as a browser keeps for one site, and as large.
+    let cookies: Vec<String> = (0..180).map(|n| format!("c{n}={}", "x".repeat(4090))).collect();
     let mut request = http::Request::get(format!("http://relay.test{target}")).header("accept", "text/html");
     for cookie in &cookies {
         request = request.header("cookie", cookie);

@@ -1,46 +1,29 @@
 //! The frame: the inbox and, beside it (or over it on a phone), what was chosen.
 
-import { signal } from '@preact/signals';
-import type { FunctionComponent } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
+import { computed, signal } from '@preact/signals';
+import { useEffect } from 'preact/hooks';
 import { t } from './i18n';
-import { rooms, waiting } from './state/machines';
-import { hrefOf, route, type Route } from './state/route';
+import { hasGateway, rooms, waiting } from './state/machines';
+import { go, hrefOf, route, type Route } from './state/route';
 import { Inbox } from './screens/Inbox';
 import { NewSession } from './screens/NewSession';
 import { paletteOpen } from './keys';
 import { Icon, Sprite, type IconName } from './ui/icons';
-import { Failed, Loading, Toasts } from './ui/kit';
+import { Toasts } from './ui/kit';
+import { later } from './ui/later';
 
 const query = matchMedia('(min-width: 900px)');
 /** Is there room beside the inbox? */
 const wide = signal(query.matches);
 query.addEventListener('change', () => (wide.value = query.matches));
 
-/** A screen that is fetched when it is first wanted, or before, while nothing else is to be done. */
-function later<P extends object>(fetch: () => Promise<FunctionComponent<P>>): { fetch(): Promise<unknown>; View: FunctionComponent<P> } {
-  let view: FunctionComponent<P> | undefined;
-  const get = async (): Promise<unknown> => (view ??= await fetch());
-  const View = (props: P) => {
-    const [ready, setReady] = useState(Boolean(view));
-    const [error, setError] = useState<unknown>(null);
-    const load = (): void => {
-      setError(null);
-      get().then(() => setReady(true), setError);
-    };
-    useEffect(load, []);
-    const Shown = view;
-    if (ready && Shown) return <Shown {...props} />;
-    return error ? <Failed error={error} onRetry={load} /> : <Loading />;
-  };
-  return { fetch: get, View };
-}
-
 const session = later(async () => (await import('./screens/SessionView')).SessionView);
 // It is wanted next, whatever is open now.
 void session.fetch().catch(() => undefined);
 const files = later(async () => (await import('./screens/Files')).default);
 const settings = later(async () => (await import('./screens/Settings')).Settings);
+// Asked for by few: nobody else pays for it.
+const gateway = later(async () => (await import('./gateway/Gateway')).Gateway);
 const history = later(async () => (await import('./screens/History')).History);
 const palette = later(async () => (await import('./screens/Palette')).Palette);
 
@@ -52,12 +35,18 @@ export const fetchLater = (): void => {
 function Nav() {
   const here = route.value.name;
   const machine = rooms.value[0]?.machine.id ?? '';
+  const routed = rooms.value.find(hasGateway)?.machine.id ?? '';
   const places: [Route, string, IconName][] = [
     [{ name: 'inbox' }, t.sessions, 'inbox'],
+    [{ name: 'gateway', machine: routed, tab: 'overview' }, t.gatewayShort, 'model'],
     [{ name: 'files', machine, path: '', session: '' }, t.files, 'folder'],
     [{ name: 'settings' }, t.settings, 'settings'],
   ];
-  const shown = rooms.value.some((room) => room.info.value?.fs_enabled) ? places : places.filter(([to]) => to.name !== 'files');
+  const shown = places.filter(([{ name }]) => {
+    if (name === 'files') return rooms.value.some((room) => room.info.value?.fs_enabled);
+    if (name === 'gateway') return routed !== '';
+    return name !== 'inbox' || !gatewayOnly.value;
+  });
   return (
     <nav class="nav" aria-label={t.mainNav}>
       {shown.map(([to, label, icon]) => {
@@ -73,6 +62,9 @@ function Nav() {
   );
 }
 
+/** Is nothing there but a gateway, as at its own address? */
+const gatewayOnly = computed(() => rooms.value.length > 0 && rooms.value.every((room) => room.info.value?.gateway_only));
+
 function Main() {
   const at = route.value;
   switch (at.name) {
@@ -86,6 +78,8 @@ function Main() {
       return <history.View machine={at.machine} agent={at.agent} id={at.id} />;
     case 'files':
       return <files.View machine={at.machine} path={at.path} session={at.session} />;
+    case 'gateway':
+      return <gateway.View machine={at.machine} tab={at.tab} />;
     case 'settings':
       return <settings.View />;
   }
@@ -97,6 +91,10 @@ const isDeep = (at: Route): boolean =>
 
 export function App() {
   const at = route.value;
+  const alone = gatewayOnly.value;
+  useEffect(() => {
+    if (alone && (at.name === 'inbox' || at.name === 'new')) go({ name: 'gateway', machine: rooms.peek()[0]?.machine.id ?? '', tab: 'overview' }, true);
+  }, [alone, at.name]);
   return (
     <>
       <Sprite />
@@ -104,7 +102,7 @@ export function App() {
         event.preventDefault();
         document.getElementById('main')?.focus();
       }}>{t.skip}</a>
-      <div class={`shell at-${at.name} ${isDeep(at) ? 'deep' : ''}`}>
+      <div class={`shell at-${at.name} ${isDeep(at) ? 'deep' : ''} ${alone ? 'alone' : ''}`}>
         <aside class="side" aria-label={t.sessions}>
           <Inbox />
         </aside>

@@ -187,7 +187,7 @@ fn start(home: &Home, ports: &Ports) -> Result<(), Failure> {
 }
 
 fn foreground(home: Home, ports: &Ports) -> Result<(), Failure> {
-    let _guard = arp_common::logging::init(None)?;
+    let _guard = arp_common::logging::init(arp_common::logging::LogFormat::Text, None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;

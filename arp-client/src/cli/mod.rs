@@ -5,15 +5,21 @@ mod client;
 mod gateway;
 mod mcp;
 mod render;
+mod service;
 mod sessions;
+mod status;
 mod stop;
 mod tunnel;
+mod update;
 
+use crate::config::{Cli, Settings};
 use crate::identity;
 use crate::tokens;
 use crate::trust::KnownRelays;
 use crate::tunnel_settings::Source;
-use clap::Subcommand;
+use arp_common::ids::ClientId;
+use arp_common::selfdoc::{self, Papers};
+use clap::{CommandFactory, Subcommand};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -25,6 +31,28 @@ pub enum Command {
         /// What to do; lists them by default.
         #[command(subcommand)]
         action: Option<sessions::Action>,
+    },
+    /// Run arpc as a service of this user.
+    Service {
+        /// What to do.
+        #[command(subcommand)]
+        action: service::Action,
+    },
+    /// Fetch the newest release, verify it, and put it in this program's place; a service that runs is restarted.
+    ///
+    /// The one before is kept beside it (arpc.old), and put back when the new one does not come up. Sessions run on.
+    /// ARP_BASE_URL says where releases lie.
+    Update(update::Options),
+    /// Completions, manual pages, an example of the settings.
+    #[command(flatten)]
+    Papers(Papers),
+    /// Show how the running arpc does: its relay, its public URL, its tunnels.
+    ///
+    /// Exit codes: 0 it is registered (or needs no relay); 1 it is not, or cannot be asked; 3 no arpc runs.
+    Status {
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
     },
     /// Stop the running arpc. Its sessions run on, and the next arpc finds them.
     Stop {
@@ -100,6 +128,25 @@ impl Command {
                     Err(error) => Err(Failure::from(error)),
                 }
             }
+            Self::Papers(papers) => {
+                let (command, keys) = (Cli::command(), Settings::examples());
+                selfdoc::write(&papers, command, &keys, &mut std::io::stdout()).map_err(Failure::from)
+            }
+            Self::Service { action } => match service::run(&action) {
+                Ok(code) => return ExitCode::from(code),
+                Err(error) => Err(error),
+            },
+            Self::Update(options) => {
+                own_id(data_dir, client_id).and_then(|id| update::run(&options, data_dir, &id))
+            }
+            Self::Status { json } => {
+                let shown = own_id(data_dir, client_id)
+                    .and_then(|id| Ok(runtime()?.block_on(status::run(json, data_dir, &id))));
+                match shown {
+                    Ok(code) => return ExitCode::from(code),
+                    Err(error) => Err(error),
+                }
+            }
             Self::Sessions { action } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(sessions::run(action.unwrap_or_default(), data_dir))),
@@ -140,16 +187,21 @@ fn forget_server(address: &str, data_dir: &Path) -> Result<(), Failure> {
     }
 }
 
+/// The client id of the daemon: as given, or this machine's.
+fn own_id(data_dir: &Path, given: Option<&str>) -> Result<ClientId, Failure> {
+    let id = match given {
+        Some(id) => id.to_owned(),
+        None => identity::client_id(data_dir)?,
+    };
+    id.parse().map_err(|e| Failure(format!("--client-id {e}")))
+}
+
 async fn change_tokens(
     action: &tokens::local::Action,
     data_dir: &Path,
     id: Option<&str>,
 ) -> Result<(), Failure> {
-    let id = match id {
-        Some(id) => id.to_owned(),
-        None => identity::client_id(data_dir)?,
-    };
-    let id = id.parse().map_err(|e| Failure(format!("--client-id {e}")))?;
+    let id = own_id(data_dir, id)?;
     print!(
         "{}",
         tokens::local::run(action, data_dir, &id).await.map_err(Failure)?

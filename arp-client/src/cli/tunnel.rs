@@ -169,7 +169,7 @@ async fn start(options: Start, context: &Context<'_>) -> u8 {
         return detach::start(&dir, &show).await;
     }
     if options.background || std::env::var_os("RUST_LOG").is_some() {
-        let _ = logging::init(None);
+        let _ = logging::init(logging::LogFormat::Text, None);
     }
     serve(config, &options.name, context, &show).await
 }

@@ -19,6 +19,7 @@ pub(crate) use roots::{ReadableRoots, Starter};
 
 use crate::tokens::Names;
 use arp_common::ids::ClientId;
+use arp_common::origin::origin_of;
 use arp_history::History;
 use arp_sessions::error::SessionError;
 use arp_sessions::store::Filter;
@@ -97,12 +98,7 @@ impl State {
 
     /// The relay has said by which URL it is visited.
     pub(crate) fn told_public_url(&self, url: Option<&str>) {
-        // Scheme and authority, without what may follow.
-        let origin = url.and_then(|url| {
-            let (scheme, rest) = url.split_once("://")?;
-            let authority = rest.split(['/', '?', '#']).next()?;
-            Some(format!("{scheme}://{authority}").to_ascii_lowercase())
-        });
+        let origin = url.and_then(origin_of);
         *self.public_origin.write().unwrap_or_else(PoisonError::into_inner) = origin;
     }
 

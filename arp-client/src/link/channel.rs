@@ -78,6 +78,9 @@ pub enum LinkError {
     /// It stops.
     #[error("the relay is shutting down")]
     Shutdown,
+    /// Its operator ended this connection.
+    #[error("the relay's operator disconnected this edge agent")]
+    Kicked,
     /// Somebody took our place.
     #[error(
         "another arpc registered with the same client id, so this one stops; give one of them another --client-id"
@@ -296,6 +299,7 @@ impl<'a> Channel<'a> {
                             }
                         }
                         Some(Command::GoAway { reason: GoAwayReason::Replaced }) => return Err(LinkError::Replaced),
+                        Some(Command::GoAway { reason: GoAwayReason::Kicked }) => return Err(LinkError::Kicked),
                         Some(Command::GoAway { .. }) => return Err(LinkError::Shutdown),
                         Some(_) => return Err(LinkError::Lost("it sent a command out of place".into())),
                         None => return Err(LinkError::Lost("it closed the connection".into())),

@@ -13,7 +13,9 @@ pub use tunnel::Handler;
 
 use crate::config::{Config, Public};
 use crate::defaults as d;
+use crate::standing::Standing;
 use crate::tokens::Names;
+use arp_common::stop::Stop;
 use backoff::Backoff;
 use outage::{Blocked, Outage};
 use std::sync::Arc;
@@ -33,16 +35,23 @@ pub struct Link {
     blocked: Arc<Blocked>,
     /// A relay of version 1 that closes a channel on which it hears a second registration.
     renew_by_reconnecting: AtomicBool,
+    /// For `arpc status`.
+    standing: Arc<Standing>,
     /// Ends tunnels that wait for their first use.
     idle: CancellationToken,
     /// Ends all tunnels.
-    kill: CancellationToken,
+    kill: Stop,
 }
 
 impl Link {
     /// A link that serves tunnels with `handler`.
-    pub fn new(config: Arc<Config>, dialer: Dialer, names: Arc<Names>, handler: Arc<Handler>) -> Self {
-        let kill = CancellationToken::new();
+    pub fn new(
+        config: Arc<Config>,
+        dialer: Dialer,
+        names: Arc<Names>,
+        handler: Arc<Handler>,
+        standing: Arc<Standing>,
+    ) -> Self {
         Self {
             config,
             dialer: Arc::new(dialer),
@@ -51,8 +60,9 @@ impl Link {
             tunnels: TaskTracker::new(),
             blocked: Arc::default(),
             renew_by_reconnecting: AtomicBool::new(false),
-            idle: kill.child_token(),
-            kill,
+            standing,
+            idle: CancellationToken::new(),
+            kill: Stop::default(),
         }
     }
 
@@ -79,7 +89,7 @@ impl Link {
             );
         }
         let _ = tokio::time::timeout(d::GRACE, self.tunnels.wait()).await;
-        self.kill.cancel();
+        self.kill.give();
         self.tunnels.wait().await;
         result
     }
@@ -98,6 +108,7 @@ impl Link {
             let Err(error) = channel::serve(self, stop, |public| {
                 up = true;
                 outage.over();
+                self.standing.registered(public.url.clone());
                 registered(public);
             })
             .await
@@ -122,6 +133,7 @@ impl Link {
                 return Err(error);
             }
             self.blocked.lost();
+            self.standing.lost(error.to_string());
             outage.failed(error);
             let pause = backoff.next();
             tokio::select! {

@@ -41,11 +41,14 @@ pub(super) fn open(link: &Link, id: String, version: u32) {
     }
     let (config, dialer, handler) = (link.config.clone(), link.dialer.clone(), link.handler.clone());
     let (idle, kill, blocked) = (link.idle.clone(), link.kill.clone(), link.blocked.clone());
+    let open = link.standing.opened();
     link.tunnels.spawn(async move {
         tokio::select! {
+            biased;
+            () = kill.given() => {}
             () = serve(&config, &dialer, &handler, &blocked, id, version, &idle) => {}
-            () = kill.cancelled() => {}
         }
+        drop(open);
     });
 }
 

@@ -1,7 +1,8 @@
-//! `arpc tokens`: asks the running daemon over a socket that only this user can open. One line of JSON each
-//! way.
+//! `arpc tokens` and `arpc status`: ask the running daemon over a socket that only this user can open. One line of
+//! JSON each way.
 
 use super::{Added, Kept, Names, now, stem};
+use crate::standing::{self, Standing};
 use arp_common::ids::{ClientId, Token};
 use arp_common::private;
 use arp_common::settings::duration;
@@ -47,6 +48,29 @@ enum Ask {
     Add(Added),
     List,
     Revoke(String),
+    Status,
+}
+
+/// Why the running arpc could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// There is none.
+    #[error(
+        "no arpc with this client id runs here for this user; start it, or give its --client-id or --data-dir"
+    )]
+    NotRunning,
+    /// It broke off.
+    #[error("the running arpc does not answer: {0}")]
+    Broken(io::Error),
+    /// It took too long.
+    #[error("the running arpc does not answer")]
+    Silent,
+    /// It says no.
+    #[error("{0}")]
+    Refused(String),
+    /// There are no such sockets.
+    #[error("asking a running arpc is not offered on this system")]
+    NotOffered,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -58,13 +82,20 @@ struct Told {
     kept: Kept,
     #[serde(default)]
     id_token: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<standing::Told>,
 }
 
-async fn answer(names: &Names, line: &[u8]) -> Told {
+async fn answer(names: &Names, standing: &Standing, line: &[u8]) -> Told {
+    let mut status = None;
     let done = match serde_json::from_slice(line) {
         Ok(Ask::Add(new)) => names.add(new).await.map_err(|e| e.to_string()),
         Ok(Ask::Revoke(token)) => names.revoke(&token).await.map_err(|e| e.to_string()),
         Ok(Ask::List) => Ok(()),
+        Ok(Ask::Status) => {
+            status = Some(standing.told());
+            Ok(())
+        }
         Err(_) => Err("not a question that this arpc knows; is it of another version?".into()),
     };
     let (configured, kept) = names.list();
@@ -73,6 +104,7 @@ async fn answer(names: &Names, line: &[u8]) -> Told {
         configured,
         kept,
         id_token: names.id_token,
+        status,
     }
 }
 
@@ -85,7 +117,13 @@ fn socket(dir: &Path, id: &ClientId) -> PathBuf {
 /// # Errors
 /// If the socket cannot be opened, or another arpc with the same client id has it.
 #[cfg(unix)]
-pub async fn serve(dir: &Path, id: &ClientId, names: Arc<Names>, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    dir: &Path,
+    id: &ClientId,
+    names: Arc<Names>,
+    standing: Arc<Standing>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     use tokio::net::{UnixListener, UnixStream};
     use tokio::task::JoinSet;
     private::create_dir(dir)?;
@@ -104,9 +142,9 @@ pub async fn serve(dir: &Path, id: &ClientId, names: Arc<Names>, stop: Cancellat
             Some(_) = asked.join_next() => {}
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
-                let names = names.clone();
+                let (names, standing) = (names.clone(), standing.clone());
                 asked.spawn(async move {
-                    let _ = tokio::time::timeout(TIME, exchange(stream, &names)).await;
+                    let _ = tokio::time::timeout(TIME, exchange(stream, &names, &standing)).await;
                 });
             }
         }
@@ -120,26 +158,32 @@ pub async fn serve(dir: &Path, id: &ClientId, names: Arc<Names>, stop: Cancellat
 /// # Errors
 /// Never.
 #[cfg(not(unix))]
-pub async fn serve(_: &Path, _: &ClientId, _: Arc<Names>, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    _: &Path,
+    _: &ClientId,
+    _: Arc<Names>,
+    _: Arc<Standing>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     stop.cancelled().await;
     Ok(())
 }
 
 #[cfg(unix)]
-async fn exchange(stream: tokio::net::UnixStream, names: &Names) -> io::Result<()> {
+async fn exchange(stream: tokio::net::UnixStream, names: &Names, standing: &Standing) -> io::Result<()> {
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     let (rd, mut wr) = stream.into_split();
     let mut line = Vec::new();
     BufReader::new(rd.take(MAX_LINE))
         .read_until(b'\n', &mut line)
         .await?;
-    let mut told = serde_json::to_vec(&answer(names, &line).await).map_err(io::Error::other)?;
+    let mut told = serde_json::to_vec(&answer(names, standing, &line).await).map_err(io::Error::other)?;
     told.push(b'\n');
     wr.write_all(&told).await
 }
 
 #[cfg(unix)]
-async fn ask(dir: &Path, id: &ClientId, question: &Ask) -> Result<Told, String> {
+async fn ask(dir: &Path, id: &ClientId, question: &Ask) -> Result<Told, AskError> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let talk = async {
         let mut stream = tokio::net::UnixStream::connect(socket(dir, id)).await?;
@@ -153,17 +197,35 @@ async fn ask(dir: &Path, id: &ClientId, question: &Ask) -> Result<Told, String> 
     };
     match tokio::time::timeout(TIME, talk).await {
         Ok(Ok(told)) => Ok(told),
-        Ok(Err(e)) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Err(
-            "no arpc with this client id runs here for this user; start it, or give its --client-id or --data-dir".into(),
-        ),
-        Ok(Err(e)) => Err(format!("the running arpc does not answer: {e}")),
-        Err(_) => Err("the running arpc does not answer".into()),
+        Ok(Err(e))
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            Err(AskError::NotRunning)
+        }
+        Ok(Err(e)) => Err(AskError::Broken(e)),
+        Err(_) => Err(AskError::Silent),
     }
 }
 
 #[cfg(not(unix))]
-async fn ask(_: &Path, _: &ClientId, _: &Ask) -> Result<Told, String> {
-    Err("changing tokens while arpc runs is not offered on this system; use --token and restart it".into())
+async fn ask(_: &Path, _: &ClientId, _: &Ask) -> Result<Told, AskError> {
+    Err(AskError::NotOffered)
+}
+
+/// How the running daemon does.
+///
+/// # Errors
+/// See [`AskError`].
+pub async fn status(dir: &Path, id: &ClientId) -> Result<standing::Told, AskError> {
+    let told = ask(dir, id, &Ask::Status).await?;
+    if let Some(error) = told.error {
+        return Err(AskError::Refused(error));
+    }
+    told.status
+        .ok_or_else(|| AskError::Refused("it does not tell; is it of another version?".to_owned()))
 }
 
 /// Does it, and gives what is to be printed.
@@ -188,14 +250,14 @@ pub async fn run(action: &Action, dir: &Path, id: &ClientId) -> Result<String, S
             })
         }
     };
-    let told = ask(dir, id, &question).await?;
+    let told = ask(dir, id, &question).await.map_err(|e| e.to_string())?;
     if let Some(error) = told.error {
         return Err(error);
     }
     Ok(match question {
         Ask::Add(new) => format!("{}\n", new.token.as_str()),
         Ask::Revoke(_) => "revoked\n".to_owned(),
-        Ask::List => list(id, &told),
+        Ask::List | Ask::Status => list(id, &told),
     })
 }
 

@@ -1,6 +1,7 @@
 //! A TOML file of settings, read key by key, so that what is wrong can be told in words and all at once.
 
 use super::{ConfigError, key_of};
+use crate::logging::LogFormat;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,28 +15,37 @@ const ALIKE: f64 = 0.75;
 pub trait Words {
     /// Such as "a whole number".
     const WORDS: &'static str;
+    /// A value, as it stands in a file; nothing where it takes a table.
+    const EXAMPLE: &'static str;
 }
 
 macro_rules! words {
-    ($($ty:ty => $words:literal,)+) => { $(impl Words for $ty { const WORDS: &'static str = $words; })+ };
+    ($($ty:ty => $words:literal, $example:literal,)+) => {
+        $(impl Words for $ty {
+            const WORDS: &'static str = $words;
+            const EXAMPLE: &'static str = $example;
+        })+
+    };
 }
 
 words! {
-    bool => "true or false",
-    u16 => "a whole number from 0 to 65535",
-    u64 => "a whole number, 0 or more",
-    usize => "a whole number, 0 or more",
-    String => "a text in quotes",
-    PathBuf => "a path in quotes",
-    IpAddr => "an IP address in quotes, such as \"0.0.0.0\"",
-    SocketAddr => "an IP address and a port in quotes, such as \"127.0.0.1:9020\"",
-    Vec<String> => "a list of texts in brackets, such as [\"one\", \"two\"]",
-    Vec<PathBuf> => "a list of paths in brackets, such as [\"/one\", \"/two\"]",
-    Vec<u16> => "a list of whole numbers from 0 to 65535 in brackets, such as [3000, 8080]",
+    bool => "true or false", "false",
+    u16 => "a whole number from 0 to 65535", "17000",
+    u64 => "a whole number, 0 or more", "30",
+    usize => "a whole number, 0 or more", "5",
+    LogFormat => "\"text\" or \"json\"", "\"json\"",
+    String => "a text in quotes", "\"text\"",
+    PathBuf => "a path in quotes", "\"/path/to/file\"",
+    IpAddr => "an IP address in quotes, such as \"0.0.0.0\"", "\"0.0.0.0\"",
+    SocketAddr => "an IP address and a port in quotes, such as \"127.0.0.1:9020\"", "\"127.0.0.1:9020\"",
+    Vec<String> => "a list of texts in brackets, such as [\"one\", \"two\"]", "[\"one\", \"two\"]",
+    Vec<PathBuf> => "a list of paths in brackets, such as [\"/one\", \"/two\"]", "[\"/one\", \"/two\"]",
+    Vec<u16> => "a list of whole numbers from 0 to 65535 in brackets, such as [3000, 8080]", "[3000, 8080]",
 }
 
 impl<T> Words for BTreeMap<String, T> {
     const WORDS: &'static str = "a table of its own, such as [acp.NAME] with lines below it";
+    const EXAMPLE: &'static str = "";
 }
 
 /// The keys of a file that have not been taken yet.

@@ -2,7 +2,7 @@
 
 use super::deadline::Deadline;
 use super::failure::{DownError, cut};
-use super::poll_io::poll_fill;
+use super::poll_io::Room;
 use super::rewrite::{self, Added};
 use super::splice::{Pauses, Spliced, splice};
 use super::{Progress, Request, Responder};
@@ -30,6 +30,7 @@ pub(super) enum Down {
 pub(super) struct DownStream<'a> {
     pub(super) rd: &'a mut ReadHalf,
     pub(super) buf: &'a mut BytesMut,
+    pub(super) room: Room,
     pub(super) progress: &'a Progress,
     pub(super) lease: &'a Lease,
     pub(super) deadline: &'a mut Deadline,
@@ -177,10 +178,14 @@ impl DownStream<'_> {
     /// Reads more from the tunnel, or notices that nobody wants it any more.
     async fn fill<R: Responder>(&mut self, responder: &mut R) -> Result<usize, DownError> {
         let Self {
-            rd, buf, deadline, ..
+            rd,
+            buf,
+            room,
+            deadline,
+            ..
         } = self;
         let read = deadline.run(|cx| {
-            if let Poll::Ready(read) = poll_fill(rd, buf, cx) {
+            if let Poll::Ready(read) = room.poll_fill(rd, buf, cx) {
                 return Poll::Ready(read.map(Some));
             }
             responder.poll_gone(cx).map(|()| Ok(None))

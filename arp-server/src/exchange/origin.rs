@@ -24,11 +24,22 @@ impl Origin<'_> {
     /// Takes out of an answer's head what its client has no right to say. For every head of an answer, whatever
     /// the visitor speaks.
     pub(crate) fn confine(&self, head: &mut ResponseHead) {
+        let mut clears = false;
         head.fields.retain(|field| match field.known {
             Name::SetCookie => self.may_set(field.value),
-            Name::Other => self.own || !is_for_whole_origin(field),
+            Name::Other if !self.own => !is_for_whole_origin(field),
+            Name::Other if field.name.eq_ignore_ascii_case(CLEAR_SITE_DATA) => {
+                clears = true;
+                !of_this_origin(field.value).is_empty()
+            }
             _ => true,
         });
+        if clears {
+            head.fields.rewrite(|field| {
+                let is_it = field.name.eq_ignore_ascii_case(CLEAR_SITE_DATA);
+                is_it.then(|| of_this_origin(field.value))
+            });
+        }
     }
 
     /// May this client set this cookie?
@@ -79,6 +90,28 @@ impl Origin<'_> {
     }
 }
 
+const CLEAR_SITE_DATA: &[u8] = b"clear-site-data";
+
+/// What of a `Clear-Site-Data` concerns one origin alone. Cookies are cleared for the whole registered domain, so for
+/// every client under it.
+fn of_this_origin(value: &[u8]) -> Vec<u8> {
+    const ALONE: [&[u8]; 6] = [
+        b"\"cache\"",
+        b"\"storage\"",
+        b"\"executionContexts\"",
+        b"\"clientHints\"",
+        b"\"prefetchCache\"",
+        b"\"prerenderCache\"",
+    ];
+    let told: Vec<&[u8]> = value.split(|b| *b == b',').map(<[u8]>::trim_ascii).collect();
+    let all = told.contains(&&b"\"*\""[..]);
+    let kept: Vec<&[u8]> = ALONE
+        .into_iter()
+        .filter(|kind| all || told.contains(kind))
+        .collect();
+    kept.join(&b", "[..])
+}
+
 /// Does this only take away the cookie that once held an edge key for everybody on the origin?
 fn is_farewell(cookie: &[u8]) -> bool {
     cookie.trim_ascii_start().starts_with(b"arp_edge=;")
@@ -87,7 +120,7 @@ fn is_farewell(cookie: &[u8]) -> bool {
 /// Does this speak for everybody on the origin?
 fn is_for_whole_origin(field: &Field<'_>) -> bool {
     const NAMES: [&[u8]; 6] = [
-        b"clear-site-data",
+        CLEAR_SITE_DATA,
         b"strict-transport-security",
         b"alt-svc",
         b"service-worker-allowed",
@@ -172,6 +205,36 @@ mod tests {
             origin(&good, own, "good.arp.test").confine(&mut head);
             assert_eq!(head.fields.iter().count(), left);
         }
+    }
+
+    #[test]
+    fn on_its_own_host_a_client_clears_what_is_its_own() {
+        let good: ClientId = "good".parse().unwrap();
+        for (said, passed) in [
+            ("\"cookies\"", None),
+            ("", None),
+            ("cookies, what", None),
+            (
+                "\"storage\" , \"cookies\",\"cache\"",
+                Some("\"cache\", \"storage\""),
+            ),
+            ("\"cookies\", \"*\"", Some(ALL)),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\nA: b\r\nCLEAR-Site-Data: {said}\r\nC: d\r\n\r\n");
+            let mut head = ResponseHead::parse(Bytes::from(text)).unwrap();
+            origin(&good, true, "good.arp.test").confine(&mut head);
+            let told: Vec<_> = head
+                .fields
+                .iter()
+                .map(|f| (String::from_utf8_lossy(f.name), String::from_utf8_lossy(f.value)))
+                .collect();
+            let mut want = vec![("A".into(), "b".into())];
+            want.extend(passed.map(|value| ("CLEAR-Site-Data".into(), value.into())));
+            want.push(("C".into(), "d".into()));
+            assert_eq!(told, want, "{said}");
+        }
+        const ALL: &str = "\"cache\", \"storage\", \"executionContexts\", \"clientHints\", \"prefetchCache\", \
+                           \"prerenderCache\"";
     }
 
     #[test]

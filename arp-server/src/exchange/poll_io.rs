@@ -11,18 +11,44 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
-/// Reads what there is to the end of `buf`. What is left of a message in it makes for more room, as what was
-/// taken out does not: a body that is passed on as it comes needs no more than a little. Ready with 0 at the end of the
-/// stream.
-pub(crate) fn poll_fill(
-    rd: &mut ReadHalf,
-    buf: &mut BytesMut,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    poll_fill_from(d::READ_BUF, rd, buf, cx)
+/// How much room a body is given at a time: more while reads fill all of it, less when they do not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(d::READ_BUF)
+    }
 }
 
-/// The same for the head of a request: it begins with less, because many may never end theirs.
+impl Room {
+    /// Reads what there is to the end of `buf`. What is left of a message in it makes for more room, too. Ready with 0
+    /// at the end of the stream.
+    pub(crate) fn poll_fill(
+        &mut self,
+        rd: &mut ReadHalf,
+        buf: &mut BytesMut,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut n = ready!(poll_fill_from(self.0, rd, buf, cx))?;
+        // TLS gives a record at a time: what is there already goes on together.
+        while n > 0 && rd.plain().is_none() && buf.len() < buf.capacity() {
+            match tokio_util::io::poll_read_buf(Pin::new(&mut *rd), cx, buf) {
+                Poll::Ready(Ok(more)) if more > 0 => n += more,
+                // An end or a failure will be there again for whoever reads next.
+                _ => break,
+            }
+        }
+        if buf.len() == buf.capacity() {
+            self.0 = (self.0 * 2).min(d::READ_BUF_MAX);
+        } else if n < self.0 / 4 {
+            self.0 = (self.0 / 2).max(d::READ_BUF);
+        }
+        Poll::Ready(Ok(n))
+    }
+}
+
+/// Reads what there is of the head of a request: it begins with less, because many may never end theirs.
 pub(crate) fn poll_fill_head(
     rd: &mut ReadHalf,
     buf: &mut BytesMut,
@@ -89,6 +115,8 @@ impl Outgoing {
             self.piece.advance(of_piece);
             self.tail = &self.tail[n - of_head - of_piece..];
         }
+        // It keeps the memory that it was read into from being read into again.
+        self.piece = Bytes::new();
         Pin::new(wr).poll_flush(cx)
     }
 

@@ -3,15 +3,15 @@
 use super::deadline::Deadline;
 use super::download::{Down, DownStream};
 use super::failure::{DownError, Failure, UpEnd, bad_body, broken_tunnel, refusal_of, refused, slow_body};
-use super::poll_io::Outgoing;
+use super::poll_io::{Outgoing, Room};
 use super::rewrite;
-use super::trace::Traced;
+use super::trace::{Counted, Traced};
 use super::upload::{gather, upload};
 use super::{BodyError, Outcome, Progress, Request, RequestBody, Responder};
 use crate::answer::Refusal;
 use crate::defaults as d;
 use crate::http::Framing;
-use crate::registry::counted;
+use crate::quota::counted;
 use crate::shared::Public;
 use crate::tunnels::lease::Leased;
 use crate::tunnels::tunnel::{Tunnel, Want};
@@ -25,15 +25,16 @@ use std::time::{Duration, Instant};
 
 /// Carries a request to its client and the answer back. `deadline` is the one of the answer; a connection keeps
 /// it from one exchange to the next.
-pub(crate) async fn run<B: RequestBody, R: Responder + Send>(
+pub(crate) async fn run<B: RequestBody + Send, R: Responder + Send>(
     public: &Public,
     request: Request<'_>,
     body: &mut B,
     responder: &mut R,
     deadline: &mut Deadline,
 ) -> Outcome {
-    let mut responder = Traced::new(responder);
-    let outcome = carry(public, &request, body, &mut responder, deadline).await;
+    let traffic = &request.route.client.pool.traffic;
+    let (mut responder, mut body) = (Traced::new(responder, traffic), Counted::new(body, traffic));
+    let outcome = carry(public, &request, &mut body, &mut responder, deadline).await;
     responder.tell(&request, &outcome);
     outcome
 }
@@ -202,6 +203,7 @@ async fn attempt_once<B: RequestBody, R: Responder>(
         let mut down = DownStream {
             rd,
             buf,
+            room: Room::default(),
             progress,
             lease,
             deadline,

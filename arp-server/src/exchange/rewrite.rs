@@ -8,6 +8,7 @@ use crate::routing::Route;
 use crate::routing::source::COOKIE;
 use crate::shared::Visitor;
 use bytes::{BufMut, BytesMut};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,20 +17,29 @@ use std::sync::Arc;
 const VIA: &str = "1.1 arp";
 
 fn put_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    debug_assert!(
+        memchr::memchr2(b'\r', b'\n', value).is_none(),
+        "a value is one line"
+    );
     out.reserve(name.len() + value.len() + 4);
     out.put_slice(name);
     out.put_slice(b": ");
-    // Only answers can hold folded lines (see `ResponseHead::parse`); they are unfolded here.
-    if value.iter().any(|b| matches!(b, b'\r' | b'\n')) {
-        out.extend(
-            value
-                .iter()
-                .map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }),
-        );
-    } else {
-        out.put_slice(value);
-    }
+    out.put_slice(value);
     out.put_slice(b"\r\n");
+}
+
+/// Writes a field of an answer, on one line. Only answers can hold folded lines (see [`ResponseHead::parse`]).
+fn put_answered(out: &mut BytesMut, head: &ResponseHead, field: &Field<'_>) {
+    put_field(out, field.name, &on_one_line(head, field.value));
+}
+
+/// The value of an answer's field, unfolded.
+pub fn on_one_line<'a>(head: &ResponseHead, value: &'a [u8]) -> Cow<'a, [u8]> {
+    if !head.folded {
+        return Cow::Borrowed(value);
+    }
+    let blank = |b: &u8| if matches!(b, b'\r' | b'\n') { b' ' } else { *b };
+    Cow::Owned(value.iter().map(blank).collect())
 }
 
 fn put_ip(out: &mut BytesMut, ip: IpAddr) {
@@ -227,7 +237,7 @@ pub fn put_answer(out: &mut BytesMut, head: &ResponseHead, form: AnswerForm, add
     out.put_slice(head.reason());
     out.put_slice(b"\r\n");
     for field in passed_on(head).filter(|f| !told_by_us(f, form.hsts)) {
-        put_field(out, field.name, field.value);
+        put_answered(out, head, &field);
     }
     if let Some(cookie) = added.cookie {
         put_field(out, b"Set-Cookie", cookie.as_bytes());
@@ -259,10 +269,10 @@ pub fn put_switch(out: &mut BytesMut, head: &ResponseHead, set_cookie: Option<&s
     out.put_slice(head.reason());
     out.put_slice(b"\r\nConnection: Upgrade\r\n");
     for value in head.fields.all(Name::Upgrade) {
-        put_field(out, b"Upgrade", value);
+        put_field(out, b"Upgrade", &on_one_line(head, value));
     }
     for field in passed_on(head).filter(|f| !told_by_us(f, hsts_secs)) {
-        put_field(out, field.name, field.value);
+        put_answered(out, head, &field);
     }
     if let Some(cookie) = set_cookie {
         put_field(out, b"Set-Cookie", cookie.as_bytes());

@@ -1,10 +1,11 @@
-//! With `RUST_LOG=debug`, one line for each request: method, path, status, bytes, time, and whether its tunnel was
+//! Each request is counted: bytes, time, end. With `RUST_LOG=debug`, one line for each request: method, path, status, bytes, time, and whether its tunnel was
 //! fresh. The path is the one that goes to the client, so without what was ours, and without the query.
 
 use super::rewrite::Added;
-use super::{Outcome, Request, Responder};
-use crate::http::body::Trailers;
+use super::{BodyError, Outcome, Request, RequestBody, Responder};
+use crate::http::body::{Piece, Trailers};
 use crate::http::{Framing, ResponseHead};
+use crate::metrics::{self, Class, Traffic};
 use bytes::Bytes;
 use std::io;
 use std::task::{Context, Poll};
@@ -14,6 +15,7 @@ use tokio::net::TcpStream;
 /// A responder that is watched.
 pub(super) struct Traced<'a, R> {
     inner: &'a mut R,
+    traffic: &'a Traffic,
     begun: Instant,
     status: u16,
     bytes: u64,
@@ -22,9 +24,10 @@ pub(super) struct Traced<'a, R> {
 }
 
 impl<'a, R: Responder> Traced<'a, R> {
-    pub(super) fn new(inner: &'a mut R) -> Self {
+    pub(super) fn new(inner: &'a mut R, traffic: &'a Traffic) -> Self {
         Self {
             inner,
+            traffic,
             begun: Instant::now(),
             status: 0,
             bytes: 0,
@@ -32,15 +35,25 @@ impl<'a, R: Responder> Traced<'a, R> {
         }
     }
 
-    /// Tells how it went.
+    /// Counts and tells how it went.
     pub(super) fn tell(self, request: &Request<'_>, outcome: &Outcome) {
+        let class = match outcome {
+            // The request is tried in another way.
+            Outcome::Declined => return,
+            Outcome::Done { .. } => Class::of(self.status),
+            Outcome::Switch(..) => Class::Switched,
+            Outcome::Refused { .. } => Class::Refused,
+            Outcome::Broken => Class::Broken,
+        };
+        metrics::exchanged(class, self.begun.elapsed());
+        self.traffic.request();
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
         let (end, status) = match outcome {
             Outcome::Done { .. } => ("done", self.status),
             Outcome::Switch(..) => ("switched", 101),
-            Outcome::Declined => ("declined", self.status),
+            Outcome::Declined => return,
             Outcome::Refused { refusal, .. } => (refusal.code, refusal.status),
             Outcome::Broken => ("broken off", self.status),
         };
@@ -67,6 +80,7 @@ impl<R: Responder + Send> Responder for Traced<'_, R> {
     }
     async fn data(&mut self, data: Bytes) -> io::Result<()> {
         self.bytes += data.len() as u64;
+        self.traffic.went(data.len() as u64);
         self.inner.data(data).await
     }
     async fn flush(&mut self) -> io::Result<()> {
@@ -83,9 +97,45 @@ impl<R: Responder + Send> Responder for Traced<'_, R> {
     }
     fn skip(&mut self, n: u64) {
         self.bytes += n;
+        self.traffic.went(n);
         self.inner.skip(n);
     }
     fn can_switch(&self) -> bool {
         self.inner.can_switch()
+    }
+}
+
+/// A request body whose bytes are counted.
+pub(super) struct Counted<'a, B> {
+    inner: &'a mut B,
+    traffic: &'a Traffic,
+}
+
+impl<'a, B> Counted<'a, B> {
+    pub(super) fn new(inner: &'a mut B, traffic: &'a Traffic) -> Self {
+        Self { inner, traffic }
+    }
+}
+
+impl<B: RequestBody + Send> RequestBody for Counted<'_, B> {
+    async fn next(&mut self) -> Result<Piece, BodyError> {
+        let piece = self.inner.next().await?;
+        if let Piece::Data(data) = &piece {
+            self.traffic.came(data.len() as u64);
+        }
+        Ok(piece)
+    }
+    async fn closed(&mut self) -> bool {
+        self.inner.closed().await
+    }
+    fn has_ended(&self) -> bool {
+        self.inner.has_ended()
+    }
+    fn direct(&self) -> Option<(&TcpStream, u64)> {
+        self.inner.direct()
+    }
+    fn skip(&mut self, n: u64) {
+        self.traffic.came(n);
+        self.inner.skip(n);
     }
 }

@@ -1,7 +1,7 @@
 //! The fields of a head: kept as the bytes they came in, by position.
 
 use super::name::Name;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 #[derive(Debug, Clone, Copy)]
@@ -47,11 +47,18 @@ pub struct Field<'a> {
 pub struct Fields {
     block: Bytes,
     spans: SmallVec<[FieldSpan; 20]>,
+    /// A bit for each known name that was there: most are asked for and are not.
+    present: u32,
+}
+
+fn bit(known: Name) -> u32 {
+    const { assert!((Name::Other as u32) < u32::BITS) };
+    1 << known as u32
 }
 
 impl Fields {
     pub(super) fn new(block: Bytes, headers: &[httparse::Header<'_>]) -> Self {
-        let spans = headers
+        let spans: SmallVec<_> = headers
             .iter()
             .map(|h| FieldSpan {
                 known: Name::of(h.name.as_bytes()),
@@ -59,7 +66,12 @@ impl Fields {
                 value: Span::of(&block, h.value),
             })
             .collect();
-        Self { block, spans }
+        let present = spans.iter().fold(0, |bits, s: &FieldSpan| bits | bit(s.known));
+        Self {
+            block,
+            spans,
+            present,
+        }
     }
 
     /// All fields in order.
@@ -73,7 +85,7 @@ impl Fields {
 
     /// Takes out the fields that are not to be kept.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Field<'_>) -> bool) {
-        let Self { block, spans } = self;
+        let Self { block, spans, .. } = self;
         spans.retain(|s| {
             keep(&Field {
                 known: s.known,
@@ -83,9 +95,38 @@ impl Fields {
         });
     }
 
+    /// Gives fields another value, where `new` says one.
+    pub(crate) fn rewrite(&mut self, mut new: impl FnMut(&Field<'_>) -> Option<Vec<u8>>) {
+        let Self { block, spans, .. } = self;
+        // Behind the head as it came; nobody looks at that but through spans.
+        let mut more = BytesMut::new();
+        for s in spans.iter_mut() {
+            let field = Field {
+                known: s.known,
+                name: s.name.get(block),
+                value: s.value.get(block),
+            };
+            if let Some(value) = new(&field) {
+                s.value = Span {
+                    start: (block.len() + more.len()) as u32,
+                    len: value.len() as u32,
+                };
+                more.extend_from_slice(&value);
+            }
+        }
+        if !more.is_empty() {
+            let mut whole = BytesMut::with_capacity(block.len() + more.len());
+            whole.extend_from_slice(block);
+            whole.extend_from_slice(&more);
+            *block = whole.freeze();
+        }
+    }
+
     /// The values of one known field, in order.
     pub fn all(&self, known: Name) -> impl Iterator<Item = &[u8]> {
-        self.spans
+        let there = self.present & bit(known) != 0;
+        let spans = if there { &self.spans[..] } else { &[] };
+        spans
             .iter()
             .filter(move |s| s.known == known)
             .map(|s| s.value.get(&self.block))

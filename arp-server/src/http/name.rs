@@ -86,9 +86,11 @@ impl Name {
             19 => &[("proxy-authorization", Self::ProxyAuthorization)],
             _ => &[],
         };
+        // Nearly all of one length begin differently.
+        let first = name.first().map(u8::to_ascii_lowercase);
         table
             .iter()
-            .find(|(n, _)| n.as_bytes().eq_ignore_ascii_case(name))
+            .find(|(n, _)| n.as_bytes().first() == first.as_ref() && n.as_bytes().eq_ignore_ascii_case(name))
             .map_or(Self::Other, |(_, n)| *n)
     }
 

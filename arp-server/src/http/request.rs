@@ -1,6 +1,6 @@
 //! Request heads: parsed strictly, kept as the bytes they came in.
 
-use super::fields::{Fields, Span};
+use super::fields::Fields;
 use super::name::Name;
 use super::{BadHead, Framing, bad, parse_length};
 use crate::defaults::MAX_FIELDS;
@@ -10,10 +10,13 @@ use std::mem::MaybeUninit;
 /// A request head that was understood in full.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
-    block: Bytes,
-    method: Span,
-    target: Span,
-    authority: Option<Span>,
+    /// Method, target and host, one behind the other: they are asked for often, and as text.
+    words: String,
+    /// Where the method ends.
+    method: usize,
+    /// Where the target ends.
+    target: usize,
+    has_host: bool,
     /// Was it HTTP/1.1 (or newer)? Else 1.0.
     pub http11: bool,
     /// Header fields.
@@ -51,47 +54,46 @@ impl RequestHead {
             request.method.unwrap_or_default(),
             request.path.unwrap_or_default(),
         );
-        let method = Span::of(&block, method.as_bytes());
-        let target = target.as_bytes();
         let http11 = request.version == Some(1);
         let fields = Fields::new(block.clone(), request.headers);
         let framing = request_framing(&fields, http11)?;
-        let (authority, target) = split_target(target, method.get(&block))?;
+        let (authority, target) = split_target(target, method)?;
         let host = single_host(&fields, http11)?;
         if let (Some(authority), Some(host)) = (authority, host)
-            && !authority.eq_ignore_ascii_case(host)
+            && !authority.as_bytes().eq_ignore_ascii_case(host)
         {
             return Err(bad("the request target names another host than the Host field"));
         }
-        let (authority, target) = (authority.map(|a| Span::of(&block, a)), Span::of(&block, target));
+        // What is valid is ASCII.
+        let host = authority.or_else(|| std::str::from_utf8(host?).ok());
+        let mut words = String::with_capacity(method.len() + target.len() + host.map_or(0, str::len));
+        words.push_str(method);
+        words.push_str(target);
+        words.push_str(host.unwrap_or_default());
         Ok(Self {
-            method,
-            target,
-            authority,
+            words,
+            method: method.len(),
+            target: method.len() + target.len(),
+            has_host: host.is_some(),
             http11,
             fields,
             framing,
-            block,
         })
     }
 
     /// The method.
     pub fn method(&self) -> &str {
-        std::str::from_utf8(self.method.get(&self.block)).unwrap_or_default()
+        self.words.get(..self.method).unwrap_or_default()
     }
 
     /// Path and query as they came; `""` or `?…` for an absolute target without a path; `*` for OPTIONS.
     pub fn target(&self) -> &str {
-        std::str::from_utf8(self.target.get(&self.block)).unwrap_or_default()
+        self.words.get(self.method..self.target).unwrap_or_default()
     }
 
     /// Host and port that the visitor asked for.
     pub fn host(&self) -> Option<&str> {
-        let host = match self.authority {
-            Some(span) => Some(span.get(&self.block)),
-            None => self.fields.first(Name::Host),
-        };
-        host.and_then(|h| std::str::from_utf8(h).ok())
+        self.words.get(self.target..).filter(|_| self.has_host)
     }
 
     /// The protocol that the visitor wants to change to, if it does: the first one it names that is not HTTP in
@@ -165,33 +167,31 @@ fn request_framing(fields: &Fields, http11: bool) -> Result<Framing, BadHead> {
 }
 
 /// Splits off the authority of an absolute-form target.
-fn split_target<'a>(target: &'a [u8], method: &[u8]) -> Result<(Option<&'a [u8]>, &'a [u8]), BadHead> {
+fn split_target<'a>(text: &'a str, method: &str) -> Result<(Option<&'a str>, &'a str), BadHead> {
+    let target = text.as_bytes();
     if !target.iter().all(|b| (0x21..=0x7e).contains(b) && *b != b'#') {
         return Err(bad(
             "characters in the request target that must be percent-encoded",
         ));
     }
-    if method == b"CONNECT" {
+    if method == "CONNECT" {
         return Err(BadHead {
             status: 405,
             text: "CONNECT is not offered here",
         });
     }
     match target.first() {
-        Some(b'/') => return Ok((None, target)),
-        Some(b'*') if target == b"*" && method == b"OPTIONS" => return Ok((None, target)),
+        Some(b'/') => return Ok((None, text)),
+        Some(b'*') if target == b"*" && method == "OPTIONS" => return Ok((None, text)),
         _ => {}
     }
     let scheme = [&b"http://"[..], b"https://"]
         .into_iter()
         .find(|s| target.len() > s.len() && target[..s.len()].eq_ignore_ascii_case(s))
         .ok_or(bad("the request target is neither a path nor an http URL"))?;
-    let rest = &target[scheme.len()..];
-    let end = rest
-        .iter()
-        .position(|b| matches!(b, b'/' | b'?'))
-        .unwrap_or(rest.len());
-    if !valid_host(&rest[..end]) {
+    let rest = &text[scheme.len()..];
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    if !valid_host(rest[..end].as_bytes()) {
         return Err(bad("malformed host in the request target"));
     }
     Ok((Some(&rest[..end]), &rest[end..]))

@@ -16,6 +16,8 @@ pub struct ResponseHead {
     reason: Span,
     /// Was it HTTP/1.1? Else 1.0.
     pub http11: bool,
+    /// May a value go over several lines?
+    pub(crate) folded: bool,
     /// Header fields.
     pub fields: Fields,
 }
@@ -49,11 +51,15 @@ impl ResponseHead {
                 .map_or(&block[..0], str::as_bytes),
         );
         let http11 = response.version == Some(1);
+        // A line for the status, one for each field, and the empty one.
+        let lines = memchr::memchr_iter(b'\n', &block).count();
+        let folded = lines != response.headers.len() + 2;
         let fields = Fields::new(block.clone(), response.headers);
         Ok(Self {
             status,
             reason,
             http11,
+            folded,
             fields,
             block,
         })

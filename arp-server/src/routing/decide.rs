@@ -3,6 +3,7 @@
 use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
 use crate::http::{BadHead, Name, RequestHead};
+use crate::metrics;
 use crate::registry::Client;
 use crate::routing::guesses::Standing;
 use crate::routing::names::{Asked, Inquiry};
@@ -108,6 +109,7 @@ impl Public {
         // Without the path: it may hold a token that was mistyped.
         let (method, status, code) = (head.map(RequestHead::method), refusal.status, refusal.code);
         tracing::debug!(method, status, code, "answered by the relay itself");
+        count(refusal);
         let mut answer = refusal.render(head.is_some_and(wants_html));
         answer.hsts = match head {
             Some(head) => self.hsts(head, visitor),
@@ -126,6 +128,7 @@ impl Public {
         let page = flood.is_some();
         let refusal =
             flood.unwrap_or_else(|| Refusal::new(Who::Visitor, bad.status, "bad_request", bad.text));
+        count(&refusal);
         let mut answer = refusal.render(page);
         answer.hsts = self.limits.hsts.filter(|_| visitor.tls);
         answer
@@ -142,6 +145,13 @@ impl Public {
             return visitor.ip;
         }
         seen_by_proxies(head, |ip| self.trusts(ip)).unwrap_or(visitor.ip)
+    }
+}
+
+/// Redirects and files of the relay's own pages are no refusals.
+fn count(refusal: &Refusal) {
+    if refusal.status >= 400 {
+        metrics::refused("request", refusal.code);
     }
 }
 

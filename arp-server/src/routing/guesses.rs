@@ -6,7 +6,7 @@
 //! address, or that nobody could guess, at once.
 
 use crate::defaults::{FREE_MISSES, GUESS_LINE, GUESS_TURN, MAX_GUESSERS, MAX_MISSES, MISSES_PER_SEC};
-use crate::registry::counted;
+use crate::quota::counted;
 use dashmap::DashMap;
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -58,18 +58,18 @@ struct Line {
     waiting: Mutex<HashSet<SocketAddr>>,
 }
 
-/// A place in a line; given back when dropped.
-struct Place<'a>(&'a Line, SocketAddr);
+/// Leave to wait in a line; given back when dropped.
+struct TurnPermit<'a>(&'a Line, SocketAddr);
 
 impl Line {
-    fn enter(&self, who: SocketAddr) -> Option<Place<'_>> {
+    fn enter(&self, who: SocketAddr) -> Option<TurnPermit<'_>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let room = waiting.len() < GUESS_LINE && waiting.insert(who);
-        room.then(|| Place(self, who))
+        room.then(|| TurnPermit(self, who))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for TurnPermit<'_> {
     fn drop(&mut self) {
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.remove(&self.1);
@@ -142,7 +142,11 @@ impl Guesses {
             return 0;
         }
         let mut new = 0;
-        if !missed.is_empty() {
+        if missed.is_empty() {
+            if self.is_known(ip, found) {
+                return 0;
+            }
+        } else {
             new = self.owe(ip, |debt| debt.ask(missed)).0;
         }
         let Some(mut debt) = self.debts.get_mut(&counted(ip)) else {
@@ -155,6 +159,22 @@ impl Guesses {
             debt.befriend(*name);
         }
         0
+    }
+
+    /// Is there nothing to be noted of an address that uses these names? The usual case, in which nothing is written.
+    fn is_known(&self, ip: IpAddr, found: &[u128]) -> bool {
+        let ip = counted(ip);
+        let (paid, known) = match self.debts.get(&ip) {
+            None => return true,
+            Some(debt) => (
+                debt.now() == 0.0,
+                found.iter().all(|name| debt.friends.contains(name)),
+            ),
+        };
+        if paid && self.debts.remove_if(&ip, |_, debt| debt.now() == 0.0).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        paid || known
     }
 
     /// Adds to an address's debt what `count` says: how much, and how it stands now.
@@ -197,7 +217,7 @@ impl Guesses {
         let Some(line) = self.debts.get(&counted(ip)).map(|debt| debt.line.clone()) else {
             return true;
         };
-        let Some(_place) = line.enter(who) else {
+        let Some(_permit) = line.enter(who) else {
             return false;
         };
         // The lock hands over in the order of coming; who hangs up leaves the line.
@@ -270,6 +290,18 @@ mod tests {
         assert!(waits.count() > 1_400);
         assert_eq!(guesses.standing(ip), Standing::Guessing);
         assert_eq!(guesses.served(ip, &[], &(5_000..5_003).collect::<Vec<_>>()), 3);
+    }
+
+    #[test]
+    fn who_has_paid_is_forgotten_and_costs_no_more_look_ups() {
+        let guesses = Guesses::default();
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        guesses.miss(ip, 3);
+        assert_eq!(guesses.served(ip, &[1], &[]), 0);
+        assert!(!guesses.is_empty(), "it still owes");
+        guesses.debts.get_mut(&ip).unwrap().misses = 0.0;
+        assert_eq!(guesses.served(ip, &[2], &[]), 0);
+        assert!(guesses.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,10 @@
 //! Where browsers are sent instead of being served, and why.
 
 use crate::http::{Name, RequestHead};
-use crate::routing::names::{Found, Names};
+use crate::routing::names::Names;
 use crate::routing::route::{Route, Site};
 use crate::routing::source::{self, OF_COOKIE, STRICT, Source, is_document, is_domain, is_navigation};
+use arp_common::ids::Token;
 
 /// Where a browser is to go: a path of this origin, or a URL whose host the relay wrote itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +36,10 @@ impl Location {
 }
 
 /// The origin of a client under the domain.
-pub(crate) fn to_own_origin<C>(site: &Site<'_>, found: &Found<C>, target: &str) -> Option<Location> {
+pub(crate) fn to_own_origin(site: &Site<'_>, token: &Token, target: &str) -> Option<Location> {
     let (domain, host) = (site.domain?, site.host?);
     let (_, port) = source::split_port(host);
-    let host = format!("{}.{domain}{port}", found.token.as_str());
+    let host = format!("{}.{domain}{port}", token.as_str());
     Some(Location::at(site.scheme, &host, target))
 }
 
@@ -48,12 +49,12 @@ pub(crate) fn to_client_of_cookie(target: &str) -> Location {
     Location::here(&format!("{target}{joint}{STRICT}{OF_COOKIE}"))
 }
 
-/// The cases in which a browser is sent elsewhere, though the request has a client.
+/// The cases in which a browser is sent elsewhere, though the request has a client, whose name has this `mark`.
 pub(crate) fn redirect<N: Names>(
     head: &RequestHead,
     site: &Site<'_>,
     route: &Route<N::Client>,
-    found: &Found<N::Client>,
+    mark: u128,
     names: &mut N,
 ) -> Option<Location> {
     if head.upgrade().is_some() {
@@ -62,7 +63,7 @@ pub(crate) fn redirect<N: Names>(
     // With a domain each client has an origin of its own; the bare one shows nobody's pages.
     let bare = site.host.zip(site.domain).is_some_and(|(h, d)| is_domain(h, d));
     if bare && is_document(head) {
-        return to_own_origin(site, found, &route.target);
+        return to_own_origin(site, &route.token, &route.target);
     }
     if !matches!(head.method(), "GET" | "HEAD") {
         return None;
@@ -80,7 +81,7 @@ pub(crate) fn redirect<N: Names>(
         .find(tabs.current, crate::registry::Spelling::Exact)
         .found()?;
     let astray = tabs.current != route.token.as_str();
-    let later = tabs.owner().is_some_and(|owner| owner != found.mark) && may_load_more(head);
+    let later = tabs.owner().is_some_and(|owner| owner != mark) && may_load_more(head);
     (astray || later).then(|| {
         let joint = if route.target.contains('?') { '&' } else { '?' };
         Location::here(&format!(

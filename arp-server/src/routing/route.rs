@@ -235,7 +235,7 @@ impl<'a, N: Names> Routing<'a, N> {
             Some((_, other)) => {
                 let target = self.ours.out_of(self.head.target());
                 let there = (is_document(self.head) && self.head.upgrade().is_none())
-                    .then(|| redirect::to_own_origin(self.site, &other, &target))
+                    .then(|| redirect::to_own_origin(self.site, &other.token, &target))
                     .flatten();
                 Ok(there.map_or(Decision::OtherHost, Decision::Redirect))
             }
@@ -348,8 +348,9 @@ impl<'a, N: Names> Routing<'a, N> {
     /// To this client, or where its browser is sent.
     fn go(&mut self, source: Source, found: Found<N::Client>) -> Decision<N::Client> {
         let target = self.ours.out_of(self.head.target());
-        let route = self.route(source, found.clone(), target);
-        match redirect::redirect(self.head, self.site, &route, &found, self.names) {
+        let mark = found.mark;
+        let route = self.route(source, found, target);
+        match redirect::redirect(self.head, self.site, &route, mark, self.names) {
             Some(location) => Decision::Redirect(location),
             None => Decision::Go(route),
         }

@@ -52,7 +52,15 @@ impl Ours {
         } else {
             path.trim_end_matches('/')
         };
-        let mut out = rooted(&format!("{path}{more}"));
+        let mut out = String::with_capacity(target.len() + more.len() + own_query.len() + 2);
+        if !(path.starts_with('/')
+            || path.is_empty() && more.starts_with('/')
+            || path == "*" && more.is_empty())
+        {
+            out.push('/');
+        }
+        out.push_str(path);
+        out.push_str(more);
         let mut joint = '?';
         let mut at = path_end + 1;
         for pair in target.get(at..).unwrap_or_default().split('&') {

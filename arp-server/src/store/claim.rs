@@ -48,7 +48,7 @@ pub enum Limit {
 }
 
 /// How many names there may be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// In all.
     pub names: usize,

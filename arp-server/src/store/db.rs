@@ -146,6 +146,7 @@ impl Db {
             steps.push_str(&format!("PRAGMA user_version = {SCHEMA}; COMMIT;"));
             sql.execute_batch(&steps)?;
         }
+        super::ledger::prepare(&sql)?;
         Ok(Self { sql, kept: true })
     }
 
@@ -178,8 +179,10 @@ impl Db {
         sql.execute_batch(
             "INSERT INTO main.bindings
                  SELECT name, shown, client, key, routed, first_seen, last_seen, 1 FROM disk.bindings;
-             DETACH disk;",
+",
         )?;
+        super::ledger::copy(&sql)?;
+        sql.execute_batch("DETACH disk;")?;
         sql.execute_batch(INDEXES)?;
         Ok(Self { sql, kept: false })
     }
@@ -223,6 +226,16 @@ impl Db {
             });
         }
         Ok(all)
+    }
+
+    /// All names that are bound to somebody, whether visitors reach anybody by them or not.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = self.sql.prepare("SELECT name FROM bindings")?;
+        let rows = names.query_map([], |r| r.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Unbinds names, and gives those that became free, as their clients wrote them.

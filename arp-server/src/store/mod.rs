@@ -6,14 +6,19 @@
 
 mod claim;
 mod db;
+mod ledger;
 
 pub use claim::{Claim, Limit, Limits, Online, Verdict};
 pub use db::{Binding, Db, Forget, StoreError};
+pub use ledger::{Day, today};
 
 use crate::defaults as d;
 use arp_common::ids::ClientId;
 use arp_common::tls::Fingerprint;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,12 +30,15 @@ const BATCH: usize = 256;
 enum Job {
     Claim(Claim, oneshot::Sender<Result<Verdict, StoreError>>),
     Seen(ClientId, Fingerprint, bool),
+    /// Rare ones, of the operator and of the clock.
+    Other(Box<dyn FnOnce(&mut Db) -> Result<(), StoreError> + Send>),
 }
 
 /// The open store of a running relay.
 #[derive(Debug)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    writable: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -40,8 +48,9 @@ impl Store {
     /// See [`StoreError`].
     pub fn start(db: Db, path: PathBuf, limits: Limits, online: Box<Online>) -> Result<Self, StoreError> {
         let (jobs, rx) = mpsc::channel(QUEUE);
+        let writable = Arc::new(AtomicBool::new(db.is_kept()));
         let keeper = Keeper {
-            failing: !db.is_kept(),
+            writable: writable.clone(),
             db,
             path,
             limits,
@@ -52,7 +61,12 @@ impl Store {
             .name("store".into())
             .spawn(move || keeper.serve(rx))
             .map_err(StoreError::Thread)?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, writable })
+    }
+
+    /// Did the last write succeed?
+    pub fn is_writable(&self) -> bool {
+        self.writable.load(Relaxed)
     }
 
     /// Binds the names of a claim to its key, if nobody else's key holds one of them.
@@ -73,14 +87,61 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Does something with the file, on the thread that owns it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Db) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, done) = oneshot::channel();
+        let work = move |db: &mut Db| {
+            let result = work(db);
+            let failed = matches!(result, Err(StoreError::Sql(_)));
+            let _ = answer.send(result);
+            // Told to the one who asked; here it only counts that it failed.
+            if failed { Err(StoreError::Closed) } else { Ok(()) }
+        };
+        let job = Job::Other(Box::new(work));
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        done.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Unbinds names; see [`Db::forget`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn forget(&self, what: Forget) -> Result<Vec<String>, StoreError> {
+        self.with(move |db| db.forget(&what)).await
+    }
+
+    /// Bans, or no longer.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn set_ban(&self, ban: String, on: bool) -> Result<(), StoreError> {
+        self.with(move |db| db.set_ban(&ban, on)).await
+    }
+
+    /// Adds to a day's traffic.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn add_traffic(&self, day: Day) -> Result<(), StoreError> {
+        self.with(move |db| db.add_traffic(&day)).await
+    }
+}
+
 /// The thread.
 struct Keeper {
     db: Db,
     path: PathBuf,
     limits: Limits,
     online: Box<Online>,
-    /// Did the last write fail? It is said once.
-    failing: bool,
+    /// Did the last write succeed? It is said once when not.
+    writable: Arc<AtomicBool>,
     /// When a file that could not be written to was tried last.
     tried: Instant,
 }
@@ -95,6 +156,11 @@ impl Keeper {
                 match job {
                     Job::Claim(claim, answer) => batch.push((claim, answer)),
                     Job::Seen(client, key, used) => self.seen(&client, &key, used),
+                    Job::Other(work) => {
+                        if let Err(e) = work(&mut self.db) {
+                            self.failed(&e);
+                        }
+                    }
                 }
                 next = (batch.len() < BATCH).then(|| jobs.try_recv().ok()).flatten();
             }
@@ -152,13 +218,13 @@ impl Keeper {
     }
 
     fn works(&mut self) {
-        if std::mem::take(&mut self.failing) {
+        if !self.writable.swap(true, Relaxed) {
             tracing::info!("the relay can write to its store again");
         }
     }
 
     fn failed(&mut self, e: &StoreError) {
-        if !std::mem::replace(&mut self.failing, true) {
+        if self.writable.swap(false, Relaxed) {
             tracing::error!("{}", cannot_write(&self.path, e));
         }
     }

@@ -2,11 +2,15 @@
 
 use super::pool::Pool;
 use super::tunnel::Tunnel;
+use crate::clock::Coarse;
+use crate::metrics::Traffic;
+use atomic_waker::AtomicWaker;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use std::task::Poll;
+use std::time::Duration;
 
 /// A tunnel that carries an exchange.
 #[derive(Debug)]
@@ -23,13 +27,12 @@ pub(crate) struct Lease {
     pool: Arc<Pool>,
     /// Tunnels that the same address holds.
     held: Arc<AtomicUsize>,
-    began: Instant,
-    /// When something last moved, in milliseconds after the beginning.
+    /// When something last moved, as [`Coarse::to_bits`].
     moved: AtomicU64,
     steps: AtomicU64,
     waits: [AtomicBool; 2],
     reclaimed: AtomicBool,
-    reclaim: Notify,
+    reclaim: AtomicWaker,
 }
 
 /// A direction of an exchange.
@@ -48,20 +51,18 @@ impl Lease {
         Arc::new(Self {
             pool,
             held,
-            began: Instant::now(),
-            moved: AtomicU64::new(0),
+            moved: AtomicU64::new(Coarse::now().to_bits()),
             steps: AtomicU64::new(0),
             waits: Default::default(),
             reclaimed: AtomicBool::new(false),
-            reclaim: Notify::new(),
+            reclaim: AtomicWaker::new(),
         })
     }
 
     /// Something moved, in either direction.
     pub(crate) fn step(&self) {
         self.steps.fetch_add(1, Relaxed);
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved.store(now, Relaxed);
+        self.moved.store(Coarse::now().to_bits(), Relaxed);
     }
 
     /// How often something moved.
@@ -76,7 +77,20 @@ impl Lease {
 
     /// Ready when the exchange has to make room for others.
     pub(crate) async fn reclaimed(&self) {
-        self.reclaim.notified().await;
+        poll_fn(|cx| {
+            self.reclaim.register(cx.waker());
+            if self.is_reclaimed() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// What goes through the client's tunnels.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.pool.traffic
     }
 
     /// Tunnels that its visitor address holds.
@@ -89,17 +103,16 @@ impl Lease {
         if !self.waits.iter().any(|w| w.load(Relaxed)) {
             return Duration::ZERO;
         }
-        let moved = Duration::from_millis(self.moved.load(Relaxed));
-        self.began.elapsed().saturating_sub(moved)
+        Coarse::from_bits(self.moved.load(Relaxed)).elapsed()
     }
 
     pub(super) fn is_reclaimed(&self) -> bool {
-        self.reclaimed.load(Relaxed)
+        self.reclaimed.load(SeqCst)
     }
 
     pub(super) fn ask_back(&self) {
-        self.reclaimed.store(true, Relaxed);
-        self.reclaim.notify_one();
+        self.reclaimed.store(true, SeqCst);
+        self.reclaim.wake();
     }
 }
 

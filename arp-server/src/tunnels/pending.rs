@@ -81,3 +81,53 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tunnels::pool::{Link, LiveLimits, PoolLimits};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Wake, Waker};
+    use std::time::Duration;
+    use tokio::sync::mpsc;
+
+    /// Looks at the notes at the very moment at which the edge is asked.
+    struct Look(Arc<Pending>, AtomicUsize);
+
+    impl Wake for Look {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.map.len(), Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_tunnel_is_noted_before_the_edge_is_asked_for_it() {
+        let pending = Arc::new(Pending::default());
+        let limits = PoolLimits {
+            target: 1,
+            max_tunnels: 1,
+            max_waiting: 1,
+            wait: Duration::from_secs(1),
+        };
+        let pool = Pool::new(
+            "demo".parse().unwrap(),
+            Arc::new(LiveLimits::new(&limits)),
+            pending.clone(),
+        );
+        let (tx, mut rx) = mpsc::channel(1);
+        let look = Arc::new(Look(pending.clone(), AtomicUsize::new(0)));
+        let waker = Waker::from(look.clone());
+        assert!(rx.poll_recv(&mut Context::from_waker(&waker)).is_pending());
+        pool.link_up(Link {
+            generation: 1,
+            version: 2,
+            mode: None,
+            key: None,
+            tx,
+        });
+        assert_eq!(look.1.load(Ordering::SeqCst), 1);
+        // And an edge that cannot be asked is not waited for.
+        pool.tend(false);
+        assert_eq!(pending.map.len(), 1);
+    }
+}

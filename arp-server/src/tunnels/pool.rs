@@ -15,19 +15,20 @@ use super::pending::Pending;
 use super::queue::{Queue, within_share};
 use super::tunnel::{Permit, Tunnel, Want, Watch};
 use crate::defaults as d;
+use crate::metrics::{self, Counter, Traffic};
 use arp_common::ids::{ClientId, TunnelId};
 use arp_common::protocol::{Command, Mode};
 use arp_common::tls::Fingerprint;
 use arp_common::transport::{ReadHalf, WriteHalf};
 use bytes::BytesMut;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// What the operator set for every client's pool.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolLimits {
     /// Idle tunnels to keep ready.
     pub target: usize,
@@ -37,6 +38,52 @@ pub struct PoolLimits {
     pub max_waiting: usize,
     /// Time a request waits.
     pub wait: Duration,
+}
+
+/// [`PoolLimits`] that all pools share and that can be changed while they are used.
+#[derive(Debug)]
+pub(crate) struct LiveLimits {
+    target: AtomicUsize,
+    max_tunnels: AtomicUsize,
+    max_waiting: AtomicUsize,
+    wait_ms: AtomicU64,
+}
+
+impl LiveLimits {
+    pub(crate) fn new(limits: &PoolLimits) -> Self {
+        let live = Self {
+            target: AtomicUsize::new(0),
+            max_tunnels: AtomicUsize::new(0),
+            max_waiting: AtomicUsize::new(0),
+            wait_ms: AtomicU64::new(0),
+        };
+        live.set(limits);
+        live
+    }
+
+    pub(crate) fn set(&self, limits: &PoolLimits) {
+        self.target.store(limits.target, Ordering::Relaxed);
+        self.max_tunnels.store(limits.max_tunnels, Ordering::Relaxed);
+        self.max_waiting.store(limits.max_waiting, Ordering::Relaxed);
+        let wait = u64::try_from(limits.wait.as_millis()).unwrap_or(u64::MAX);
+        self.wait_ms.store(wait, Ordering::Relaxed);
+    }
+
+    fn target(&self) -> usize {
+        self.target.load(Ordering::Relaxed)
+    }
+
+    fn max_tunnels(&self) -> usize {
+        self.max_tunnels.load(Ordering::Relaxed)
+    }
+
+    fn max_waiting(&self) -> usize {
+        self.max_waiting.load(Ordering::Relaxed)
+    }
+
+    fn wait(&self) -> Duration {
+        Duration::from_millis(self.wait_ms.load(Ordering::Relaxed))
+    }
 }
 
 /// Why there is no tunnel.
@@ -54,6 +101,25 @@ pub enum CheckoutError {
     /// None came in time.
     #[error("the edge agent opened no tunnel in time")]
     Timeout,
+}
+
+impl CheckoutError {
+    fn count(self) {
+        let counter = match self {
+            Self::Offline => Counter::CheckoutOffline,
+            Self::Busy | Self::Share => Counter::CheckoutBusy,
+            Self::Timeout => Counter::CheckoutTimeout,
+        };
+        metrics::add(counter, 1);
+    }
+}
+
+/// See [`Pool::counts`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) idle: usize,
+    pub(crate) used: usize,
+    pub(crate) waiting: usize,
 }
 
 /// The control channel that a pool asks for tunnels on.
@@ -75,7 +141,9 @@ pub struct Link {
 #[derive(Debug)]
 pub struct Pool {
     client: ClientId,
-    limits: Arc<PoolLimits>,
+    /// What goes through them.
+    pub(crate) traffic: Traffic,
+    limits: Arc<LiveLimits>,
     pending: Arc<Pending>,
     state: Mutex<State>,
     pub(super) live: AtomicUsize,
@@ -88,6 +156,8 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     link: Option<Link>,
+    /// Until when an edge that is not here is waited for, as it was here before the relay was started.
+    expected: Option<Instant>,
     /// The newest registration that was ever in charge: an older one that comes late has no say.
     newest: u64,
     idle: Vec<Tunnel>,
@@ -101,9 +171,10 @@ struct State {
 
 impl Pool {
     /// An empty pool, offline.
-    pub(crate) fn new(client: ClientId, limits: Arc<PoolLimits>, pending: Arc<Pending>) -> Arc<Self> {
+    pub(crate) fn new(client: ClientId, limits: Arc<LiveLimits>, pending: Arc<Pending>) -> Arc<Self> {
         Arc::new(Self {
             client,
+            traffic: Traffic::default(),
             limits,
             pending,
             state: Mutex::default(),
@@ -125,6 +196,16 @@ impl Pool {
         self.lock().link.as_ref().and_then(|link| link.mode)
     }
 
+    /// How many tunnels are idle and in use, and how many requests wait; each as it was a moment ago.
+    pub(crate) fn counts(&self) -> Counts {
+        let used = self.in_use.load(Ordering::Relaxed);
+        Counts {
+            idle: self.live.load(Ordering::Relaxed).saturating_sub(used),
+            used,
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
+    }
+
     /// Is the edge connected?
     pub(crate) fn is_online(&self) -> bool {
         self.lock().link.is_some()
@@ -141,12 +222,23 @@ impl Pool {
         address: IpAddr,
     ) -> Result<Leased, CheckoutError> {
         loop {
-            match self.take_or_queue(want, address)? {
-                Found::Idle(leased) if leased.tunnel.rd.is_quiet() => return Ok(leased),
+            let found = self.take_or_queue(want, address);
+            match found.inspect_err(|e| e.count())? {
+                Found::Idle(leased) if leased.tunnel.rd.is_quiet() => {
+                    metrics::add(Counter::CheckoutHit, 1);
+                    return Ok(leased);
+                }
                 // It has ended, or something came that nobody asked for.
                 Found::Idle(_) => {}
                 // On the heap: most requests find a tunnel, and need no room for waiting.
-                Found::Queued(queued) => return Box::pin(self.wait(queued, address)).await,
+                Found::Queued(queued) => {
+                    let waited = Box::pin(self.wait(queued, address)).await;
+                    match &waited {
+                        Ok(_) => metrics::add(Counter::CheckoutMiss, 1),
+                        Err(e) => e.count(),
+                    }
+                    return waited;
+                }
             }
         }
     }
@@ -154,19 +246,20 @@ impl Pool {
     fn take_or_queue(self: &Arc<Self>, want: Want, address: IpAddr) -> Result<Found, CheckoutError> {
         let mut gone = Vec::new();
         let mut state = self.lock();
-        if state.link.is_none() {
+        if state.link.is_none() && state.expected.is_none_or(|until| until <= Instant::now()) {
             return Err(CheckoutError::Offline);
         }
         let held = state.queue.held(address);
+        let now = Instant::now();
         let found = if self.within_share(&held) {
-            take(&mut state.idle, want)
+            take(&mut state.idle, want, now)
         } else {
             None
         };
         let found = match found {
             Some(tunnel) => Found::Idle(self.lease(&mut state, tunnel, held)),
             None => {
-                let queued = state.queue.push(address, want, self.limits.max_waiting);
+                let queued = state.queue.push(address, want, self.limits.max_waiting());
                 let (ticket, rx) = queued.ok_or(CheckoutError::Busy)?;
                 let pool = self.clone();
                 Found::Queued(Queued {
@@ -177,17 +270,20 @@ impl Pool {
                 })
             }
         };
-        self.refill(&mut state, &mut gone);
+        self.refill(&mut state, now, &mut gone);
         drop(state);
         drop(gone);
         Ok(found)
     }
 
     async fn wait(self: &Arc<Self>, mut queued: Queued, address: IpAddr) -> Result<Leased, CheckoutError> {
-        let deadline = tokio::time::sleep(self.limits.wait);
+        let deadline = tokio::time::sleep(self.limits.wait());
         tokio::pin!(deadline);
         loop {
             self.make_room(address);
+            if self.is_overdue() {
+                return Err(CheckoutError::Offline);
+            }
             tokio::select! {
                 biased;
                 got = &mut queued.rx => match got {
@@ -210,9 +306,20 @@ impl Pool {
         }
     }
 
+    /// The edge is to be back by then.
+    pub(crate) fn expect(&self, until: Instant) {
+        self.lock().expected = Some(until);
+    }
+
+    /// Was the edge expected, and has not come?
+    fn is_overdue(&self) -> bool {
+        let state = self.lock();
+        state.link.is_none() && state.expected.is_some_and(|until| until <= Instant::now())
+    }
+
     fn within_share(&self, held: &AtomicUsize) -> bool {
         let used = self.in_use.load(Ordering::Relaxed);
-        within_share(held.load(Ordering::Relaxed), used, self.limits.max_tunnels)
+        within_share(held.load(Ordering::Relaxed), used, self.limits.max_tunnels())
     }
 
     fn lease(self: &Arc<Self>, state: &mut State, tunnel: Tunnel, held: Arc<AtomicUsize>) -> Leased {
@@ -243,6 +350,7 @@ impl Pool {
     /// an answer before it was asked anything.
     pub(crate) fn arrived(self: &Arc<Self>, rd: ReadHalf, wr: WriteHalf, buf: BytesMut, generation: u64) {
         self.live.fetch_add(1, Ordering::Relaxed);
+        metrics::add(Counter::Tunnels, 1);
         let permit = Permit(self.clone());
         let watch = Arc::new(Watch {
             fired: AtomicBool::new(false),
@@ -282,7 +390,7 @@ impl Pool {
         let mut state = self.lock();
         if state.link.as_ref().is_some_and(|l| l.generation == generation) {
             state.asked = state.asked.saturating_sub(1);
-            self.refill(&mut state, &mut gone);
+            self.refill(&mut state, Instant::now(), &mut gone);
         }
         drop(state);
     }
@@ -312,9 +420,10 @@ impl Pool {
     /// Gives idle tunnels to those that wait, as long as one fits somebody whose turn it is.
     fn serve_queue(self: &Arc<Self>, state: &mut State) {
         while state.queue.len() > 0 && !state.idle.is_empty() {
+            let now = Instant::now();
             let State { idle, queue, .. } = &mut *state;
             let used = self.in_use.load(Ordering::Relaxed);
-            let next = queue.next(used, self.limits.max_tunnels, |want| take(idle, want));
+            let next = queue.next(used, self.limits.max_tunnels(), |want| take(idle, want, now));
             let Some((waiter, held, tunnel)) = next else { break };
             let leased = self.lease(state, tunnel, held);
             if let Err(leased) = waiter.tx.send(leased) {
@@ -327,16 +436,17 @@ impl Pool {
 
     /// Asks for the tunnels that are missing right now; cold ones give way when there is no room for others,
     /// and are put into `gone`, to be dropped without the lock.
-    fn refill(self: &Arc<Self>, state: &mut State, gone: &mut Vec<Tunnel>) {
+    fn refill(self: &Arc<Self>, state: &mut State, now: Instant, gone: &mut Vec<Tunnel>) {
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
         let Some(link) = &state.link else { return };
-        let (now, max) = (Instant::now(), self.limits.max_tunnels);
-        let stock = if state.wasted > 2 * self.limits.target {
+        let max = self.limits.max_tunnels();
+        let stock = if state.wasted > 2 * self.limits.target() {
             0
         } else {
-            self.limits.target
+            self.limits.target()
         };
-        let ready = state.idle.iter().filter(|t| t.is_ready(now)).count();
+        // No more are counted than are wanted: a burst may have left many.
+        let ready = state.idle.iter().filter(|t| t.is_ready(now)).take(stock).count();
         let waiting = state
             .queue
             .could_be_served(self.in_use.load(Ordering::Relaxed), max);
@@ -376,10 +486,10 @@ impl Pool {
         let own_count = own.load(Ordering::Relaxed);
         let in_share = self.within_share(&own);
         let live = self.live.load(Ordering::Relaxed);
-        if in_share && live + state.asked < self.limits.max_tunnels {
+        if in_share && live + state.asked < self.limits.max_tunnels() {
             return;
         }
-        let full = self.in_use.load(Ordering::Relaxed) >= self.limits.max_tunnels;
+        let full = self.in_use.load(Ordering::Relaxed) >= self.limits.max_tunnels();
         let (mut victim, mut leaving) = (None, 0);
         for lease in state.leases.iter().filter_map(Weak::upgrade) {
             let of_own = Arc::ptr_eq(lease.held(), &own);
@@ -417,10 +527,11 @@ impl Pool {
             return;
         }
         state.newest = link.generation;
+        state.expected = None;
         state.link = Some(link);
         state.asked = 0;
         let old = std::mem::take(&mut state.idle);
-        self.refill(&mut state, &mut gone);
+        self.refill(&mut state, Instant::now(), &mut gone);
         drop(state);
         drop(old);
     }
@@ -471,7 +582,7 @@ impl Pool {
                 at += 1;
             }
         }
-        let above = state.idle.len().saturating_sub(self.limits.target);
+        let above = state.idle.len().saturating_sub(self.limits.target());
         let before = gone.len();
         let stale = |t: &Tunnel| t.last_used.elapsed() > d::IDLE_ABOVE_TARGET;
         drop_cold(&mut state.idle, above, &mut gone, |t| t.uses > 0 && stale(t));
@@ -482,7 +593,7 @@ impl Pool {
             state.queue.sweep();
         }
         self.serve_queue(&mut state);
-        self.refill(&mut state, &mut gone);
+        self.refill(&mut state, Instant::now(), &mut gone);
         drop(state);
         drop(gone);
     }
@@ -520,8 +631,7 @@ impl Drop for Queued {
 
 /// The tunnel that suits a request best: used ones first, so that those that were never used are there for who
 /// may take no other, and of those the most recently used, whose socket buffers are grown and memory is warm.
-fn take(idle: &mut Vec<Tunnel>, want: Want) -> Option<Tunnel> {
-    let now = Instant::now();
+fn take(idle: &mut Vec<Tunnel>, want: Want, now: Instant) -> Option<Tunnel> {
     let used = |t: &Tunnel| {
         let fits = match want {
             Want::Any => true,

@@ -1,6 +1,6 @@
 //! How many connections one visitor address, and all together, may have.
 
-use crate::registry::counted;
+use crate::quota::counted;
 use dashmap::DashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Census {
     per_ip: DashMap<IpAddr, usize>,
     total: AtomicUsize,
-    max_per_ip: usize,
-    max_total: usize,
+    max_per_ip: AtomicUsize,
+    max_total: AtomicUsize,
 }
 
 /// The permit of one open connection; dropping it gives the permit back.
@@ -28,9 +28,15 @@ impl Census {
         Arc::new(Self {
             per_ip: DashMap::new(),
             total: AtomicUsize::new(0),
-            max_per_ip,
-            max_total,
+            max_per_ip: AtomicUsize::new(max_per_ip),
+            max_total: AtomicUsize::new(max_total),
         })
+    }
+
+    /// Changes the limits; what is open stays.
+    pub fn set_limits(&self, max_per_ip: usize, max_total: usize) {
+        self.max_per_ip.store(max_per_ip, Ordering::Relaxed);
+        self.max_total.store(max_total, Ordering::Relaxed);
     }
 
     /// A permit for a connection from `ip`, unless it or all together have too many. An `exempt` address
@@ -40,13 +46,13 @@ impl Census {
             census: self.clone(),
             ip: None,
         };
-        if self.total.fetch_add(1, Ordering::Relaxed) >= self.max_total {
+        if self.total.fetch_add(1, Ordering::Relaxed) >= self.max_total.load(Ordering::Relaxed) {
             return None;
         }
         if !exempt {
             let ip = counted(ip);
             let mut count = self.per_ip.entry(ip).or_insert(0);
-            if *count >= self.max_per_ip {
+            if *count >= self.max_per_ip.load(Ordering::Relaxed) {
                 return None;
             }
             *count += 1;

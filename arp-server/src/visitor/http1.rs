@@ -3,7 +3,7 @@
 use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
-use crate::exchange::poll_io::{Outgoing, poll_fill, poll_fill_head};
+use crate::exchange::poll_io::{Outgoing, Room, poll_fill_head};
 use crate::exchange::rewrite::{self, Added, AnswerForm};
 use crate::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use crate::http::body::{BadBody, Decoder, Encoder, Piece, Trailers};
@@ -15,18 +15,17 @@ use crate::shared::Public;
 use crate::shared::Visitor;
 use crate::tunnels::lease::Leased;
 use arp_common::duplex::{self, Transferred};
+use arp_common::stop::{Given, Stop};
 use arp_common::transport::{Joined, ReadHalf, WriteHalf};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 
 /// One connection.
 pub(crate) struct Connection {
@@ -74,13 +73,10 @@ impl Connection {
         }
     }
 
-    /// Serves it until it ends. After `stop` no further request is taken.
-    pub(crate) async fn serve(mut self, stop: &CancellationToken) {
-        // Waited for in one place for as long as the connection lives: to begin anew for every request takes
-        // a lock that all connections share.
-        let mut stopped = pin!(stop.cancelled());
+    /// Serves it until it ends. After `stop` no further request is taken; `stopped` waits for that.
+    pub(crate) async fn serve(mut self, stop: &Stop, mut stopped: Given<'_>) {
         loop {
-            let next = match self.read_head(stopped.as_mut()).await {
+            let next = match self.read_head(&mut stopped).await {
                 Ok(Some(block)) => match RequestHead::parse(block) {
                     // On the heap: most connections wait for a request most of the time, and need no room
                     // for one then.
@@ -100,10 +96,7 @@ impl Connection {
     }
 
     /// The bytes of the next request head, or `None` when no further request comes.
-    async fn read_head(
-        &mut self,
-        mut stopped: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Option<Bytes>, BadHead> {
+    async fn read_head(&mut self, stopped: &mut Given<'_>) -> Result<Option<Bytes>, BadHead> {
         let mut scanner = Scanner::default();
         let mut begun = false;
         self.deadline.set(self.public.limits.keep_alive);
@@ -149,7 +142,13 @@ impl Connection {
                 tokio::select! {
                     biased;
                     read = read => read,
-                    () = stopped.as_mut() => return Ok(None),
+                    () = &mut *stopped => {
+                        let read = deadline.run(|cx| poll_fill_head(rd, buf, cx));
+                        match tokio::time::timeout(d::LAST_WORD, read).await {
+                            Ok(read) => read,
+                            Err(_) => return Ok(None),
+                        }
+                    }
                 }
             };
             match read {
@@ -170,7 +169,7 @@ impl Connection {
         self.answer(answer, false, false).await
     }
 
-    async fn exchange(&mut self, head: &RequestHead, stop: &CancellationToken) -> Next {
+    async fn exchange(&mut self, head: &RequestHead, stop: &Stop) -> Next {
         if head.method() == "TRACE" {
             let refusal = Refusal::new(
                 Who::Visitor,
@@ -185,19 +184,14 @@ impl Connection {
             Ok(route) => return self.forward(head, route, stop).await,
             Err(refusal) => refusal,
         };
-        let keep = head.framing == Framing::None && head.keep_alive() && !stop.is_cancelled();
+        let keep = head.framing == Framing::None && head.keep_alive() && !stop.is_given();
         let answer = self.public.own(&refusal, Some(head), &self.visitor);
         self.answer(answer, keep, head.method() == "HEAD").await
     }
 
     /// Carries a request to its client. Where others may be meant, each is tried until one agrees to change
     /// protocols; if none does, the first one's answer is given.
-    async fn forward(
-        &mut self,
-        head: &RequestHead,
-        mut route: Route<Arc<Client>>,
-        stop: &CancellationToken,
-    ) -> Next {
+    async fn forward(&mut self, head: &RequestHead, mut route: Route<Arc<Client>>, stop: &Stop) -> Next {
         let mut others = std::mem::take(&mut route.others);
         if !others.is_empty() {
             others.push((route.token.clone(), route.client.clone()));
@@ -221,7 +215,7 @@ impl Connection {
         head: &RequestHead,
         route: &Route<Arc<Client>>,
         trial: bool,
-        stop: &CancellationToken,
+        stop: &Stop,
     ) -> Option<Next> {
         let Self {
             public,
@@ -235,6 +229,7 @@ impl Connection {
         let mut body = Body {
             rd,
             buf,
+            room: Room::default(),
             decoder: Decoder::new(head.framing),
             deadline,
         };
@@ -242,7 +237,7 @@ impl Connection {
             wr,
             out: Outgoing::default(),
             http11: head.http11,
-            keep_alive: head.keep_alive() && !stop.is_cancelled(),
+            keep_alive: head.keep_alive() && !stop.is_given(),
             body: None,
             hsts: public.hsts(head, &self.visitor),
             deadline: Deadline::default(),
@@ -262,7 +257,7 @@ impl Connection {
             Outcome::Done { .. } => Next::Close,
             Outcome::Broken | Outcome::Declined => Next::Abort,
             Outcome::Refused { refusal, body_read } => {
-                let keep = body_read && head.keep_alive() && !stop.is_cancelled();
+                let keep = body_read && head.keep_alive() && !stop.is_given();
                 let answer = self.public.own(&refusal, Some(head), &self.visitor);
                 self.answer(answer, keep, head.method() == "HEAD").await
             }
@@ -321,10 +316,11 @@ impl Connection {
             return;
         }
         let mut seen = 0;
+        let mut room = Room::default();
         let mut buf = BytesMut::new();
         while seen < d::LINGER_BYTES {
             buf.clear();
-            match deadline.run(|cx| poll_fill(rd, &mut buf, cx)).await {
+            match deadline.run(|cx| room.poll_fill(rd, &mut buf, cx)).await {
                 Ok(n) if n > 0 => seen += n,
                 _ => return,
             }
@@ -345,6 +341,8 @@ impl Connection {
         let mut count = Transferred::default();
         // What fails is dropped in the middle, which both ends see as a failure.
         let _ = duplex::copy(&mut outer, &mut inner, self.buf, tunnel.buf, &mut count).await;
+        lease.traffic().came(count.a_to_b);
+        lease.traffic().went(count.b_to_a);
         drop(lease);
     }
 }
@@ -353,6 +351,7 @@ impl Connection {
 struct Body<'a> {
     rd: &'a mut ReadHalf,
     buf: &'a mut BytesMut,
+    room: Room,
     decoder: Decoder,
     deadline: &'a mut Deadline,
 }
@@ -365,9 +364,13 @@ impl RequestBody for Body<'_> {
             }
             self.deadline.set(d::BODY_TIMEOUT);
             let Self {
-                rd, buf, deadline, ..
+                rd,
+                buf,
+                room,
+                deadline,
+                ..
             } = self;
-            match deadline.run(|cx| poll_fill(rd, buf, cx)).await {
+            match deadline.run(|cx| room.poll_fill(rd, buf, cx)).await {
                 Ok(0) => return Err(BodyError::Gone),
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(BodyError::Slow),
@@ -379,7 +382,8 @@ impl RequestBody for Body<'_> {
     async fn closed(&mut self) -> bool {
         // Requests that are sent ahead are kept up to a limit; beyond it the visitor has to wait.
         while self.buf.len() < d::READ_BUF {
-            match std::future::poll_fn(|cx| poll_fill(self.rd, self.buf, cx)).await {
+            let Self { rd, buf, room, .. } = self;
+            match std::future::poll_fn(|cx| room.poll_fill(rd, buf, cx)).await {
                 Ok(0) => return true,
                 Ok(_) => {}
                 Err(_) => return false,

@@ -9,6 +9,7 @@ use crate::http::body::{BadBody, Piece, Trailers};
 use crate::http::{BadHead, Framing, Name, RequestHead, ResponseHead};
 use crate::shared::Public;
 use crate::shared::Visitor;
+use arp_common::stop::Given;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -24,15 +25,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
-/// Serves one connection until it ends. After `stop` no further stream is taken.
+/// Serves one connection until it ends. After `stopped` no further stream is taken.
 pub(crate) async fn serve<S>(
     public: Arc<Public>,
     visitor: Visitor,
     peer: SocketAddr,
     io: S,
-    stop: &CancellationToken,
+    mut stopped: Given<'_>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -77,7 +77,7 @@ pub(crate) async fn serve<S>(
                 Some(Err(_)) | None => return,
             },
             Some(_) = streams.join_next() => {}
-            () = stop.cancelled(), if goodbye.is_none() => {
+            () = &mut stopped, if goodbye.is_none() => {
                 goodbye = Some(Instant::now() + d::H2_GOODBYE);
                 connection.graceful_shutdown();
             }
@@ -166,14 +166,13 @@ async fn stream(
     let head = match head_of(&parts, recv.is_end_stream()) {
         Ok(head) => head,
         Err(bad) => {
-            let start = if bad.status == 431 {
-                start_of(&parts)
-            } else {
-                BytesMut::new()
-            };
-            return answer.own(public.own_to_bad(bad, &start, &visitor), false).await;
+            let own = refused(&public, bad, &parts, &visitor);
+            // It may be large, and the visitor may take its time.
+            drop(parts);
+            return answer.own(own, false).await;
         }
     };
+    drop(parts);
     let head_only = head.method() == "HEAD";
     answer.hsts = public.hsts(&head, &visitor);
     let refusal = match public.decide(&head, &visitor, peer).await {
@@ -267,6 +266,16 @@ fn head_of(parts: &http::request::Parts, ended: bool) -> Result<RequestHead, Bad
         });
     }
     RequestHead::parse(text.freeze())
+}
+
+/// The answer to a head that cannot be taken.
+fn refused(public: &Public, bad: BadHead, parts: &http::request::Parts, visitor: &Visitor) -> Rendered {
+    let start = if bad.status == 431 {
+        start_of(parts)
+    } else {
+        BytesMut::new()
+    };
+    public.own_to_bad(bad, &start, visitor)
 }
 
 /// As much of a head that is too long as an answer to it needs.
@@ -408,7 +417,7 @@ fn response_of(head: &ResponseHead, added: Added<'_>) -> io::Result<Response<()>
     for field in rewrite::passed_on(head) {
         if let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(field.name),
-            HeaderValue::from_bytes(&unfolded(field.value)),
+            HeaderValue::from_bytes(&rewrite::on_one_line(head, field.value)),
         ) {
             headers.append(name, value);
         }
@@ -420,13 +429,6 @@ fn response_of(head: &ResponseHead, added: Added<'_>) -> io::Result<Response<()>
         headers.append(http::header::VARY, HeaderValue::from_static(names));
     }
     Ok(response)
-}
-
-fn unfolded(value: &[u8]) -> Vec<u8> {
-    value
-        .iter()
-        .map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b })
-        .collect()
 }
 
 impl Responder for Answer {

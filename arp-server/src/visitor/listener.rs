@@ -6,16 +6,18 @@
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io;
+use crate::metrics::{self, Counter};
 use crate::shared::{Public, Visitor};
 use crate::visitor::census::ConnPermit;
 use crate::visitor::{http1, http2};
+use arp_common::read_ahead::ReadAhead;
+use arp_common::stop::Stop;
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 /// First byte of every TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -47,7 +49,7 @@ impl Public {
         tcp: TcpStream,
         peer: SocketAddr,
         permit: ConnPermit,
-        stop: CancellationToken,
+        stop: Stop,
     ) {
         let Some(tls) = &self.tls else {
             return self.serve(Stream::Plain(tcp), peer, permit, stop).await;
@@ -57,7 +59,7 @@ impl Public {
             if tcp.peek(&mut first).await? == 0 || first[0] != TLS_HANDSHAKE {
                 return Ok(Stream::Plain(tcp));
             }
-            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(tcp));
+            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(ReadAhead::new(tcp)));
             let tls = handshake
                 .await
                 .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
@@ -65,10 +67,11 @@ impl Public {
         };
         let begun = tokio::select! {
             begun = timeout(self.limits.keep_alive, Box::pin(begin)) => begun,
-            () = stop.cancelled() => return,
+            () = stop.given() => return,
         };
-        if let Ok(Ok(stream)) = begun {
-            self.serve(stream, peer, permit, stop).await;
+        match begun {
+            Ok(Ok(stream)) => self.serve(stream, peer, permit, stop).await,
+            _ => metrics::add(Counter::FailedPublic, 1),
         }
     }
 
@@ -78,7 +81,7 @@ impl Public {
         stream: Stream,
         peer: SocketAddr,
         permit: ConnPermit,
-        stop: CancellationToken,
+        stop: Stop,
     ) {
         let visitor = Visitor {
             ip: peer.ip(),
@@ -90,17 +93,19 @@ impl Public {
         let mut deadline = Deadline::default();
         deadline.set(self.limits.keep_alive.min(d::KEEP_ALIVE));
         let mut begun = false;
+        // Waited for in one place for as long as the connection lives.
+        let mut stopped = stop.given();
         loop {
             match sniff(&buf) {
                 Sniffed::Unclear => {}
                 Sniffed::Http1 => {
                     let connection = http1::Connection::new(self, visitor, peer, rd, wr, buf);
-                    Box::pin(connection.serve(&stop)).await;
+                    Box::pin(connection.serve(&stop, stopped)).await;
                     break;
                 }
                 Sniffed::Http2 => {
                     let io = Prefixed::new(buf, Joined { rd, wr });
-                    Box::pin(http2::serve(self, visitor, peer, io, &stop)).await;
+                    Box::pin(http2::serve(self, visitor, peer, io, stopped)).await;
                     break;
                 }
             }
@@ -110,10 +115,19 @@ impl Public {
                 deadline.set(self.limits.head_timeout);
             }
             let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
-            tokio::select! {
+            let read = tokio::select! {
                 biased;
-                read = read => if !matches!(read, Ok(n) if n > 0) { break },
-                () = stop.cancelled() => break,
+                read = read => read,
+                () = &mut stopped => {
+                    let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
+                    match timeout(d::LAST_WORD, read).await {
+                        Ok(read) => read,
+                        Err(_) => break,
+                    }
+                }
+            };
+            if !matches!(read, Ok(n) if n > 0) {
+                break;
             }
         }
         drop(permit);

@@ -53,6 +53,14 @@ impl Daemon {
         Self::launch(name, Command::new(binary(name)), args, vars)
     }
 
+    /// Starts a daemon under a service manager (`scripts/service-manager.py`): SIGHUP restarts it.
+    pub fn start_managed(name: &'static str, args: &[String], vars: &[(String, String)]) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/service-manager.py");
+        let mut manager = Command::new("python3");
+        manager.arg(script).arg(binary(name));
+        Self::launch(name, manager, args, vars)
+    }
+
     /// Starts a daemon that can be told that its disk is full ([`Daemon::disk`]), and is told so from the first where
     /// `full` says it.
     pub fn start_on_small_disk(name: &'static str, args: &[String], full: bool) -> Self {

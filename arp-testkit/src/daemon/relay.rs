@@ -29,6 +29,7 @@ pub struct RelayBuilder {
     at: Option<[u16; 3]>,
     data: Option<Arc<TempDir>>,
     small_disk: Option<bool>,
+    managed: bool,
     vars: Vec<(String, String)>,
 }
 
@@ -61,6 +62,13 @@ impl RelayBuilder {
         self
     }
 
+    /// Under a service manager, which keeps its ports open over a restart. SIGHUP to its process restarts the relay.
+    #[must_use]
+    pub fn managed(mut self) -> Self {
+        self.managed = true;
+        self
+    }
+
     /// On a disk that can be full ([`Daemon::disk`]), and is from the first where `full` says it.
     #[must_use]
     pub fn on_small_disk(mut self, full: bool) -> Self {
@@ -83,9 +91,14 @@ impl RelayBuilder {
         ] {
             args.extend([flag.to_owned(), port.to_string()]);
         }
+        if !self.args.iter().any(|a| a == "--admin-port") {
+            // Relays of tests that run at the same time would take it from each other.
+            args.extend(["--admin-port", "0"].map(str::to_owned));
+        }
         args.extend(self.args);
         let daemon = match self.small_disk {
             Some(full) => Daemon::start_on_small_disk("arps", &args, full),
+            None if self.managed => Daemon::start_managed("arps", &args, &self.vars),
             None => Daemon::start("arps", &args, &self.vars),
         };
         (daemon, data)
@@ -120,6 +133,15 @@ impl RelayBuilder {
 }
 
 impl Relay {
+    /// Where the operator comes.
+    pub async fn admin(&mut self) -> SocketAddr {
+        let port = |line: &str| {
+            let rest = line.strip_prefix("Admin page: http://")?;
+            rest.split('/').next()?.parse().ok()
+        };
+        self.daemon.line("where the admin page is", port).await
+    }
+
     /// A relay with the default flags.
     pub async fn start() -> Self {
         Self::builder().start().await

@@ -3,6 +3,7 @@
 
 import { EventEmitter } from 'node:events';
 import type { AgentEvent, Approval, FilePreview, Outcome } from '../../src/model/events';
+import type { MockGateway } from './gateway.ts';
 import type { Info, PastSession, Session, Status, Tunnel, WaitingApproval, WireEvent } from '../../src/net/types';
 
 export class MockSession {
@@ -143,6 +144,16 @@ export class MockEdge extends EventEmitter {
   readonly known = new Map<string, string>();
   info: Info;
   edgeKey: string | null = null;
+  /** Null while it does not run. */
+  gateway: MockGateway | null = null;
+
+  /** Its agents go through this gateway. */
+  withGateway(gateway: MockGateway): MockGateway {
+    this.gateway = gateway;
+    this.info = { ...this.info, gateway: true };
+    return gateway;
+  }
+
 
   constructor(public script: Script, name = 'studio') {
     super();

@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { DECISIONS, HttpError, json, readBody, type Body } from './http.ts';
 import type { MockEdge, MockSession } from './edge.ts';
+import type { MockGateway } from './gateway.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const TYPES: Record<string, string> = { html: 'text/html; charset=utf-8', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', png: 'image/png', webmanifest: 'application/manifest+json' };
@@ -188,6 +189,7 @@ function follow(edge: MockEdge, send: (frame: { type: string }) => void): () => 
     ['session', (session) => send({ type: 'session', session } as { type: string })],
     ['removed', (data) => send({ type: 'session_removed', ...data })],
     ['approval', (approval) => send({ type: 'approval', approval } as { type: string })],
+    ['gateway', (frame) => send(frame as { type: string })],
     ['tunnel', (tunnel) => send({ type: 'tunnel', tunnel } as { type: string })],
     ['approval_resolved', (data) => send({ type: 'approval_resolved', ...data })],
   ];
@@ -229,6 +231,14 @@ function sse(request: IncomingMessage, response: ServerResponse, begin: (send: (
     clearInterval(timer);
     stop();
   });
+}
+
+function gatewayEvents(request: IncomingMessage, response: ServerResponse, gateway: MockGateway): void {
+  response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
+  response.write(': here\n\n');
+  const tell = (name: string, data: object): void => void response.write(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
+  gateway.on('event', tell);
+  request.on('close', () => gateway.off('event', tell));
 }
 
 let made = 1;
@@ -399,6 +409,21 @@ async function api(edge: MockEdge, request: IncomingMessage, response: ServerRes
       if (decision.interrupt) session.abort();
       return ok({ type: 'approval_resolved', id: parts[1], outcome });
     }
+  }
+  if (parts[0] === 'sessions' && parts[2] === 'gateway') {
+    const { object } = find(parts[1]);
+    if (!object.gateway) throw new HttpError(404, 'gateway_off', 'Started without --gateway.');
+    if (method === 'PUT') {
+      const choice = { ...object.gateway.choice, ...(body as object) };
+      find(parts[1]).changed({ gateway: { ...object.gateway, choice, upstream: choice.upstream ?? 'official' } });
+    }
+    return ok({ type: 'gateway_session', session: object.id, service: object.executor, ...(object.gateway as object), requests: edge.gateway?.requests.slice(0, 3) ?? [] });
+  }
+  if (parts[0] === 'gateway') {
+    const { gateway } = edge;
+    if (!gateway) throw new HttpError(503, 'gateway_not_running', 'The gateway does not run on this machine.');
+    if (parts[1] === 'events') return gatewayEvents(request, response, gateway);
+    return ok(gateway.answer(method, parts.slice(1), query, body));
   }
   if (parts[0] === 'fs' || parts[2] === 'fs') return files(edge, parts[0] === 'fs' ? parts.slice(1) : parts.slice(3), parts[0] === 'fs' ? '' : find(parts[1]).object.project_path, ok);
   throw new HttpError(404, 'not_found', `No ${route} here.`);

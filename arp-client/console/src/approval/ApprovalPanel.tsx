@@ -127,7 +127,10 @@ function Ask({ room, approval, onDone }: { room: Room; approval: WaitingApproval
 
   // All that is shown; when any of it changes, nobody has read it yet.
   const files = Array.isArray(look) ? look : [];
-  const armed = useArmed(useMemo(() => (look === 'coming' ? '' : JSON.stringify([approval.id, approval.input, approval.changes ?? [], approval.session_grants ?? [], look])), [approval, look]));
+  const armed = useArmed(useMemo(() => (look === 'coming' ? '' : JSON.stringify([
+    approval.id, approval.kind, approval.tool_name, approval.title, approval.reason, approval.input, approval.changes ?? [], approval.questions ?? [], approval.modes ?? [],
+    approval.can_allow_session, approval.session_grants ?? [], look,
+  ])), [approval, look]));
   const hidden = useMemo(() => conceals(approval, files), [approval, look]);
 
   const answer: Answer = (decision, at) => {

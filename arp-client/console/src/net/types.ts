@@ -1,5 +1,6 @@
 //! The objects of the edge's HTTP API that the console reads; docs/api.md is the contract.
 
+import type { SessionGateway } from '../gateway/types';
 import type { AgentEvent, Approval, Usage } from '../model/events';
 
 export type Status =
@@ -43,6 +44,8 @@ export interface Session {
   activity: string | null;
   usage: Usage | null;
   error: string | null;
+  /** What the model gateway knows of it; missing where the machine sends nothing through one. */
+  gateway?: SessionGateway | null;
   parent_id: string | null;
   origin: string;
   created_at: string;
@@ -100,6 +103,10 @@ export interface Info {
   edge_key_required: boolean;
   /** Null where it has no tunnel. Older edges do not tell. */
   tunnel?: Tunnel | null;
+  /** Its agents go through a model gateway, whose pages can be opened. */
+  gateway?: boolean;
+  /** Nothing is there but a gateway. */
+  gateway_only?: boolean;
   defaults: { executor: string; project_path: string; permission_mode: string };
 }
 

@@ -9,7 +9,7 @@ import type { OpenSession } from '../state/session';
 import { usageLine } from '../timeline/rows';
 import { Elapsed } from '../timeline/words';
 import { Icon } from '../ui/icons';
-import { attempt } from '../ui/kit';
+import { attempt, useSingle } from '../ui/kit';
 import { EnterHint, Prompt } from '../ui/prompt';
 import { branch, canBranch, IN_USE } from '../state/branch';
 import { again, drop } from '../state/outbox';
@@ -19,6 +19,7 @@ import { modeName } from './Pickers';
 export function Queue({ open, session }: { open: OpenSession; session: Session }) {
   // The machine may have told of a message in its queue before it answered who sent it.
   const told = new Set(session.queue.map((message) => message.client_id));
+  const single = useSingle();
   const letters = open.outgoing.filter((letter) => !told.has(letter.clientId));
   if (!session.queue.length && !letters.length) return null;
   return (
@@ -27,7 +28,7 @@ export function Queue({ open, session }: { open: OpenSession; session: Session }
         <li key={message.id}>
           <span class="tag">{t.queued}</span>
           <span class="clip">{message.text}</span>
-          <button type="button" class="ghost round" aria-label={t.unqueue} title={t.unqueue} onClick={() => void attempt(() => open.unqueue(message.id))}><Icon name="close" size={15} /></button>
+          <button type="button" class="ghost round" aria-label={t.unqueue} title={t.unqueue} onClick={(event) => single(event, () => void attempt(() => open.unqueue(message.id)))}><Icon name="close" size={15} /></button>
         </li>
       ))}
       {letters.map((letter) => (
@@ -42,7 +43,7 @@ export function Queue({ open, session }: { open: OpenSession; session: Session }
           )}
           {letter.state === 'failed' && <button type="button" class="small" onClick={() => again(open.room, letter.clientId)}>{t.retry}</button>}
           {(letter.state === 'failed' || letter.state === 'waiting') && (
-            <button type="button" class="ghost round" aria-label={t.discard} title={t.discard} onClick={() => drop(new Set([letter.clientId]))}><Icon name="close" size={15} /></button>
+            <button type="button" class="ghost round" aria-label={t.discard} title={t.discard} onClick={(event) => single(event, () => drop(new Set([letter.clientId])))}><Icon name="close" size={15} /></button>
           )}
         </li>
       ))}

@@ -2,7 +2,7 @@
 
 import { useState } from 'preact/hooks';
 import { t } from '../i18n';
-import { attempt, Confirm, Sheet } from '../ui/kit';
+import { attempt, Confirm, Sheet, useRipe } from '../ui/kit';
 
 type History = 'keep' | 'delete';
 
@@ -10,6 +10,7 @@ type History = 'keep' | 'delete';
 export function DeleteSession({ agent, keeps, onYes, onNo }: { agent: string; keeps: boolean; onYes(history?: History): Promise<unknown>; onNo(): void }) {
   const [history, setHistory] = useState<History>('keep');
   const [busy, setBusy] = useState(false);
+  const ripe = useRipe();
   if (!keeps) return <Confirm title={t.deleteSession} text={t.deleteText} action={t.del} onNo={onNo} onYes={() => onYes()} />;
   const choices: [History, string, string][] = [['keep', t.deleteRecord, t.deleteRecordText(agent)], ['delete', t.deleteAll(agent), t.deleteAllText]];
   return (
@@ -25,7 +26,7 @@ export function DeleteSession({ agent, keeps, onYes, onNo }: { agent: string; ke
       </fieldset>
       <div class="actions">
         <button type="button" class="button" onClick={onNo}>{t.cancel}</button>
-        <button type="button" class="button danger" disabled={busy} onClick={async () => {
+        <button type="button" class="button danger" disabled={busy || !ripe} onClick={async () => {
           setBusy(true);
           await attempt(() => onYes(history));
           setBusy(false);

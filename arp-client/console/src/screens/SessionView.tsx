@@ -18,6 +18,7 @@ import { Checklist, estimateRow, openCard, Row } from '../timeline/rows';
 import { AgentMark, Icon } from '../ui/icons';
 import { visible } from '../text/visible';
 import { attempt, baseName, Confirm, Connection, copy, Empty, Failed, Loading, Sheet } from '../ui/kit';
+import { later } from '../ui/later';
 import { VirtualList, type ListHandle } from '../ui/virtual';
 import { Composer } from './Composer';
 import { DeleteSession } from './DeleteSession';
@@ -25,6 +26,9 @@ import { Header, UnknownMachine } from './Header';
 import { SidePanel } from './SidePanel';
 import { titleOf } from './Inbox';
 import { ModelPicker, ModePicker, modeName } from './Pickers';
+
+// Only for machines whose agents go through a gateway.
+const gatewayLine = later(async () => (await import('../gateway/SessionGateway')).GatewayLine, true);
 
 /** Are a session's files below a directory that the machine serves? While that is not known, they are offered. */
 function servesFiles(room: Room, path: string): boolean {
@@ -219,6 +223,7 @@ function Live({ room, id }: { room: Room; id: string }) {
         <button type="button" class="ghost round" aria-label={t.more} aria-haspopup="dialog" onClick={() => show('menu')}><Icon name="more" /></button>
       </Header>
       <Connection link={open.link} />
+      {session.gateway && <gatewayLine.View room={room} session={session} />}
       <Trouble key={session.problem ? `${session.problem.kind} ${session.turns}` : ''} open={open} session={session} />
       {open.loading.value === 'first' ? <Loading /> : failure ? <Failed error={failure} onRetry={() => void open.loadFirst()} /> : <Timeline open={open} label={titleOf(session)} handle={list} />}
       <Announcer open={open} />

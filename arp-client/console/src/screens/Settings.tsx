@@ -4,10 +4,11 @@ import { useState } from 'preact/hooks';
 import { explainAgent, t } from '../i18n';
 import { langChoice, notify, theme } from '../model/prefs';
 import { parseAddress, withToken, type Machine } from '../net/machine';
-import { addMachine, dropMachine, elsewhere, nameOf, own, renameMachine, rooms, type Room } from '../state/machines';
+import { addMachine, dropMachine, elsewhere, hasGateway, nameOf, own, renameMachine, rooms, type Room } from '../state/machines';
+import { hrefOf } from '../state/route';
 import { AgentMark, Icon } from '../ui/icons';
 import { DECIDE_KEY } from '../ui/keyname';
-import { Segments, Sheet } from '../ui/kit';
+import { Confirm, Segments, Sheet } from '../ui/kit';
 import { canScan, Scanner } from '../ui/scan';
 import { Header } from './Header';
 import { TunnelRow } from './TunnelParts';
@@ -98,6 +99,20 @@ function RenameMachine({ room, onClose }: { room: Room; onClose(): void }) {
   );
 }
 
+/** Taking a machine off this device: its token is forgotten, so that is asked first. */
+function RemoveMachine({ machine, name }: { machine: Machine; name: string }) {
+  const [asking, setAsking] = useState(false);
+  return (
+    <>
+      <button type="button" class="small" onClick={() => setAsking(true)}>{t.remove}</button>
+      {asking && <Confirm title={t.removeMachine(name)} text={t.removeMachineText} action={t.remove} onNo={() => setAsking(false)} onYes={async () => {
+        setAsking(false);
+        dropMachine(machine);
+      }} />}
+    </>
+  );
+}
+
 function MachineRow({ room }: { room: Room }) {
   const { machine } = room;
   const [naming, setNaming] = useState(false);
@@ -111,7 +126,7 @@ function MachineRow({ room }: { room: Room }) {
         <span class="two"><b class="clip">{nameOf(room)}</b><span class="soft clip">{room.stranger.value ? <span class="bad">{t.tr_changed}</span> : room.info.value?.host_name && room.info.value.host_name !== nameOf(room) ? `${room.info.value.host_name} · ${host}` : host}</span></span>
         {mine && <span class="tag">{t.thisMachine}</span>}
         <button type="button" class="ghost round" aria-label={`${t.renameMachine}: ${nameOf(room)}`} title={t.renameMachine} onClick={() => setNaming(true)}><Icon name="edit" size={18} /></button>
-        {!mine && <button type="button" class="small" onClick={() => dropMachine(machine)}>{t.remove}</button>}
+        {!mine && <RemoveMachine machine={machine} name={nameOf(room)} />}
       </div>
       {naming && <RenameMachine room={room} onClose={() => setNaming(false)} />}
     </li>
@@ -125,7 +140,7 @@ function Elsewhere({ machine }: { machine: Machine }) {
         <Icon name="machine" size={18} />
         <span class="two"><b class="clip">{machine.name}</b><span class="soft">{t.openThereText}</span></span>
         <a class="small" href={withToken(machine.base, machine.token)} rel="noreferrer">{t.openThere}</a>
-        <button type="button" class="small" onClick={() => dropMachine(machine)}>{t.remove}</button>
+        <RemoveMachine machine={machine} name={machine.name} />
       </div>
     </li>
   );
@@ -163,8 +178,8 @@ export function Settings() {
         </section>
         {rooms.value.map((room) => room.info.value && (
           <section class="block" key={room.machine.id}>
-            <h2>{t.agents}{rooms.value.length > 1 && ` · ${nameOf(room)}`}</h2>
-            <ul class="rows cards">
+            {room.info.value.agents.length > 0 && <h2>{t.agents}{rooms.value.length > 1 && ` · ${nameOf(room)}`}</h2>}
+            <ul class="rows cards" hidden={!room.info.value.agents.length}>
               {room.info.value.agents.map((agent) => (
                 <li key={agent.executor}>
                   <div class="rowlike">
@@ -176,7 +191,8 @@ export function Settings() {
               ))}
             </ul>
             <TunnelRow room={room} />
-            <p class="soft small">arpc {room.info.value.version} · {room.info.value.host_name} · {room.info.value.os}</p>
+            {hasGateway(room) && <ul class="rows cards gateway-link"><li><a href={hrefOf({ name: 'gateway', machine: room.machine.id, tab: 'overview' })}><Icon name="model" size={19} /><span class="two"><b>{t.gateway}</b><span class="soft">{t.gatewayText}</span></span><Icon name="right" size={16} /></a></li></ul>}
+            <p class="soft small">{['arpc ' + room.info.value.version, room.info.value.host_name, room.info.value.os].filter(Boolean).join(' · ')}</p>
           </section>
         ))}
         <section class="block keys-block">

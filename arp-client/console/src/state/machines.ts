@@ -195,6 +195,16 @@ export class Room {
         case 'approval_resolved':
           this.approvals.value = this.approvals.peek().filter((approval) => approval.id !== frame['id']);
           break;
+        // What a session's requests came to, at the gateway.
+        case 'usage_update':
+        case 'upstream': {
+          const old = this.sessions.peek().get(String(frame['session_id']));
+          if (!old) break;
+          const told = (frame['gateway'] ?? null) as Session['gateway'];
+          const gateway = told ?? (old.gateway ? { ...old.gateway, upstream: String(frame['upstream'] ?? old.gateway.upstream) } : null);
+          if (gateway) this.sessions.value = new Map(this.sessions.peek()).set(old.id, { ...old, gateway });
+          break;
+        }
         case 'tunnel': {
           const info = this.info.peek();
           if (info) this.info.value = { ...info, tunnel: (frame['tunnel'] ?? null) as Tunnel | null };
@@ -326,6 +336,9 @@ function remember(room: Room): void {
   machine.name = name;
   keep(machine);
 }
+
+/** Can its gateway's pages be opened? */
+export const hasGateway = (room: Room): boolean => Boolean(room.info.value?.gateway);
 
 /** Approvals that wait, on all machines. */
 export const waiting = computed(() => rooms.value.reduce((sum, room) => sum + room.approvals.value.length, 0));

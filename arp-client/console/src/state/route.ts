@@ -9,7 +9,12 @@ export type Route =
   | { name: 'session'; machine: string; id: string }
   | { name: 'history'; machine: string; agent: string; id: string }
   | { name: 'files'; machine: string; path: string; session: string }
+  | { name: 'gateway'; machine: string; tab: GatewayTab }
   | { name: 'settings' };
+
+/** The pages of a machine's gateway. */
+export const GATEWAY_TABS = ['overview', 'upstreams', 'routing', 'filters', 'requests', 'usage'] as const;
+export type GatewayTab = (typeof GATEWAY_TABS)[number];
 
 /** Reads a fragment; what is not understood is the inbox. */
 export function parseRoute(hash: string): Route {
@@ -31,6 +36,8 @@ export function parseRoute(hash: string): Route {
       return parts[1] && parts[2] && parts[3] ? { name: 'history', machine: parts[1], agent: parts[2], id: parts[3] } : { name: 'inbox' };
     case 'files':
       return { name: 'files', machine: parts[1] ?? '', path: extra.get('path') ?? '', session: extra.get('session') ?? '' };
+    case 'gateway':
+      return { name: 'gateway', machine: parts[1] ?? '', tab: GATEWAY_TABS.find((tab) => tab === parts[2]) ?? 'overview' };
     case 'settings':
       return { name: 'settings' };
     default:
@@ -51,6 +58,8 @@ export function hrefOf(route: Route): string {
       return `#/s/${e(route.machine)}/${e(route.id)}`;
     case 'history':
       return `#/history/${e(route.machine)}/${e(route.agent)}/${e(route.id)}`;
+    case 'gateway':
+      return `#/gateway/${e(route.machine)}/${route.tab}`;
     case 'files': {
       const query = new URLSearchParams();
       if (route.path) query.set('path', route.path);
@@ -135,7 +144,7 @@ addEventListener('popstate', () => {
 });
 
 /** The places that the bar below leads to: one entry each, however often they are gone to. */
-const isRoot = (to: Route): boolean => to.name === 'inbox' || to.name === 'settings' || (to.name === 'files' && !to.path && !to.session);
+const isRoot = (to: Route): boolean => to.name === 'inbox' || to.name === 'gateway' || to.name === 'settings' || (to.name === 'files' && !to.path && !to.session);
 
 /**
  * Goes there; `replace` leaves no step in the history. Where the place lies right below (its parent, the list one

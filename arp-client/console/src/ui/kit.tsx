@@ -1,16 +1,20 @@
 //! Small parts that every screen uses: sheets, toasts, menus, choices, the line that tells of the connection.
 
 import type { ComponentChildren } from 'preact';
-import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
 import { clock, explain, number, second, t } from '../i18n';
 import type { Link } from '../net/link';
 import { sheetClosed, sheetOpened } from '../state/route';
 import { Icon, type IconName } from './icons';
 
+/** By then a doubled tap is over, in milliseconds: until then a new sheet does nothing that cannot be undone. */
+const DOUBLED = 500;
+
 /** A dialog: from below on a phone, in the middle on a wide screen. Esc, the backdrop and the cross close it. */
 export function Sheet({ title, onClose, children, wide = false }: { title: string; onClose(): void; children: ComponentChildren; wide?: boolean }) {
   const dialog = useRef<HTMLDialogElement>(null);
+  const opened = useRef(0);
   const latest = useRef(onClose);
   latest.current = onClose;
   const id = useId();
@@ -21,6 +25,7 @@ export function Sheet({ title, onClose, children, wide = false }: { title: strin
     const before = document.activeElement as HTMLElement | null;
     const close = (): void => latest.current();
     box.showModal();
+    opened.current = performance.now();
     sheetOpened(close);
     return () => {
       sheetClosed(close);
@@ -38,7 +43,8 @@ export function Sheet({ title, onClose, children, wide = false }: { title: strin
         onClose();
       }}
       onClick={(event) => {
-        if (event.target === dialog.current) onClose();
+        // Not the second tap of the two that opened it.
+        if (event.target === dialog.current && event.timeStamp - opened.current > DOUBLED) onClose();
       }}
     >
       <div class="sheet-in">
@@ -111,9 +117,30 @@ export function Segments<T extends string>({ label, value, options, onPick }: { 
   );
 }
 
+/** Has whoever tapped to come here lifted the finger for good? */
+export function useRipe(): boolean {
+  const [ripe, set] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => set(true), DOUBLED);
+    return () => clearTimeout(timer);
+  }, []);
+  return ripe;
+}
+
+/** Lets the first of two quick taps through: what stood below the finger may be gone, and another thing in its place. */
+export function useSingle(): (event: UIEvent, work: () => void) => void {
+  const last = useRef(-Infinity);
+  return (event, work) => {
+    const soon = event.timeStamp - last.current < DOUBLED;
+    last.current = event.timeStamp;
+    if (!soon) work();
+  };
+}
+
 /** A button that asks once more before it does what cannot be undone. */
 export function Confirm({ title, text, action, onYes, onNo }: { title: string; text: string; action: string; onYes(): Promise<unknown>; onNo(): void }) {
   const [busy, setBusy] = useState(false);
+  const ripe = useRipe();
   return (
     <Sheet title={title} onClose={onNo}>
       <p class="soft">{text}</p>
@@ -124,7 +151,7 @@ export function Confirm({ title, text, action, onYes, onNo }: { title: string; t
         <button
           type="button"
           class="button danger"
-          disabled={busy}
+          disabled={busy || !ripe}
           onClick={async () => {
             setBusy(true);
             await attempt(onYes);

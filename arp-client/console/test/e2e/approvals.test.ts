@@ -185,6 +185,25 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     expect(outcomes()).toEqual(['allowed', 'allowed']);
   });
 
+  test('a_question_that_changes_under_the_finger_takes_no_answer_until_it_was_left_alone', async () => {
+    await open({ size });
+    await begin('ask me');
+    await ready();
+    await page.getByText('PostgreSQL').click();
+    await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 30_000);
+    const { approvals } = session().object;
+    const questions = approvals[0]?.questions?.map((question) => ({ ...question, text: 'Which database should be emptied?' })) ?? [];
+    session().changed({ approvals: approvals.map((approval) => ({ ...approval, questions })) });
+    const changed = page.locator('.questions', { hasText: 'be emptied?' });
+    while (!(await changed.count())) await page.clock.runFor(16);
+    expect(await page.locator('.ask.inert').count()).toBe(1);
+    // What was chosen was chosen for another question.
+    expect(await page.getByRole('button', { name: 'Answer' }).isDisabled()).toBe(true);
+    await page.clock.resume();
+    await ready();
+    expect(sent).toEqual([]);
+  });
+
   test('a_decision_names_the_approval_it_was_made_for', async () => {
     await open({ size });
     await begin('twice');

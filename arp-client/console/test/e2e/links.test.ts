@@ -128,7 +128,10 @@ test('several_machines_are_one_list', async () => {
   await page.getByText('laptop · shop').first().waitFor();
   await page.reload();
   await page.getByText('4 need you').waitFor();
-  await page.getByRole('button', { name: 'Remove' }).click();
+  // Tapped twice in haste it only asks.
+  await page.getByRole('button', { name: 'Remove' }).dblclick();
+  await page.getByRole('heading', { name: 'Remove laptop from this device?' }).waitFor();
+  await page.locator('dialog').getByRole('button', { name: 'Remove' }).click();
   await named(page, 'studio');
 });
 

@@ -1,8 +1,8 @@
 //! A real machine for the journeys: arps, and arpc with the real CLIs on a loopback model API, in a home of its
 //! own. Needs built binaries; what is missing is said by name.
 
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,14 @@ const TARGET = process.env['CARGO_TARGET_DIR'] ?? join(ROOT, 'target');
 /** A binary of this project, debug or release, or null. */
 export function binary(name: string): string | null {
   return ['debug', 'release'].map((profile) => join(TARGET, profile, name)).find(existsSync) ?? null;
+}
+
+/** Does this arpc have such a flag? What is not merged yet cannot be tried. */
+export function knows(flag: string): boolean {
+  const edge = binary('arpc');
+  const has = edge !== null && execFileSync(edge, ['--help'], { encoding: 'utf8' }).includes(flag);
+  if (!has) console.warn(`SKIPPED: arpc has no ${flag}`);
+  return has;
 }
 
 /** The directory that holds the real CLIs, or null. */
@@ -77,10 +85,51 @@ export class RealMachine {
   #edge: ChildProcess | null = null;
   #relay: ChildProcess | null = null;
   #edgeArgs: string[];
+  #gateway = '';
   #model = '';
   #port = 0;
   #ports: number[] = [];
   base = '';
+
+  /**
+   * Gives arpc a tunnel of its own besides the relay: a program of this home, whose address is another one each time it
+   * starts (127.0.0.1 first, then localhost). Before `start`.
+   */
+  withTunnel(): this {
+    const program = join(this.home, 'mytunnel');
+    const count = join(this.home, 'tunnel.count');
+    const pid = join(this.home, 'tunnel.pid');
+    writeFileSync(program, `#!/bin/sh\nn=$(cat '${count}' 2>/dev/null || echo 0)\necho $((n + 1)) > '${count}'\necho $$ > '${pid}'\nif [ "$n" = 0 ]; then host=127.0.0.1; else host=localhost; fi\necho "at http://$host:$1/"\nexec sleep 100000\n`, { mode: 0o755 });
+    const config = join(this.home, 'arpc.toml');
+    writeFileSync(config, `[tunnel]\nbackend = "custom"\nhealth_check_interval = 1\n[tunnel.reconnect]\nbackoff_base_ms = 10\nbackoff_max_ms = 50\n[tunnel.custom]\ncommand = "${program} {port}"\nurl_pattern = "at (http\\\\S+)"\nstartup_timeout_secs = 60\n`);
+    this.#edgeArgs = [...this.#edgeArgs, '--config', config];
+    return this;
+  }
+
+  /** Sends its agents through a gateway of this home, with one upstream a service: the model API. Before `start`. */
+  withGateway(): this {
+    this.#edgeArgs = [...this.#edgeArgs, '--gateway'];
+    this.#gateway = join(this.home, '.clp');
+    return this;
+  }
+
+  /** Another model API; answers its address and how to end it. */
+  async anotherModel(): Promise<{ url: string; end(): Promise<void>; asked(): Promise<string> }> {
+    const api = this.#spawn(binary('arp-model-api') ?? '', [], process.env);
+    const [, address] = await line(api, /listening (\S+)/, 'arp-model-api');
+    const url = `http://${address}`;
+    return { url, end: () => kill(api), asked: async () => (await fetch(`${url}/__fake/requests`)).text() };
+  }
+
+  /** How often the tunnel's program was started. */
+  tunnelsStarted(): number {
+    return Number(readFileSync(join(this.home, 'tunnel.count'), 'utf8'));
+  }
+
+  /** Ends the tunnel's program; arpc starts it anew. */
+  loseTunnel(): void {
+    process.kill(Number(readFileSync(join(this.home, 'tunnel.pid'), 'utf8')), 'SIGKILL');
+  }
 
   /** `edgeArgs`: more of arpc's command line. */
   constructor(edgeArgs: string[] = []) {
@@ -113,6 +162,11 @@ export class RealMachine {
       ANTHROPIC_BASE_URL: url, GOOGLE_GEMINI_BASE_URL: url, ANTHROPIC_API_KEY: '-', FAKE_KEY: '-', GEMINI_API_KEY: '-',
       DISABLE_AUTOUPDATER: '1', CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1', DISABLE_TELEMETRY: '1', DISABLE_ERROR_REPORTING: '1', IS_SANDBOX: '1',
     };
+    if (this.#gateway) {
+      mkdirSync(this.#gateway);
+      for (const service of ['claude', 'codex', 'gemini']) writeFileSync(join(this.#gateway, `${service}.json`), JSON.stringify({ main: { base_url: url, auth_token: 'key-of-main', weight: 1 } }));
+      Object.assign(this.#env, { CLP_HOME: this.#gateway, ...Object.fromEntries(['CLAUDE', 'CODEX', 'GEMINI', 'UI'].map((port) => [`CLP_${port}_PORT`, '0'])) });
+    }
     await this.startEdge();
   }
 
@@ -221,6 +275,13 @@ export class RealMachine {
   }
 
   async stop(): Promise<void> {
+    // Sessions outlive an arpc that only stops: their agents are ended with it.
+    const edge = binary('arpc');
+    if (edge && this.#edge?.exitCode === null && this.#edge.signalCode === null) {
+      await new Promise((resolve) => execFile(edge, ['stop', '--park'], { env: this.#env, cwd: this.home, timeout: 60_000 }, resolve));
+    }
+    // So does a gateway.
+    if (edge && this.#gateway) await new Promise((resolve) => execFile(edge, ['gateway', 'stop'], { env: this.#env, cwd: this.home, timeout: 60_000 }, resolve));
     const ended = this.#children.filter((child) => child.exitCode === null && child.signalCode === null).map((child) => {
       const gone = new Promise((resolve) => child.once('exit', resolve));
       child.kill('SIGTERM');

@@ -20,7 +20,7 @@ if (missing.length) {
 }
 
 describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => {
-  const machine = new RealMachine();
+  const machine = new RealMachine().withTunnel();
   let browser: Browser;
   let context: BrowserContext | undefined;
   let page: Page;
@@ -174,6 +174,76 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
     await page.locator('.card-head', { hasText: 'touch hidden' }).last().click();
     await page.locator('.card.open .output', { hasText: /^hidden\s*$/ }).waitFor();
     await harmless();
+  });
+
+  test.each([['phone', 'en'], ['desk', 'zh']] as const)('%s: a turn that failed is told over the session and in the list, and tried again it goes well (%s)', async (size, lang) => {
+    await open(size, lang);
+    await begin(`fake error 400 no ${size}`);
+    const trouble = page.locator('.line.trouble');
+    await trouble.waitFor({ timeout: 90_000 });
+    expect(await seriousFaults(page)).toEqual([]);
+    const words = (await trouble.locator('p').innerText()).trim();
+    expect(words).toMatch(lang === 'zh' ? /[\u4e00-\u9fff].*400/ : /400/);
+    await page.evaluate(() => { location.hash = '#/'; });
+    await page.locator('.item', { hasText: words }).first().click();
+    // Tapped twice, it is tried once; the API takes it now.
+    await machine.answer(`well again on ${size}`);
+    await trouble.getByRole('button', { name: lang === 'zh' ? '重试' : 'Try again' }).dblclick();
+    await said(`well again on ${size}`);
+    await trouble.waitFor({ state: 'detached' });
+    const session = await page.evaluate(() => location.hash.split('/').pop());
+    const { session: object } = await fetch(`${machine.base}/api/sessions/${session}?lines=none&token=demo`).then((answer) => answer.json()) as { session: { turns: number } };
+    expect(object.turns).toBe(2);
+  });
+
+  test.each(['phone', 'desk'] as const)('%s: deleting our record leaves the history, which can be read and resumed', async (size) => {
+    await open(size);
+    await begin(`say keep this of ${size}`);
+    await done(1);
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.getByRole('button', { name: 'Delete session' }).click();
+    const dialog = page.locator('dialog');
+    expect(await dialog.getByRole('radio').first().isChecked()).toBe(true);
+    await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
+    await page.locator('.screen.session').waitFor({ state: 'detached' });
+    const found = async (): Promise<string[]> => {
+      const answer = await fetch(`${machine.base}/api/overview?q=${encodeURIComponent(`keep this of ${size}`)}&token=demo`).then((one) => one.json()) as { entries: { kind: string }[] };
+      return answer.entries.map(({ kind }) => kind);
+    };
+    await expect.poll(found, { timeout: 60_000 }).toEqual(['past']);
+    await page.reload();
+    await page.locator('.item', { hasText: `keep this of ${size}` }).first().click();
+    await said(`keep this of ${size}`);
+    await page.getByLabel('Resume').fill('say still here');
+    await page.getByRole('button', { name: 'Resume' }).click();
+    await said('still here');
+  });
+
+  test.each(['phone', 'desk'] as const)('%s: the address of the machine\'s own tunnel is shown, and that it changed', async (size) => {
+    context = await device(browser, { size, lang: 'en' });
+    page = await context.newPage();
+    await page.goto(`${machine.base}/?token=demo#/settings`);
+    const tunnel = page.locator('.tunnel');
+    await tunnel.getByText('Connected').waitFor({ timeout: 60_000 });
+    const before = await tunnel.locator('.address').innerText();
+    machine.loseTunnel();
+    if (size === 'phone') {
+      await expect.poll(() => tunnel.locator('.address').innerText(), { timeout: 60_000 }).toMatch(/^http:\/\/localhost:\d+\/?$/);
+      await tunnel.getByText(`The address of this machine changed: ${await tunnel.locator('.address').innerText()} (before: ${before})`).waitFor();
+      await page.evaluate(() => { location.hash = '#/'; });
+      const news = page.locator('.line.news');
+      await news.getByText(`(before: ${before})`).waitFor();
+      await news.getByRole('button', { name: 'Close' }).click();
+      await page.reload();
+      await page.locator('.new-pill').waitFor();
+      expect(await news.count()).toBe(0);
+    } else {
+      // The same address as before: nothing is told anew.
+      await expect.poll(() => machine.tunnelsStarted(), { timeout: 60_000 }).toBe(3);
+      await tunnel.getByText('Connected').waitFor({ timeout: 60_000 });
+      expect(await tunnel.locator('.address').innerText()).toBe(before);
+    }
+    expect(await seriousFaults(page)).toEqual([]);
   });
 
   test('desk: a past session is found in the list, read, resumed and deleted, in Chinese', async () => {

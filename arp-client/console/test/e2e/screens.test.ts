@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { liveMachine } from '../../dev/mock/data';
+import { busyGateway } from '../../dev/mock/gateway';
 import { MockServer } from '../../dev/mock/server';
 import { device, faults, openBrowser, seriousFaults, settled, SIZES, type Look } from './browser';
 import { shrink } from './png';
@@ -22,6 +23,15 @@ beforeAll(async () => {
   server = new MockServer();
   server.edges.set('demo', liveMachine());
   server.edges.set('zh', liveMachine('studio', 'zh'));
+  for (const [token, lang] of [['gateway', 'en'], ['gateway-zh', 'zh']] as const) {
+    const edge = liveMachine('studio', lang);
+    const gateway = edge.withGateway(busyGateway());
+    gateway.under({ model: 'claude-opus-4-8', phase: 'streaming', output: 812, millis: 9_400, redacted: 2 });
+    gateway.under({ model: 'gpt-5.5', service: 'codex', upstream: 'openai' });
+    gateway.filters.rules.push({ source: 'corp-[0-9]+', target: 'HOST', op: 'replace' });
+    edge.sessions.get('show')?.changed({ gateway: gateway.session({ failovers: 1 }) });
+    server.edges.set(token, edge);
+  }
   base = await server.listen();
   mkdirSync(OUT, { recursive: true });
 });
@@ -122,6 +132,28 @@ const screens: [string, (page: Page) => Promise<void>][] = [
     await page.getByRole('link', { name: 'Settings' }).click();
     await page.getByText('Claude Code').waitFor();
   }],
+  ['gateway', async (page) => {
+    await page.evaluate(() => { location.hash = '#/gateway/'; });
+    await page.locator('.figures').first().waitFor();
+  }],
+  ['gateway-upstreams', async (page) => {
+    await page.evaluate(() => { location.hash = '#/gateway//upstreams'; });
+    await page.locator('.balance').first().waitFor();
+  }],
+  ['gateway-usage', async (page) => {
+    await page.evaluate(() => { location.hash = '#/gateway//usage'; });
+    await page.locator('.sums').waitFor();
+  }],
+  ['gateway-filters-zh', async (page) => {
+    await page.evaluate(() => { location.hash = '#/gateway//filters'; });
+    await page.locator('.lines-edit').waitFor();
+  }],
+  ['gateway-session', async (page) => {
+    await page.getByText('Login accepts the password').first().click();
+    await page.locator('.md table').waitFor();
+    await page.locator('.line.at-gateway').click();
+    await page.locator('dialog .choices label').nth(3).waitFor();
+  }],
   ['offline', async (page) => {
     await page.getByText('Login accepts the password').first().click();
     await page.locator('.md table').waitFor();
@@ -138,7 +170,8 @@ describe.each(looks)('$size $theme', (look) => {
     const context = await device(browser, { ...look, lang, scale: 1 });
     const page = await context.newPage();
     server.away = false;
-    await page.goto(`${base}/?token=${lang === 'zh' ? 'zh' : 'demo'}`);
+    const token = [name.startsWith('gateway') ? 'gateway' : '', lang === 'zh' ? 'zh' : ''].filter(Boolean).join('-') || 'demo';
+    await page.goto(`${base}/?token=${token}`);
     await page.getByRole('heading', { name: 'studio' }).waitFor({ state: 'attached' });
     await page.locator('.item').first().waitFor();
     await reach(page);

@@ -79,6 +79,66 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await news.getByText('https://newer.example').waitFor();
   });
 
+  test('a_doubled_tap_stops_deletes_and_discards_nothing', async () => {
+    context = await device(browser, { size });
+    page = await context.newPage();
+    await page.clock.install();
+    await page.goto(`${base}/?token=demo`);
+    await page.locator('.item', { hasText: 'Move the shop' }).first().click();
+    await page.locator('.doing').waitFor();
+    await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 60_000);
+    const twice = async (name: string): Promise<void> => {
+      await page.getByRole('button', { name: 'More' }).click();
+      await page.clock.runFor(1_000);
+      const box = await page.locator('dialog').getByRole('button', { name }).boundingBox();
+      if (!box) throw new Error(`no ${name}`);
+      for (let n = 0; n < 2; n++) {
+        if (size === 'phone') await page.touchscreen.tap(box.x + box.width / 2, box.y + box.height / 2);
+        else await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
+      }
+      // At a desk the second may fall on what lets go of it.
+      const danger = page.locator('dialog .button.danger');
+      if (size === 'desk' && !(await danger.count())) return;
+      await danger.waitFor();
+      expect(await page.locator('dialog .button.danger').isDisabled()).toBe(true);
+      await page.clock.runFor(600);
+      expect(await page.locator('dialog .button.danger').isEnabled()).toBe(true);
+      await page.keyboard.press('Escape');
+      await page.locator('dialog').waitFor({ state: 'detached' });
+    };
+    await twice('Stop session');
+    await twice('Delete session');
+    expect(server.seen.filter(({ method, url }) => method === 'DELETE' || url.includes('/cancel'))).toEqual([]);
+  });
+
+  test('two_taps_in_the_same_place_take_back_one_message', async () => {
+    context = await device(browser, { size });
+    page = await context.newPage();
+    await page.clock.install();
+    await page.goto(`${base}/?token=demo`);
+    await page.locator('.item', { hasText: 'Move the shop' }).first().click();
+    await page.locator('.doing').waitFor();
+    for (const text of ['say first', 'say second']) {
+      await page.getByLabel('Message').fill(text);
+      await page.getByRole('button', { name: 'Send', exact: true }).click();
+      await page.locator('.dock .queue li', { hasText: text }).waitFor();
+    }
+    const queue = (): string[] => edge.sessions.get('runs')?.object.queue.map(({ text }) => text) ?? [];
+    await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 60_000);
+    const row = page.locator('.dock .queue li').first();
+    const tap = (): Promise<void> => row.getByRole('button', { name: 'Take back' }).click({ noWaitAfter: true });
+    await tap();
+    while ((await page.locator('.dock .queue li').count()) > 1) await page.clock.runFor(16);
+    // Another one lies below the finger now.
+    await tap();
+    await page.clock.runFor(450);
+    expect(queue()).toEqual(['say second']);
+    await page.clock.runFor(600);
+    await tap();
+    await expect.poll(queue).toEqual([]);
+    await page.clock.resume();
+  });
+
   test('deleting_asks_which_and_the_safe_choice_stands_first', async () => {
     await enter(size, 'Login accepts the password');
     await page.locator('.md table').waitFor();

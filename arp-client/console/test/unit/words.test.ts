@@ -4,6 +4,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { en as gatewayEn, zh as gatewayZh } from '../../src/gateway/words';
 import { en } from '../../src/i18n/en';
 import { zhErrors, zhProblem } from '../../src/i18n/errors';
 import { zh } from '../../src/i18n/zh';
@@ -18,33 +19,36 @@ type Words = { [key: string]: string | ((...args: never[]) => string) | Words };
 function texts(words: Words, before = ''): [string, string][] {
   return Object.entries(words).flatMap(([key, value]): [string, string][] => {
     if (typeof value === 'string') return [[before + key, value]];
-    if (typeof value === 'function') return [[before + key, (value as (...args: unknown[]) => string)(3, 7)]];
+    if (typeof value === 'function') return [[before + key, (value as (...args: unknown[]) => string)(3, 7, 9)]];
     return texts(value, `${before}${key}.`);
   });
 }
 
 /** Names and codes that are the same in every language. */
-const SAME = /arpc?|Claude Code|Codex|Gemini CLI|HTTPS?|JSON|Enter|Shift|Ctrl|Git|MCP|Service Worker|WebSocket|--[a-z-]+|‹U\+…›/g;
+const SAME = /Authorization|x-api-key|JSON Web Token|Bearer|PEM|arpc?|Claude Code|Codex|Gemini CLI|HTTPS?|JSON|Enter|Shift|Ctrl|Git|MCP|Service Worker|WebSocket|--[a-z-]+|‹U\+…›/g;
 
 test('every_word_is_chinese', () => {
-  const left = texts(zh as unknown as Words).filter(([, text]) => !/[\u4e00-\u9fff]/.test(text) && /[A-Za-z]/.test(text.replace(SAME, '')));
+  const left = texts({ zh, gatewayZh } as unknown as Words).filter(([, text]) => !/[\u4e00-\u9fff]/.test(text) && /[A-Za-z]/.test(text.replace(SAME, '')));
   expect(left).toEqual([]);
-  const english = texts({ ...zh, ...zhErrors } as unknown as Words).filter(([, text]) => /[A-Za-z]{2,}/.test(text.replace(SAME, '')));
+  const english = texts({ zh, zhErrors, gatewayZh } as unknown as Words).filter(([, text]) => /[A-Za-z]{2,}/.test(text.replace(SAME, '')));
   expect(english).toEqual([]);
 });
 
 test('an_access_token_and_a_token_of_a_model_are_not_the_same_word', () => {
-  for (const [key, text] of texts({ ...zh, ...zhErrors } as unknown as Words)) {
+  for (const [key, text] of texts({ zh, zhErrors, gatewayZh } as unknown as Words)) {
     expect([key, text.replaceAll('访问令牌', '')]).toEqual([key, expect.not.stringContaining('令牌')]);
   }
   expect([zh.tokensIn, zh.tokensOut, zh.tokens('3')].every((text) => text.includes('词元'))).toBe(true);
 });
 
 test('every_key_is_used_and_every_use_has_its_key', () => {
-  const code = sources(SRC).filter((file) => !file.includes('/i18n/en') && !file.includes('/i18n/zh')).map((file) => readFileSync(file, 'utf8')).join('\n');
+  const code = sources(SRC).filter((file) => !file.includes('/i18n/en') && !file.includes('/i18n/zh') && !file.includes('/gateway/words')).map((file) => readFileSync(file, 'utf8')).join('\n');
   const used = new Set([...code.matchAll(/\bt\.(\w+)/g)].map((match) => match[1]));
   expect(Object.keys(en).filter((key) => !used.has(key))).toEqual([]);
   expect([...used].filter((key) => !(key as string in en))).toEqual([]);
+  const ours = new Set([...code.matchAll(/\bw\.(\w+)/g)].map((match) => match[1]));
+  expect(Object.keys(gatewayEn).filter((key) => !ours.has(key))).toEqual([]);
+  expect([...ours].filter((key) => !(key as string in gatewayEn))).toEqual([]);
 });
 
 test('nothing_is_written_past_the_dictionary', () => {

@@ -1,1 +1,0 @@
-import{Ct as e,Et as t}from"./kit-CbgvBXyr.js";function n(n,r){let[i,a]=t({value:null,error:null}),[o,s]=t(0);return e(()=>{let e=!0;return a({value:null,error:null}),n().then(t=>e&&a({value:t,error:null}),t=>e&&a({value:null,error:t})),()=>{e=!1}},[...r,o]),{...i,again:()=>s(e=>e+1),set:e=>a({value:e,error:null})}}export{n as t};

@@ -1,0 +1,244 @@
+//! What a request on a kept connection costs the relay, in allocations and in system calls. Both are the same on every
+//! machine, however slow; whatever takes more than these bounds has to say why.
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use arp_common::protocol::Command as Say;
+use arp_testkit::daemon::{PATIENCE, Relay as Daemon};
+use arps::config::{Cli, Config};
+use arps::server::Relay;
+use clap::Parser;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Instant;
+use support::{Peer, register};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+/// Allocations of the relay for one request.
+const ALLOCATIONS: f64 = 11.0;
+/// Reads and writes: the request in and on, the answer in and on, and a look whether the tunnel is still quiet.
+const CALLS: f64 = 5.0;
+/// What background work may add to either, per request.
+const MARGIN: f64 = 0.5;
+
+/// Counts what the threads of the relay allocate.
+struct Counting;
+
+static ALLOCATED: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static COUNTED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count() {
+    if COUNTED.try_with(Cell::get).unwrap_or(false) {
+        ALLOCATED.fetch_add(1, SeqCst);
+    }
+}
+
+// SAFETY: everything is the system's allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nServer: test\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
+
+/// An edge in plain whose every tunnel answers every request alike.
+async fn edge(control: SocketAddr, proxy: SocketAddr) {
+    let mut link = Peer::plain(control).await;
+    assert!(link.register(register("demo")).await.success);
+    tokio::spawn(async move {
+        loop {
+            let id = match link.frames.next().await {
+                Ok(Some(Say::RequestNewProxyConn { proxy_conn_id })) => proxy_conn_id,
+                Ok(Some(Say::Ping {})) => {
+                    link.say(&Say::Pong {}).await;
+                    continue;
+                }
+                Ok(Some(_)) => continue,
+                Ok(None) | Err(_) => return,
+            };
+            let mut tunnel = Peer::plain(proxy).await;
+            tunnel.present(&id, "demo").await;
+            tokio::spawn(async move {
+                let Ok(Some(Say::Open { .. })) = tunnel.frames.next().await else {
+                    return;
+                };
+                let Peer { frames, mut wr } = tunnel;
+                let (mut rd, mut seen) = frames.into_parts();
+                loop {
+                    while !seen.ends_with(b"\r\n\r\n") {
+                        if !matches!(rd.read_buf(&mut seen).await, Ok(n) if n > 0) {
+                            return;
+                        }
+                    }
+                    seen.clear();
+                    if wr.write_all(ANSWER).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// A visitor with one connection.
+struct Visitor(std::net::TcpStream);
+
+impl Visitor {
+    fn new(public: SocketAddr) -> Self {
+        let tcp = std::net::TcpStream::connect(public).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(tcp)
+    }
+
+    fn ask(&mut self, times: u32) {
+        for _ in 0..times {
+            self.0
+                .write_all(b"GET /x?token=demo&a=b HTTP/1.1\r\nHost: relay.test\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n")
+                .unwrap();
+            let (mut answer, mut buf) = (Vec::new(), [0; 4096]);
+            while !answer.ends_with(b"hello") {
+                let n = self.0.read(&mut buf).unwrap();
+                assert!(n > 0);
+                answer.extend_from_slice(&buf[..n]);
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+        }
+    }
+}
+
+#[test]
+fn a_request_costs_few_allocations() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let flags =
+        "arps --bind 127.0.0.1 --control-port 0 --proxy-port 0 --public-port 0 --allow-plaintext --data-dir";
+    let cli = Cli::parse_from(flags.split(' ').chain([data]));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .on_thread_start(|| COUNTED.set(true))
+        .build()
+        .unwrap();
+    let stop = CancellationToken::new();
+    let relay = {
+        let _inside = runtime.enter();
+        Relay::bind(Config::new(cli.settings).unwrap()).unwrap()
+    };
+    let at = relay.addresses().unwrap();
+    let served = runtime.spawn(relay.run(stop.clone()));
+    let others = tokio::runtime::Runtime::new().unwrap();
+    others.block_on(edge(at.control, at.proxy));
+
+    let mut visitor = Visitor::new(at.public);
+    visitor.ask(200);
+    let before = ALLOCATED.load(SeqCst);
+    let times = 2_000;
+    visitor.ask(times);
+    let each = (ALLOCATED.load(SeqCst) - before) as f64 / f64::from(times);
+    println!("{each:.2} allocations for a request");
+    assert!(
+        each <= ALLOCATIONS + MARGIN,
+        "{each:.2} allocations for a request"
+    );
+
+    stop.cancel();
+    others.block_on(served).unwrap().unwrap();
+}
+
+/// How often each call of a kind that moves bytes stands in what strace has written.
+fn calls(trace: &Path) -> u64 {
+    const KINDS: [&str; 9] = [
+        "read(",
+        "write(",
+        "readv(",
+        "writev(",
+        "recvfrom(",
+        "sendto(",
+        "recvmsg(",
+        "sendmsg(",
+        "setsockopt(",
+    ];
+    let text = std::fs::read(trace).unwrap();
+    let text = String::from_utf8_lossy(&text);
+    // A line is `PID call(…`.
+    let of_kind = |line: &&str| {
+        KINDS.iter().any(|kind| {
+            line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit())
+                .starts_with(kind)
+        })
+    };
+    text.lines().filter(of_kind).count() as u64
+}
+
+#[test]
+fn a_request_costs_few_system_calls() {
+    let traced = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !traced(Command::new("strace").args(["-f", "-o", "/dev/null", "true"])).is_ok_and(|s| s.success()) {
+        println!("strace cannot be used here");
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let relay = runtime.block_on(async {
+        let relay = Daemon::builder().args(["--allow-plaintext"]).start().await;
+        edge(relay.control, relay.proxy).await;
+        relay
+    });
+    let mut visitor = Visitor::new(relay.public);
+    visitor.ask(200);
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-o"])
+        .arg(&trace)
+        .args(["-p", &relay.daemon.pid().to_string()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It is there when it shows a request.
+    let begun = Instant::now();
+    while !trace.exists() || calls(&trace) == 0 {
+        if strace.try_wait().unwrap().is_some() {
+            println!("strace may not look at other processes here");
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "strace is there");
+        visitor.ask(1);
+    }
+    visitor.ask(50);
+    let before = calls(&trace);
+    let times = 500;
+    visitor.ask(times);
+    // One more, so that what is counted of the last is written.
+    visitor.ask(1);
+    let each = (calls(&trace) - before) as f64 / f64::from(times);
+    strace.kill().unwrap();
+    strace.wait().unwrap();
+    println!("{each:.2} system calls for a request");
+    assert!(each <= CALLS + MARGIN, "{each:.2} system calls for a request");
+}
