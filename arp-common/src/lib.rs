@@ -13,7 +13,6 @@ pub mod net;
 pub mod origin;
 pub mod private;
 pub mod protocol;
-pub mod read_ahead;
 pub mod settings;
 pub mod shutdown;
 pub mod splice;

@@ -9,7 +9,6 @@ use crate::exchange::poll_io;
 use crate::shared::{Public, Visitor};
 use crate::visitor::census::ConnPermit;
 use crate::visitor::{http1, http2};
-use arp_common::read_ahead::ReadAhead;
 use arp_common::stop::Stop;
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
@@ -58,7 +57,7 @@ impl Public {
             if tcp.peek(&mut first).await? == 0 || first[0] != TLS_HANDSHAKE {
                 return Ok(Stream::Plain(tcp));
             }
-            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(ReadAhead::new(tcp)));
+            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(tcp));
             let tls = handshake
                 .await
                 .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
