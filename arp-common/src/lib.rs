@@ -15,7 +15,6 @@ pub mod origin;
 pub mod private;
 pub mod protocol;
 pub mod proxy_header;
-pub mod read_ahead;
 pub mod selfdoc;
 pub mod service;
 pub mod settings;

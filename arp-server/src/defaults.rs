@@ -72,9 +72,9 @@ pub const MAX_ATTEMPTS: u32 = 3;
 pub const READ_BUF: usize = 8 * 1024;
 /// Bytes that are made room for at the beginning of a request head.
 pub const HEAD_BUF: usize = 2 * 1024;
-/// Size to which the read buffer of a bulky body grows, in bytes: four records of TLS. A visitor who takes nothing holds
+/// Size to which the read buffer of a bulky body grows, in bytes: two records of TLS. A visitor who takes nothing holds
 /// that much, so it is no more.
-pub const READ_BUF_MAX: usize = 64 * 1024;
+pub const READ_BUF_MAX: usize = 32 * 1024;
 /// Bytes of an answer that are gathered before they are written.
 pub const WRITE_BUF: usize = 16 * 1024;
 /// What is left of a body above which it moves inside the kernel, in bytes.

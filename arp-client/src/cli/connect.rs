@@ -10,7 +10,6 @@ use arp_common::duplex::{self, Transferred};
 use arp_common::ids::Token;
 use arp_common::net;
 use arp_common::protocol::Secret;
-use arp_common::read_ahead::ReadAhead;
 use arp_common::settings::EXIT_USAGE;
 use arp_common::tls::{Fingerprint, e2e_connect};
 use arp_common::transport::{Prefixed, Stream};
@@ -236,7 +235,7 @@ impl Target {
             None => Stream::Plain(tcp),
             Some(config) => {
                 let name = ServerName::try_from(host.clone()).map_err(|e| Failed::Final(e.to_string()))?;
-                let handshake = TlsConnector::from(config.clone()).connect(name, ReadAhead::new(tcp));
+                let handshake = TlsConnector::from(config.clone()).connect(name, tcp);
                 match timeout(d::DIAL, handshake).await {
                     Ok(Ok(tls)) => Stream::Tls(Box::new(tls.into())),
                     Ok(Err(e)) => return Err(Failed::Final(format!("no TLS with {}: {e}", at()))),

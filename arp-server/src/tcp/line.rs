@@ -5,7 +5,6 @@ use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io::{Outgoing, poll_fill, poll_fill_head};
 use crate::shared::{Public, Visitor};
-use arp_common::read_ahead::ReadAhead;
 use arp_common::transport::{Joined, ReadHalf, Stream, WriteHalf};
 use bytes::{Bytes, BytesMut};
 use std::io;
@@ -69,7 +68,7 @@ impl Line {
         let Stream::Plain(tcp) = Stream::reunite(rd, wr)? else {
             return None;
         };
-        let tls = tls.accept(ReadAhead::new(tcp)).await.ok()?;
+        let tls = tls.accept(tcp).await.ok()?;
         visitor.tls = true;
         let (rd, wr) = Stream::Tls(Box::new(tls.into())).into_split();
         Some(Self {

@@ -14,7 +14,6 @@ use crate::visitor::sniff::{Sniffed, Speaks, sniff};
 use crate::visitor::{http1, http2};
 use arp_common::net;
 use arp_common::proxy_header;
-use arp_common::read_ahead::ReadAhead;
 use arp_common::stop::Stop;
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
@@ -90,7 +89,7 @@ impl Public {
             if peeked? == 0 || first[0] != TLS_HANDSHAKE {
                 return Ok(Stream::Plain(tcp));
             }
-            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(ReadAhead::new(tcp)));
+            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(tcp));
             let tls = handshake
                 .await
                 .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
