@@ -15,6 +15,7 @@ pub(crate) fn given(s: &Settings) -> impl Iterator<Item = &'static str> {
         ("agent-path", s.agent_path.is_some()),
         ("enable-mcp", on(s.enable_mcp)),
         ("mcp-port", s.mcp_port.is_some()),
+        ("gateway", on(s.gateway)),
         ("enable-fs", on(s.enable_fs)),
         ("fs-root", s.fs_root.is_some()),
         ("proxy-ports", s.proxy_ports.is_some()),
@@ -37,6 +38,7 @@ pub(crate) fn read(s: &Settings, id: &ClientId, faults: &mut Vec<String>) -> Opt
     config.allowed_hosts = s.allowed_host.clone().unwrap_or_default();
     config.allowed_origins = s.allowed_origin.clone().unwrap_or_default();
     config.allow_bypass = s.allow_bypass.unwrap_or(false);
+    config.gateway = s.gateway.unwrap_or(false);
     config.enable_fs = s.enable_fs.unwrap_or(false);
     config.fs_roots = s.fs_root.clone().unwrap_or_default();
     if !config.fs_roots.is_empty() && !config.enable_fs {

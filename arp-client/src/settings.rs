@@ -146,6 +146,12 @@ arp_common::settings! {
     /// Port of the MCP server, on loopback [default: 9021].
     #[arg(long, value_name = "PORT", env = "ARPC_MCP_PORT", help_heading = "The AI agents of this machine")]
     mcp_port: u16,
+    /// Send the agents through the model gateway of this machine (arpc gateway), and start it where that is needed
+    /// [default: false].
+    ///
+    /// By their environment and flags alone: their settings are not touched. docs/gateway.md tells what it does.
+    #[arg(long, env = "ARPC_GATEWAY", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "The AI agents of this machine")]
+    gateway: bool,
     /// Let visitors read files [default: false].
     ///
     /// Below --fs-root, else below the directories in which you used agents at this machine.

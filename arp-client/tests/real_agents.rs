@@ -7,6 +7,8 @@
     reason = "it is a test"
 )]
 
+#[path = "real_agents/gateway.rs"]
+mod gateway;
 mod support;
 
 use arp_testkit::cli::{self, Home};

@@ -1,6 +1,9 @@
 //! What a person sees when arpc starts, or cannot.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "startup/gateway.rs"]
+mod gateway;
+
 use arp_testkit::daemon::{Daemon, Edge, Relay};
 use arp_testkit::origin::Origin;
 use tokio::net::TcpListener;

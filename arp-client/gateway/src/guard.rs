@@ -68,17 +68,77 @@ pub fn check(doors: &Doors, peer: IpAddr, headers: &HeaderMap) -> Result<(), Ref
         headers.get("x-api-key").and_then(|v| v.to_str().ok()),
         headers.get("x-goog-api-key").and_then(|v| v.to_str().ok()),
     ];
-    let matches = |shown: &str| {
-        use subtle::ConstantTimeEq;
-        bool::from(shown.as_bytes().ct_eq(key.expose().as_bytes()))
-    };
-    if shown.into_iter().flatten().any(matches) {
+    if shown.into_iter().flatten().any(|shown| is_key(key, shown)) {
         return Ok(());
     }
     Err(Refused {
         code: "key_required",
         message: "give the gateway's key as ANTHROPIC_AUTH_TOKEN, as the provider's key, or as GEMINI_API_KEY",
     })
+}
+
+/// A page may only use the API that it was loaded from: the origin is the host that the request is for.
+///
+/// # Errors
+/// When it is another one.
+pub fn own_origin(headers: &HeaderMap) -> Result<(), Refused> {
+    let text = |name: &http::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+    let Some(origin) = text(&ORIGIN) else {
+        return Ok(());
+    };
+    let host = text(&HOST).unwrap_or_default();
+    let authority = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
+    if authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    Err(Refused {
+        code: "origin_not_allowed",
+        message: "pages of other sites may not use the gateway",
+    })
+}
+
+const COOKIE_NAME: &str = "arp_gateway";
+
+/// Is this the key?
+#[must_use]
+pub fn is_key(key: &Secret, shown: &str) -> bool {
+    use subtle::ConstantTimeEq;
+    bool::from(shown.as_bytes().ct_eq(key.expose().as_bytes()))
+}
+
+/// What a browser shows that has shown the key before: never the key itself.
+fn pass(key: &Secret) -> String {
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write as _;
+    let hash = Sha256::digest(format!("arp gateway page\n{}", key.expose()));
+    hash.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// The cookie for a browser that has shown the key.
+#[must_use]
+pub fn cookie(key: &Secret) -> String {
+    format!(
+        "{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age=2592000",
+        pass(key)
+    )
+}
+
+/// Does the browser show that cookie?
+#[must_use]
+pub fn has_cookie(key: &Secret, headers: &HeaderMap) -> bool {
+    let pass = Secret::new(pass(key));
+    headers
+        .get_all(http::header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .any(|(name, value)| name == COOKIE_NAME && is_key(&pass, value))
 }
 
 /// `host` or `host:port`, of this machine.
@@ -167,6 +227,41 @@ mod tests {
                 "{host}"
             );
         }
+    }
+
+    #[test]
+    fn a_page_uses_its_own_origin_only_and_a_cookie_stands_for_the_key() {
+        let headers = |fields: &[(&'static str, &str)]| -> HeaderMap {
+            fields
+                .iter()
+                .map(|(n, v)| {
+                    (
+                        http::HeaderName::from_static(n),
+                        http::HeaderValue::from_str(v).unwrap(),
+                    )
+                })
+                .collect()
+        };
+        assert!(
+            own_origin(&headers(&[
+                ("host", "localhost:3300"),
+                ("origin", "http://localhost:3300")
+            ]))
+            .is_ok()
+        );
+        assert!(own_origin(&headers(&[("host", "localhost:3300")])).is_ok());
+        for origin in ["http://localhost:5173", "null", "http://evil.example"] {
+            assert!(
+                own_origin(&headers(&[("host", "localhost:3300"), ("origin", origin)])).is_err(),
+                "{origin}"
+            );
+        }
+        let key = Secret::new("k");
+        let cookie = cookie(&key);
+        let pair = cookie.split(';').next().unwrap();
+        assert!(has_cookie(&key, &headers(&[("cookie", &format!("a=b; {pair}"))])));
+        assert!(!has_cookie(&Secret::new("l"), &headers(&[("cookie", pair)])));
+        assert!(!cookie.contains("=k;"));
     }
 
     #[test]

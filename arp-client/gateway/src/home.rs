@@ -62,6 +62,24 @@ impl Home {
         self.data().join("model_router_config.json")
     }
 
+    /// What requests are changed by.
+    #[must_use]
+    pub fn filters(&self) -> PathBuf {
+        self.0.join("filter.json")
+    }
+
+    /// What placeholders are made from.
+    #[must_use]
+    pub fn redaction_key(&self) -> PathBuf {
+        self.data().join("redaction.key")
+    }
+
+    /// What CLP's page has of its own: how many rows of its log are shown.
+    #[must_use]
+    pub fn system(&self) -> PathBuf {
+        self.data().join("system.json")
+    }
+
     /// Counts and request records.
     #[must_use]
     pub fn usage(&self) -> PathBuf {

@@ -113,6 +113,61 @@ pub enum Item {
     Drop,
 }
 
+/// `text` with this value (JSON text) for a member of the top object; where it is not there it becomes the first one,
+/// indented for an object at `depth`. `None` if the text is no object.
+#[must_use]
+pub fn with_member(text: &str, name: &str, value: &str, depth: usize) -> Option<String> {
+    if let Some(range) = member(text.as_bytes(), name) {
+        return Some(format!("{}{value}{}", &text[..range.start], &text[range.end..]));
+    }
+    let open = text
+        .find(|c: char| !c.is_whitespace())
+        .filter(|at| text[*at..].starts_with('{'))?;
+    let (before, after) = text.split_at(open + 1);
+    let indent = "  ".repeat(depth + 1);
+    let name = serde_json::Value::from(name);
+    if after.trim_start().starts_with('}') {
+        let close = after.trim_start();
+        return Some(format!(
+            "{before}\n{indent}{name}: {value}\n{}{close}",
+            "  ".repeat(depth)
+        ));
+    }
+    Some(format!(
+        "{before}\n{indent}{name}: {value},{}{after}",
+        if after.starts_with(['\n', '\r']) { "" } else { "\n" }
+    ))
+}
+
+/// `text` without a member of the top object; as it is where that is not there.
+#[must_use]
+pub fn without_member(text: &str, name: &str) -> String {
+    let Some(range) = member(text.as_bytes(), name) else {
+        return text.to_owned();
+    };
+    let before = text[..range.start].trim_end();
+    let key = before.strip_suffix(':').map(str::trim_end).and_then(|before| {
+        // The name may be written with escapes: back to the quote that begins it.
+        let inner = before.strip_suffix('"')?;
+        let at = inner
+            .char_indices()
+            .rev()
+            .find(|(at, c)| *c == '"' && !inner[..*at].ends_with('\\'))?
+            .0;
+        Some(&inner[..at])
+    });
+    let Some(before) = key else { return text.to_owned() };
+    let after = &text[range.end..];
+    let (trimmed, rest) = (before.trim_end(), after.trim_start());
+    if let Some(before) = trimmed.strip_suffix(',') {
+        return format!("{before}{after}");
+    }
+    match rest.strip_prefix(',') {
+        Some(rest) => format!("{trimmed}{rest}"),
+        None => format!("{trimmed}{}", if rest.starts_with('}') { rest } else { after }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +189,24 @@ mod tests {
             text_member(br#"{"model":"m", broken"#, "model").as_deref(),
             Some("m")
         );
+    }
+
+    #[test]
+    fn members_come_and_go_and_all_else_stays() {
+        let set = |text: &str| with_member(text, "env", "1", 0).unwrap();
+        assert_eq!(set("{}"), "{\n  \"env\": 1\n}");
+        assert_eq!(set("{\n  \"a\": 1.0\n}\n"), "{\n  \"env\": 1,\n  \"a\": 1.0\n}\n");
+        assert_eq!(set("{\"env\" : 2 , \"a\":1}"), "{\"env\" : 1 , \"a\":1}");
+        assert_eq!(with_member("[]", "env", "1", 0), None);
+        for (text, left) in [
+            ("{\n  \"env\": 1,\n  \"a\": 1.0\n}\n", "{\n  \"a\": 1.0\n}\n"),
+            ("{\"a\":1,\"env\":{\"x\":[1]}}", "{\"a\":1}"),
+            ("{\"env\":1}", "{}"),
+            ("{\"a\":1}", "{\"a\":1}"),
+            ("{\"a\":1, \"env\": 2, \"b\":3}", "{\"a\":1, \"b\":3}"),
+        ] {
+            assert_eq!(without_member(text, "env"), left, "{text}");
+        }
     }
 
     #[test]

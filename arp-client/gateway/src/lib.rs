@@ -6,6 +6,9 @@
 //! [`live`] are the configuration; [`health`] says who is asked; [`forward`] carries a request; [`usage`] counts;
 //! [`server`] holds the ports behind [`guard`], and [`process`] is the program around all of it. Nothing in here knows of sessions, the console or the relay.
 
+pub mod activity;
+pub mod api;
+pub mod choices;
 pub mod clients;
 pub mod dialect;
 pub mod files;
@@ -17,9 +20,12 @@ pub mod json;
 pub mod live;
 pub mod persist;
 pub mod process;
+pub mod redact;
 pub mod secret;
 pub mod server;
 pub mod service;
 pub mod settings;
+pub mod setup;
 pub mod sse;
+pub mod strings;
 pub mod usage;

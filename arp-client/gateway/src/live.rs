@@ -1,6 +1,7 @@
 //! The configuration as it is now: an edit counts from the next request.
 
 use crate::files::balance::{self, Balance};
+use crate::files::filters::Filters;
 use crate::files::routes::{self, Routes};
 use crate::files::upstreams::Upstreams;
 use crate::files::watched::Watched;
@@ -17,6 +18,7 @@ pub struct Live {
     balance: Watched<Balance>,
     routes: Watched<Routes>,
     settings: Watched<Settings>,
+    filters: Watched<Filters>,
 }
 
 /// What a service goes by during one request.
@@ -30,6 +32,10 @@ pub struct Snapshot {
     routes: Arc<Routes>,
     /// All else.
     pub settings: Arc<Settings>,
+    /// What requests are changed by.
+    pub filters: Arc<Filters>,
+    /// Why what is to be hidden is not known: then requests are refused, unless `fail_open` says otherwise.
+    pub unsafe_because: Option<String>,
     service: Service,
 }
 
@@ -56,6 +62,7 @@ impl Live {
             balance: Watched::new(home.balance(), Balance::parse),
             routes: Watched::new(home.routes(), Routes::parse),
             settings: Watched::new(home.settings(), Settings::parse),
+            filters: Watched::new(home.filters(), Filters::parse),
             home,
         }
     }
@@ -69,13 +76,36 @@ impl Live {
     /// What counts for a request of `service` that comes now.
     #[must_use]
     pub fn snapshot(&self, service: Service) -> Snapshot {
+        let (filters, filter_fault) = self.filters.get_with_fault();
+        let (settings, settings_fault) = self.settings.get_with_fault();
+        // The last good settings know whether a fault may be passed over.
+        let fault = filter_fault
+            .or(settings_fault)
+            .filter(|_| !settings.redaction.fail_open);
         Snapshot {
+            filters,
+            unsafe_because: fault.map(|fault| fault.to_string()),
             upstreams: self.upstreams[service.index()].get(),
             balance: self.balance.get(),
             routes: self.routes.get(),
-            settings: self.settings.get(),
+            settings,
             service,
         }
+    }
+
+    /// What is wrong with the file of a service's upstreams.
+    #[must_use]
+    pub fn upstreams_fault(&self, service: Service) -> Option<String> {
+        self.upstreams[service.index()]
+            .fault()
+            .map(|fault| fault.to_string())
+    }
+
+    /// What is wrong with the files that say what is hidden.
+    #[must_use]
+    pub fn filter_fault(&self) -> Option<String> {
+        let fault = self.filters.fault().or_else(|| self.settings.fault());
+        fault.map(|fault| fault.to_string())
     }
 
     /// Everything that is wrong with the files, in words.
@@ -89,6 +119,7 @@ impl Live {
         all.extend(self.balance.fault().map(|f| f.to_string()));
         all.extend(self.routes.fault().map(|f| f.to_string()));
         all.extend(self.settings.fault().map(|f| f.to_string()));
+        all.extend(self.filters.fault().map(|f| f.to_string()));
         all
     }
 }

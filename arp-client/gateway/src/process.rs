@@ -1,5 +1,6 @@
 //! The gateway as a process of its own: one per home, found again by its lock, started and stopped by others.
 
+use crate::api::{Api, Pages};
 use crate::forward::Gateway;
 use crate::guard::Doors;
 use crate::home::Home;
@@ -8,6 +9,7 @@ use crate::persist;
 use crate::secret::Secret;
 use crate::server;
 use crate::service::Service;
+use crate::usage;
 use crate::usage::store::Usage;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -30,6 +32,9 @@ const LOOKING: Duration = Duration::from_millis(500);
 /// Between two looks at a process that starts or stops.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Where people expect the page.
+pub const UI_PORT: u16 = 3300;
+
 /// Where the gateway listens.
 #[derive(Debug, Clone)]
 pub struct Listen {
@@ -37,6 +42,10 @@ pub struct Listen {
     pub host: IpAddr,
     /// A port for each service, in the order of [`Service::ALL`]; 0 takes a free one.
     pub ports: [u16; 3],
+    /// Address of the page.
+    pub ui_host: IpAddr,
+    /// Port of the page.
+    pub ui_port: u16,
     /// What everybody must show who is not on this machine.
     pub key: Option<Secret>,
 }
@@ -46,6 +55,8 @@ impl Default for Listen {
         Self {
             host: Ipv4Addr::LOCALHOST.into(),
             ports: Service::ALL.map(Service::default_port),
+            ui_host: Ipv4Addr::LOCALHOST.into(),
+            ui_port: UI_PORT,
             key: None,
         }
     }
@@ -62,11 +73,11 @@ pub enum ProcessError {
     NotRunning,
     /// A port is taken.
     #[error(
-        "port {port} for {service} cannot be used: {source}. What listens there? Another port: {variable}={next}"
+        "port {port} for {what} cannot be used: {source}. What listens there? Another port: {variable}={next}"
     )]
     Port {
-        /// Whose.
-        service: Service,
+        /// For what.
+        what: &'static str,
         /// Which.
         port: u16,
         /// What else to set.
@@ -107,6 +118,8 @@ pub struct Running {
     pub codex: SocketAddr,
     /// See `claude`.
     pub gemini: SocketAddr,
+    /// Where its page and API are.
+    pub ui: SocketAddr,
 }
 
 impl Running {
@@ -136,8 +149,8 @@ pub fn log_path(home: &Home) -> PathBuf {
 }
 
 /// CLP's files that hold the number of a process.
-fn pid_paths(home: &Home) -> [PathBuf; 2] {
-    ["claude_code_proxy.pid", "codex_proxy.pid"].map(|name| home.run().join(name))
+fn pid_paths(home: &Home) -> [PathBuf; 3] {
+    ["claude_code_proxy.pid", "codex_proxy.pid", "ui.pid"].map(|name| home.run().join(name))
 }
 
 /// The lock of a home, while this process holds it.
@@ -196,18 +209,21 @@ impl Lock {
     }
 }
 
-/// Runs the gateway until `stop`, in this process. `ready` is called when all ports answer.
+/// Runs the gateway until `stop`, in this process, with these pages. `ready` is called when all ports answer.
 ///
 /// # Errors
 /// When one runs already, a port is taken or a file cannot be used.
 pub async fn run(
     home: Home,
     listen: Listen,
+    pages: Option<Pages>,
     stop: CancellationToken,
     ready: impl FnOnce(&Running),
 ) -> Result<(), ProcessError> {
-    if !listen.host.is_loopback() && listen.key.is_none() {
-        return Err(ProcessError::NoKey(listen.host));
+    for host in [listen.host, listen.ui_host] {
+        if !host.is_loopback() && listen.key.is_none() {
+            return Err(ProcessError::NoKey(host));
+        }
     }
     let mut held = lock(&home)?;
     held.write_pid()?;
@@ -216,23 +232,24 @@ pub async fn run(
     for fault in gateway.live().faults() {
         tracing::error!("{fault}");
     }
+    take_over(&home, gateway.usage().clone()).await;
     let doors = Arc::new(Doors { key: listen.key });
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
     for service in Service::ALL {
         let port = listen.ports[service.index()];
-        let listener = TcpListener::bind((listen.host, port))
-            .await
-            .map_err(|source| ProcessError::Port {
-                service,
-                port,
-                variable: format!("CLP_{}_PORT", service.name().to_uppercase()),
-                next: port.saturating_add(10_000),
-                source,
-            })?;
+        let variable = format!("CLP_{}_PORT", service.name().to_uppercase());
+        let listener = bind(listen.host, port, service.name(), variable).await?;
         addresses.push(listener.local_addr()?);
         listeners.push((service, listener));
     }
+    let page = bind(
+        listen.ui_host,
+        listen.ui_port,
+        "the page",
+        "CLP_UI_PORT".to_owned(),
+    )
+    .await?;
     let running = Running {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -243,7 +260,9 @@ pub async fn run(
         claude: addresses[0],
         codex: addresses[1],
         gemini: addresses[2],
+        ui: page.local_addr()?,
     };
+    let api = Arc::new(Api::new(gateway.clone(), running.clone(), pages, doors.clone()));
     let tasks = TaskTracker::new();
     for (service, listener) in listeners {
         tasks.spawn(server::serve(
@@ -254,6 +273,7 @@ pub async fn run(
             stop.clone(),
         ));
     }
+    tasks.spawn(server::serve_page(page, api, stop.clone()));
     tasks.spawn(persist::keep(gateway.clone(), stop.clone()));
     let text = serde_json::to_string(&running).map_err(|e| ProcessError::Other(e.to_string()))?;
     arp_common::private::replace(&state_path(&home), text.as_bytes())?;
@@ -270,6 +290,45 @@ pub async fn run(
     }
     drop(held);
     Ok(())
+}
+
+async fn bind(
+    host: IpAddr,
+    port: u16,
+    what: &'static str,
+    variable: String,
+) -> Result<TcpListener, ProcessError> {
+    TcpListener::bind((host, port))
+        .await
+        .map_err(|source| ProcessError::Port {
+            what,
+            port,
+            variable,
+            // 0 and 65535 have no neighbour to name.
+            next: port.checked_add(1_000).unwrap_or(port - 1_000),
+            source,
+        })
+}
+
+/// Takes over what CLP has counted, once.
+async fn take_over(home: &Home, counts: Usage) {
+    let home = home.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        let imported = usage::import::read(&home).map_err(|e| e.to_string())?;
+        if imported.files.is_empty() {
+            return Ok(None);
+        }
+        let files = imported.files.join(", ");
+        let new = counts.import(imported).map_err(|e| e.to_string())?;
+        Ok::<_, String>(new.then_some(files))
+    })
+    .await;
+    match done {
+        Ok(Ok(Some(files))) => tracing::info!("counts were taken over from {files}"),
+        Ok(Ok(None)) => {}
+        Ok(Err(e)) => tracing::warn!("what CLP has counted could not be taken over: {e}"),
+        Err(e) => tracing::warn!("what CLP has counted could not be taken over: {e}"),
+    }
 }
 
 /// The gateway of this home, if one runs. What a crashed one has left behind is not believed.
@@ -346,6 +405,8 @@ pub fn start(home: &Home, program: &[std::ffi::OsString]) -> Result<Running, Pro
             && let Ok(state) = serde_json::from_str::<Running>(&text)
             && state.pid == child.id()
         {
+            // A starter that lives on (arpc) is told of its end by nobody else.
+            std::thread::spawn(move || child.wait());
             return Ok(state);
         }
         if since.elapsed() > START {

@@ -1,5 +1,6 @@
 //! The ports: connections of agents, each served until it ends or the gateway stops.
 
+use crate::api::{self, Api};
 use crate::forward::{Gateway, own};
 use crate::guard::{self, Doors};
 use crate::service::Service;
@@ -9,6 +10,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,54 @@ pub async fn serve(
     doors: Arc<Doors>,
     stop: CancellationToken,
 ) {
+    let for_sockets = stop.clone();
+    let open = tasks(listener, &stop, move |tcp, peer, stop| {
+        connection(
+            tcp,
+            peer,
+            service,
+            gateway.clone(),
+            doors.clone(),
+            for_sockets.clone(),
+            stop,
+        )
+    })
+    .await;
+    if open > 0 {
+        tracing::info!(%service, "stopped with {open} connections open");
+    }
+}
+
+/// Serves the gateway's page and API until `stop`.
+pub async fn serve_page(listener: TcpListener, api: Arc<Api>, stop: CancellationToken) {
+    tasks(listener, &stop, move |tcp, peer, stop| {
+        let api = api.clone();
+        async move {
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let api = api.clone();
+                async move { Ok::<_, Infallible>(api.handle(peer.ip(), request).await) }
+            });
+            let served = builder().serve_connection(TokioIo::new(tcp), answer);
+            let mut served = std::pin::pin!(served);
+            tokio::select! {
+                _ = served.as_mut() => {}
+                // Whoever watches events watches them for ever.
+                () = stop.cancelled() => {}
+            }
+        }
+    })
+    .await;
+}
+
+/// Accepts connections until `stop`; those that are open have some seconds then. How many were open still?
+async fn tasks<F>(
+    listener: TcpListener,
+    stop: &CancellationToken,
+    serve: impl Fn(TcpStream, SocketAddr, CancellationToken) -> F,
+) -> usize
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -55,16 +105,27 @@ pub async fn serve(
         let Ok(place) = places.clone().try_acquire_owned() else {
             continue;
         };
-        let (gateway, doors, stop) = (gateway.clone(), doors.clone(), stop.clone());
+        let served = serve(tcp, peer, stop.clone());
         tasks.spawn(async move {
-            connection(tcp, peer, service, gateway, doors, stop).await;
+            served.await;
             drop(place);
         });
     }
     tasks.close();
-    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-        tracing::info!(%service, "stopped with {} connections open", tasks.len());
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_ok() {
+        return 0;
     }
+    tasks.len()
+}
+
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(200);
+    builder
 }
 
 async fn connection(
@@ -73,24 +134,30 @@ async fn connection(
     service: Service,
     gateway: Arc<Gateway>,
     doors: Arc<Doors>,
+    sockets: CancellationToken,
     stop: CancellationToken,
 ) {
     let _ = tcp.set_nodelay(true);
     let answer = service_fn(move |request: Request<Incoming>| {
-        let (gateway, doors) = (gateway.clone(), doors.clone());
+        let (gateway, doors, sockets) = (gateway.clone(), doors.clone(), sockets.clone());
         async move {
             if let Err(refused) = guard::check(&doors, peer.ip(), request.headers()) {
                 return Ok::<_, Infallible>(own(service, refused.code, refused.message, true));
             }
+            if request.uri().path() == "/ws/realtime" && guard::own_origin(request.headers()).is_ok() {
+                return Ok(api::realtime(
+                    service,
+                    gateway.activity().clone(),
+                    request,
+                    sockets,
+                ));
+            }
             Ok(gateway.handle(service, request).await)
         }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(200)
-        .serve_connection(TokioIo::new(tcp), answer);
+    let served = builder()
+        .serve_connection(TokioIo::new(tcp), answer)
+        .with_upgrades();
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

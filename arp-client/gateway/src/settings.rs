@@ -1,9 +1,13 @@
 //! `gateway.toml`: what CLP has no file for.
 
-use crate::files::FileError;
+use crate::files::routes::fits;
+use crate::files::{self, FileError};
+use crate::redact::{self, Redaction};
 use crate::service::Service;
+use crate::usage::budgets::Budget;
+use crate::usage::prices::{Own, Price};
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +19,52 @@ pub struct Settings {
     pub failover_texts: Vec<String>,
     /// What is particular to one upstream: `[upstream.claude.NAME]`.
     pub upstream: PerService,
+    /// What upstreams are not to see.
+    pub redaction: redact::Settings,
+    /// A person's own prices, by model or pattern: `[price."glm-*"]`.
+    pub price: BTreeMap<String, Price>,
+    /// Which model is asked for in place of which, beyond what CLP's file can say: `[[route]]`.
+    pub route: Vec<Route>,
+    /// Limits on what is spent: `[[budget]]`.
+    pub budget: Vec<Budget>,
+    /// `redaction`, ready to be used.
+    #[serde(skip)]
+    pub redact: Redaction,
+    /// `price`, exact names first.
+    #[serde(skip)]
+    pub prices: Own,
+}
+
+/// One `[[route]]`: the first that fits counts, before CLP's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Route {
+    /// Only this service.
+    pub service: Option<String>,
+    /// Only models that fit this pattern.
+    pub model: Option<String>,
+    /// Only requests of a sub-agent (`sub`), or only those of none (`main`); or of this class, as Claude Code names it.
+    pub agent: Option<String>,
+    /// The upstream that is asked first.
+    pub upstream: Option<String>,
+    /// Models that are asked for instead: the next one when all upstreams have failed with the one before.
+    pub to: Vec<String>,
+}
+
+impl Route {
+    /// Is it for a request of this kind?
+    #[must_use]
+    pub fn fits(&self, service: Service, model: &str, sub_agent: bool, class: Option<&str>) -> bool {
+        let agent = match self.agent.as_deref() {
+            None => true,
+            Some("sub") => sub_agent,
+            Some("main") => !sub_agent,
+            other => other == class,
+        };
+        agent
+            && self.service.as_deref().is_none_or(|name| name == service.name())
+            && self.model.as_deref().is_none_or(|pattern| fits(pattern, model))
+    }
 }
 
 /// One table a service, by the upstream's name.
@@ -97,7 +147,7 @@ impl Settings {
     /// # Errors
     /// What is wrong, and where.
     pub fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
-        toml::from_str(text).map_err(|e: toml::de::Error| {
+        let mut settings: Self = toml::from_str(text).map_err(|e: toml::de::Error| {
             let at = e.span().map_or(0, |span| span.start);
             let before = text.get(..at).unwrap_or_default();
             FileError::Syntax {
@@ -106,13 +156,122 @@ impl Settings {
                 column: before.len() - before.rfind('\n').map_or(0, |n| n + 1) + 1,
                 message: e.message().to_owned(),
             }
-        })
+        })?;
+        let wrong = |message| FileError::Access {
+            path: path.to_owned(),
+            message,
+        };
+        settings.redact = Redaction::new(&settings.redaction).map_err(wrong)?;
+        if let Some(fault) = settings.budget.iter().find_map(Budget::fault) {
+            return Err(wrong(fault));
+        }
+        if let Some(route) = settings
+            .route
+            .iter()
+            .find(|r| r.to.is_empty() && r.upstream.is_none())
+        {
+            return Err(wrong(format!(
+                "a [[route]] leads nowhere (to, upstream): {route:?}"
+            )));
+        }
+        settings.prices = settings
+            .price
+            .iter()
+            .map(|(name, price)| (name.clone(), *price))
+            .collect();
+        // An exact name goes before a pattern that it fits.
+        settings.prices.sort_by_key(|(name, _)| name.contains(['*', '?']));
+        Ok(settings)
     }
+}
+
+/// Changes the file: what is not touched stays as it was written, comments too.
+///
+/// # Errors
+/// When it cannot be used as it is (it is left alone then), or what comes out would not be understood.
+pub fn change(
+    path: &Path,
+    edit: impl FnOnce(&mut toml_edit::DocumentMut) -> Result<(), FileError>,
+) -> Result<(), FileError> {
+    let text = files::read(path)?.unwrap_or_default();
+    Settings::parse(path, &text)?;
+    let wrong = |message: String| FileError::Access {
+        path: path.to_owned(),
+        message,
+    };
+    let mut file: toml_edit::DocumentMut = text
+        .parse()
+        .map_err(|e: toml_edit::TomlError| wrong(e.to_string()))?;
+    edit(&mut file)?;
+    let text = file.to_string();
+    Settings::parse(path, &text)?;
+    files::write(path, &text)
+}
+
+/// A value as a table of the file.
+///
+/// # Errors
+/// When it cannot be one.
+pub fn table(value: &impl serde::Serialize) -> Result<toml_edit::Table, FileError> {
+    let wrong = |message: String| FileError::Access {
+        path: PathBuf::from("gateway.toml"),
+        message,
+    };
+    let text = toml::to_string(value).map_err(|e| wrong(e.to_string()))?;
+    let document: toml_edit::DocumentMut = text
+        .parse()
+        .map_err(|e: toml_edit::TomlError| wrong(e.to_string()))?;
+    Ok(document.into_table())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routes_go_by_model_and_agent() {
+        let path = Path::new("gateway.toml");
+        let text = "[[route]]\nservice = \"claude\"\nagent = \"sub\"\nto = [\"small\", \"smaller\"]\n";
+        let settings = Settings::parse(path, text).unwrap();
+        let fits = |service, sub| settings.route[0].fits(service, "m", sub, None);
+        assert!(fits(Service::Claude, true) && !fits(Service::Claude, false) && !fits(Service::Codex, true));
+        assert!(Settings::parse(path, "[[route]]\nmodel = \"x\"\n").is_err());
+        let class = Route {
+            agent: Some("compaction".into()),
+            model: Some("a*".into()),
+            ..Route::default()
+        };
+        assert!(
+            class.fits(Service::Claude, "ab", false, Some("compaction"))
+                && !class.fits(Service::Claude, "b", false, Some("compaction"))
+        );
+    }
+
+    #[test]
+    fn a_change_leaves_all_else_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        std::fs::write(
+            &path,
+            "# mine\nfailover_texts = [ \"x\" ]\n\n[redaction]\nwords = [\"old.example\"]\n",
+        )
+        .unwrap();
+        let redaction = redact::Settings {
+            presets: vec!["mails".into()],
+            ..redact::Settings::default()
+        };
+        change(&path, |file| {
+            file.insert("redaction", toml_edit::Item::Table(table(&redaction)?));
+            Ok(())
+        })
+        .unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# mine\nfailover_texts = [ \"x\" ]\n"), "{text}");
+        assert_eq!(Settings::parse(&path, &text).unwrap().redaction, redaction);
+        std::fs::write(&path, "broken").unwrap();
+        assert!(change(&path, |_| Ok(())).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "broken");
+    }
 
     #[test]
     fn what_is_not_given_has_a_default_and_typing_errors_are_told() {

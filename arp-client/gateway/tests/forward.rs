@@ -1,5 +1,9 @@
 //! One request, seen by the agent and by the upstreams.
 
+#[path = "forward/api.rs"]
+mod api;
+#[path = "forward/protect.rs"]
+mod protect;
 mod support;
 
 use arp_gateway::files::upstreams::{Change, change};
@@ -45,7 +49,7 @@ async fn what_was_not_asked_for_passes_to_the_byte_and_keys_are_replaced() {
     let sums = gateway
         .gateway
         .usage()
-        .sums(Some(Service::Claude), By::Upstream)
+        .sums(Some(Service::Claude), None, By::Upstream)
         .unwrap();
     assert_eq!(
         (sums[0].key.as_str(), sums[0].requests, sums[0].failures),
@@ -229,7 +233,7 @@ async fn a_stream_that_breaks_is_ended_for_claude_and_the_retry_goes_elsewhere()
         let again = gateway.post(PATH, ASK, Some("s")).await;
         assert_eq!(again.body, message("b").concat());
         gateway.gateway.usage().flush();
-        let sums = gateway.gateway.usage().sums(None, By::Upstream).unwrap();
+        let sums = gateway.gateway.usage().sums(None, None, By::Upstream).unwrap();
         let of = |name: &str| sums.iter().find(|s| s.key == name).unwrap();
         assert_eq!((of("a").failures, of("b").failures), (1, 0));
     }
@@ -333,7 +337,7 @@ async fn models_are_routed_and_codex_is_not_told() {
     assert_eq!(a.asked()[0].text(), r#"{ "model" : "gpt-other" , "x":1.0}"#);
     assert_eq!(got.headers["openai-model"], "gpt-5.2");
     gateway.gateway.usage().flush();
-    let sums = gateway.gateway.usage().sums(None, By::Model).unwrap();
+    let sums = gateway.gateway.usage().sums(None, None, By::Model).unwrap();
     assert_eq!((sums[0].key.as_str(), sums[0].tokens.total()), ("gpt-other", 5));
 }
 
@@ -392,4 +396,28 @@ async fn no_key_is_written_anywhere() {
     let rows = format!("{:?}{}", gateway.gateway.usage().newest(9).unwrap(), got.body);
     assert!(!rows.contains("key-a"), "{rows}");
     assert!(!format!("{:?}", gateway.gateway).contains("key-a"));
+}
+
+#[tokio::test]
+async fn a_route_goes_by_agent_and_on_to_the_next_model() {
+    let upstream = Upstream::start(|asked| {
+        if asked.text().contains("\"small\"") {
+            return error(404, "no such model");
+        }
+        Say::Events(message("hello"))
+    })
+    .await;
+    let gateway = Running::start(Service::Claude, &file(&[("a", &upstream.url(), 0)])).await;
+    let route = "[[route]]\nagent = \"sub\"\nto = [\"small\", \"smaller\"]\n";
+    std::fs::write(gateway.home.settings(), route).unwrap();
+    assert_eq!(gateway.post(PATH, ASK, None).await.status, 200);
+    let request = client()
+        .post(format!("{}{PATH}", gateway.url))
+        .header("x-claude-code-agent-id", "a1");
+    assert_eq!(got(request.body(ASK).send().await.unwrap()).await.status, 200);
+    let asked: Vec<String> = upstream.asked().iter().map(|asked| asked.text()).collect();
+    assert!(
+        asked[0].contains("claude-x") && asked[1].contains("\"small\"") && asked[2].contains("\"smaller\"")
+    );
+    assert_eq!(asked.len(), 3);
 }

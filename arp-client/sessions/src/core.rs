@@ -5,7 +5,7 @@ use crate::error::SessionError;
 use crate::hostlink::HostProgram;
 use crate::session::BusEvent;
 use crate::store::Store;
-use arp_agents::agent::Agent;
+use arp_agents::agent::{Agent, Launch};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -69,6 +69,9 @@ pub struct FoundAgent {
 /// An agent that is being looked for: its binary may have to be asked for its version.
 pub type Finding<'a> = Pin<Box<dyn Future<Output = Result<FoundAgent, SessionError>> + Send + 'a>>;
 
+/// A launch that is being changed.
+pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<(), SessionError>> + Send + 'a>>;
+
 /// Where agents come from.
 pub trait AgentSource: Send + Sync {
     /// The agent of this name (any case). Fails with [`SessionError::UnknownAgent`],
@@ -77,6 +80,17 @@ pub trait AgentSource: Send + Sync {
 
     /// An agent for the replay of a log, where no binary is needed.
     fn known(&self, executor: &str) -> Option<Arc<dyn Agent>>;
+
+    /// Changes the launch of a session's agent, just before its process is started: what it is given beside what the
+    /// agent's driver wants. Nothing without.
+    fn prepare<'a>(
+        &'a self,
+        _session: &'a str,
+        _executor: &'a str,
+        _launch: &'a mut Launch,
+    ) -> Preparing<'a> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// The executor for requests that name none.
     fn default_executor(&self) -> Option<String>;

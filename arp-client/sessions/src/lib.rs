@@ -15,7 +15,8 @@ pub mod read;
 mod session;
 pub mod store;
 pub use core::{
-    AgentSource, Finding, FoundAgent, Holder, NoPast, PastEvent, PastSession, PastSessions, SessionsConfig,
+    AgentSource, Finding, FoundAgent, Holder, NoPast, PastEvent, PastSession, PastSessions, Preparing,
+    SessionsConfig,
 };
 pub use hostlink::HostProgram;
 pub use manager::{

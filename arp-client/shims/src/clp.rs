@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 const USAGE: &str = "clp: the model gateway of arpc under the name that you know
 
-  clp start | stop | restart | status
+  clp start | stop | restart | status | ui
   clp list [claude|codex|gemini]
   clp active claude|codex|gemini NAME
-  clp add | remove                           upstreams, from the command line
+  clp add | remove | test | import           upstreams, from the command line
+  clp setup claude|codex|gemini              puts the gateway into an agent's settings
   clp server [--detach]                      in the foreground, or as clp start
 
 Files are those of ~/.clp (CLP_HOME=DIR for another folder). Everything else is in arpc: see arpc gateway --help.";
@@ -22,12 +23,6 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("--version" | "-V") => become_arpc("clp", vec!["--version".into()]),
-        Some("ui") => {
-            eprintln!(
-                "clp: this version has no page for the gateway yet; `clp status` and `clp list` tell the same"
-            );
-            ExitCode::from(2)
-        }
         _ => {
             let mut all = vec![OsString::from("gateway")];
             all.extend(args);

@@ -128,6 +128,8 @@ fn may_be_compressed(op: Op) -> bool {
         | Op::Retry
         | Op::Stop
         | Op::ApprovalDecide
+        | Op::SessionGateway
+        | Op::SessionGatewayChoose
         | Op::ProxyTunnel
         | Op::HistoryDelete => false,
     }

@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::request::Call;
 use super::{Answer, State, sse, ws};
+use crate::command::gateway::News;
 use arp_sessions::BusEvent;
 use arp_sessions::store::Filter;
 use arp_tunnels::Snapshot;
@@ -11,7 +12,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// Ended sessions in a snapshot.
 const NEWEST: u64 = 100;
@@ -60,6 +61,7 @@ async fn run(state: &Arc<State>, sender: mpsc::Sender<Named>) {
         // First the subscription, then the snapshot: nothing falls between them.
         let mut bus = state.sessions.subscribe();
         let mut tunnel = state.tunnel.get().cloned();
+        let mut gateway = state.gateway.as_ref().map(|gateway| gateway.watch());
         let snapshot = match snapshot(state) {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -74,6 +76,12 @@ async fn run(state: &Arc<State>, sender: mpsc::Sender<Named>) {
             let event = tokio::select! {
                 event = bus.recv() => event,
                 () = sender.closed() => return,
+                news = of_gateway(&mut gateway) => {
+                    if sender.send((news.name, news.data.clone())).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 news = news_of(&mut tunnel) => {
                     let event = ("tunnel", json!({"type": "tunnel", "tunnel": news}));
                     if sender.send(event).await.is_err() {
@@ -84,7 +92,7 @@ async fn run(state: &Arc<State>, sender: mpsc::Sender<Named>) {
             };
             match event {
                 Ok(event) => {
-                    if sender.send(named(&event)).await.is_err() {
+                    if sender.send(named(state, &event)).await.is_err() {
                         return;
                     }
                 }
@@ -94,6 +102,18 @@ async fn run(state: &Arc<State>, sender: mpsc::Sender<Named>) {
             }
         }
     }
+}
+
+/// The next that the gateway says of any session. What a slow reader missed it reads with the session.
+pub(super) async fn of_gateway(gateway: &mut Option<broadcast::Receiver<Arc<News>>>) -> Arc<News> {
+    while let Some(news) = gateway {
+        match news.recv().await {
+            Ok(news) => return news,
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => *gateway = None,
+        }
+    }
+    std::future::pending().await
 }
 
 /// Waits until the tunnel, if there is one, stands otherwise.
@@ -108,9 +128,12 @@ async fn news_of(tunnel: &mut Option<watch::Receiver<Snapshot>>) -> Value {
     crate::tunnel::report::public(&view.borrow_and_update())
 }
 
-fn named(event: &BusEvent) -> Named {
+fn named(state: &State, event: &BusEvent) -> Named {
     match event {
-        BusEvent::Session(session) => ("session", json!({"type": "session", "session": session})),
+        BusEvent::Session(session) => {
+            let session = super::gateway::joined(state, session);
+            ("session", json!({"type": "session", "session": session}))
+        }
         BusEvent::Removed(id) => (
             "session_removed",
             json!({"type": "session_removed", "session_id": id}),
@@ -142,5 +165,9 @@ fn snapshot(state: &Arc<State>) -> Result<Value, super::ApiError> {
     }
     sessions.sort_by_key(|session| std::cmp::Reverse(session.updated_at));
     let approvals = state.sessions.approvals(None);
+    let sessions: Vec<Value> = sessions
+        .iter()
+        .map(|session| super::gateway::joined(state, session))
+        .collect();
     Ok(json!({"type": "snapshot", "sessions": sessions, "approvals": approvals, "total": total}))
 }

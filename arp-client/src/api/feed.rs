@@ -1,12 +1,13 @@
 //! What a reader of one session gets, in order, whatever it is sent over: SSE and WebSocket write the same feed.
 
+use crate::command::gateway::News;
 use arp_sessions::model::SessionView;
 use arp_sessions::read::{Cursor, Entry, Sequence, Start};
 use arp_sessions::{Follower, error::SessionError};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
 /// The session object is sent at most this often, unless its state changes.
@@ -45,6 +46,8 @@ pub(crate) enum Item {
     Session(Arc<SessionView>),
     /// Lines or events.
     Entries(Vec<Entry>),
+    /// The gateway said something of the session.
+    Gateway(Arc<News>),
     /// In a feed of lines: an approval came or went (the event as JSON).
     Approval(String),
     /// Everything that was there at the beginning was sent; the newest number.
@@ -58,13 +61,19 @@ pub(crate) enum Item {
 }
 
 /// Starts a feed. It stops when its reader does.
-pub(crate) fn start(follower: Follower, request: FeedRequest) -> mpsc::Receiver<Item> {
+pub(crate) fn start(
+    follower: Follower,
+    request: FeedRequest,
+    gateway: Option<broadcast::Receiver<Arc<News>>>,
+) -> mpsc::Receiver<Item> {
     let (sender, receiver) = mpsc::channel(BATCHES);
     let feed = Feed {
         // In a feed of lines the events are only looked through for approvals, from now on.
         side: (request.sequence == Sequence::Lines)
             .then(|| follower.read(Sequence::Events, Start::At(follower.view().last_seq + 1))),
         main: follower.read(request.sequence, request.from).within(LARGE),
+        session: follower.view().id.clone(),
+        gateway,
         follower,
         request,
         sender,
@@ -78,6 +87,8 @@ pub(crate) fn start(follower: Follower, request: FeedRequest) -> mpsc::Receiver<
 }
 
 struct Feed {
+    session: String,
+    gateway: Option<broadcast::Receiver<Arc<News>>>,
     follower: Follower,
     main: Cursor,
     side: Option<Cursor>,
@@ -141,6 +152,12 @@ impl Feed {
         tokio::select! {
             going_on = self.follower.changed() => if going_on { Ok(self) } else { Err(Over) },
             () = patience => Ok(self),
+            news = super::events::of_gateway(&mut self.gateway) => {
+                if news.session == self.session {
+                    self.send(Item::Gateway(news)).await?;
+                }
+                Ok(self)
+            }
             () = self.sender.closed() => Err(Over),
         }
     }

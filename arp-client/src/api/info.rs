@@ -47,6 +47,7 @@ pub(super) async fn info(state: &Arc<State>, call: &Call) -> Answer {
         "allow_bypass": config.allow_bypass,
         "edge_key_required": config.edge_key.is_some(),
         "proxy_ports": config.proxy_ports,
+        "gateway": state.gateway.is_some(),
         "tunnel": state.tunnel.get().map(|view| crate::tunnel::report::public(&view.borrow())),
         "defaults": {
             "executor": state.agents.default_executor(),

@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod feed;
 mod fs;
+mod gateway;
 mod guard;
 mod history;
 mod info;
@@ -81,6 +82,9 @@ async fn answer(state: &Arc<State>, peer: PeerInfo, head: http::request::Parts, 
     if is_api(path) {
         edge::check(&state.edge_id, &head)?;
     }
+    if gateway::is_path(path) {
+        return gateway::pass(state, head, body).await;
+    }
     let (op, params) = match router::find(&head.method, path) {
         Found::Op(op, params) => (op, params),
         Found::OtherMethod(allow) if head.method == Method::OPTIONS => return guard::options(&allow),
@@ -134,6 +138,7 @@ async fn dispatch(state: &Arc<State>, peer: PeerInfo, op: Op, call: Call) -> Ans
         Op::ApprovalList => approvals::list(state, &call),
         Op::ApprovalGet => approvals::get(state, &call).await,
         Op::ApprovalDecide => approvals::decide(state, call).await,
+        Op::SessionGateway | Op::SessionGatewayChoose => gateway::session(state, call).await,
         Op::SessionFs => fs::session(state, &call).await,
         Op::ProxyTunnel => proxy::tunnel(state, call).await,
         Op::Fs => fs::machine(state, &call).await,

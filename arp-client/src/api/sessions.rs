@@ -39,6 +39,10 @@ pub(super) fn list(state: &Arc<State>, call: &Call) -> Answer {
         offset,
     };
     let (sessions, total) = state.sessions.list(&filter)?;
+    let sessions: Vec<Value> = sessions
+        .iter()
+        .map(|session| super::gateway::joined(state, session))
+        .collect();
     ok(&json!({"type": "sessions", "sessions": sessions, "total": total, "limit": limit, "offset": offset}))
 }
 
@@ -95,7 +99,7 @@ async fn start(state: &Arc<State>, call: &Call, body: NewSessionBody) -> Answer 
             Sequence::Events => session.last_seq + 1,
         };
         let request = input::stream(call, sequence, &session, Start::At(from), Until::Turn(turns))?;
-        sse::session(follower, request, status)
+        sse::session(state, follower, request, status)
     } else {
         json(
             status,
@@ -133,6 +137,7 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
     if call.accepts_sse() || call.query.flag("stream")? {
         let request = input::stream(call, sequence, &session, Start::At(1), Until::End)?;
         return Ok(sse::session(
+            state,
             state.sessions.follow(&session.id)?,
             request,
             StatusCode::OK,
@@ -149,7 +154,7 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
         let events = raw_events(&entries)?;
         return ok(&Page {
             kind: "session",
-            head: json!({"session_id": session.id, "session": session, "next_since": next, "has_more": more}),
+            head: json!({"session_id": session.id, "session": super::gateway::joined(state, &session), "next_since": next, "has_more": more}),
             events: Some(events),
             lines: None,
         });
@@ -164,7 +169,7 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
     ok(&Page {
         kind: "session",
         head: json!({
-            "session_id": session.id, "session": session, "from_line": from, "next_line": next, "has_more": more,
+            "session_id": session.id, "session": super::gateway::joined(state, &session), "from_line": from, "next_line": next, "has_more": more,
         }),
         events: None,
         lines: Some(lines),
@@ -301,7 +306,12 @@ pub(super) async fn message(state: &Arc<State>, mut call: Call) -> Answer {
         };
         let from = Start::At(before_it + 1);
         let request: FeedRequest = input::stream(&call, sequence, &before, from, Until::Turn(turns))?;
-        return Ok(sse::session(state.sessions.follow(&id)?, request, StatusCode::OK));
+        return Ok(sse::session(
+            state,
+            state.sessions.follow(&id)?,
+            request,
+            StatusCode::OK,
+        ));
     }
     let status = if accepted.duplicate {
         StatusCode::OK

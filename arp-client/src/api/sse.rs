@@ -1,5 +1,6 @@
 //! Server-sent events.
 
+use super::State;
 use super::body::{self, Body};
 use super::feed::{self, FeedRequest, Item};
 use arp_sessions::Follower;
@@ -69,9 +70,15 @@ pub(crate) async fn keep_open<T>(items: &mut mpsc::Receiver<T>, out: &mpsc::Send
 }
 
 /// The stream of one session.
-pub(crate) fn session(follower: Follower, request: FeedRequest, status: StatusCode) -> Response<Body> {
+pub(crate) fn session(
+    state: &State,
+    follower: Follower,
+    request: FeedRequest,
+    status: StatusCode,
+) -> Response<Body> {
     let (out, response) = response(status);
-    let items = feed::start(follower, request);
+    let gateway = state.gateway.as_ref().map(|gateway| gateway.watch());
+    let items = feed::start(follower, request, gateway);
     tokio::spawn(run(items, out, request));
     response
 }
@@ -116,6 +123,7 @@ async fn run(mut items: mpsc::Receiver<Item>, out: mpsc::Sender<Bytes>, request:
                     }
                 }
             }
+            Item::Gateway(news) => write_json(&mut bytes, Some(news.name), &news.data),
             Item::Approval(event) => approval(&mut bytes, &event),
             Item::CaughtUp(seq) if !raw => {
                 write_json(

@@ -103,6 +103,11 @@ pub enum Command {
     SessionHost,
 }
 
+/// The program that runs the gateway on its usual ports.
+pub(crate) fn gateway_program() -> std::io::Result<Vec<std::ffi::OsString>> {
+    gateway::program([])
+}
+
 impl Command {
     /// Carries it out. Call it before any runtime or thread is made. `data_dir` and `client_id` are those of
     /// the daemon (without an id it is the one of this machine); `tunnels` says where the settings of tunnels are.

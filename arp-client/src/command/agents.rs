@@ -1,11 +1,12 @@
 //! The agents of this machine: which there are, where, and in which version; looked for once and kept.
 
+use super::gateway::Gateway;
 use super::{CommandConfig, CommandError};
-use arp_agents::agent::Agent;
+use arp_agents::agent::{Agent, Launch};
 use arp_agents::catalog::Catalog;
 use arp_agents::discover::{DiscoverError, Found, Places};
 use arp_sessions::error::SessionError;
-use arp_sessions::{AgentSource, Finding, FoundAgent};
+use arp_sessions::{AgentSource, Finding, FoundAgent, Preparing};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub(crate) struct Agents {
     paths: BTreeMap<String, PathBuf>,
     known: BTreeMap<String, Mutex<Option<Look>>>,
     default: Option<String>,
+    gateway: Option<Arc<Gateway>>,
 }
 
 /// What came of looking for an agent.
@@ -42,7 +44,7 @@ pub(crate) struct AgentState {
 }
 
 impl Agents {
-    pub(crate) fn new(config: &CommandConfig) -> Result<Self, CommandError> {
+    pub(crate) fn new(config: &CommandConfig, gateway: Option<Arc<Gateway>>) -> Result<Self, CommandError> {
         let catalog = Catalog::new(config.acp_agents.clone())?;
         let known = catalog
             .iter()
@@ -63,6 +65,7 @@ impl Agents {
             paths,
             known,
             default: config.default_executor.as_ref().map(|name| name.to_lowercase()),
+            gateway,
         })
     }
 
@@ -144,6 +147,15 @@ impl AgentSource for Agents {
 
     fn known(&self, executor: &str) -> Option<Arc<dyn Agent>> {
         self.get(executor)
+    }
+
+    fn prepare<'a>(&'a self, session: &'a str, executor: &'a str, launch: &'a mut Launch) -> Preparing<'a> {
+        Box::pin(async move {
+            match &self.gateway {
+                Some(gateway) => gateway.route(session, executor, launch).await,
+                None => Ok(()),
+            }
+        })
     }
 
     fn default_executor(&self) -> Option<String> {

@@ -25,6 +25,8 @@ pub struct CommandConfig {
     pub allowed_origins: Vec<String>,
     /// May sessions run that ask nothing?
     pub allow_bypass: bool,
+    /// Send the agents through the model gateway?
+    pub gateway: bool,
     /// Serve files?
     pub enable_fs: bool,
     /// Directories that may be served besides those of projects.
@@ -75,6 +77,7 @@ impl CommandConfig {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             allow_bypass: false,
+            gateway: false,
             enable_fs: false,
             fs_roots: Vec::new(),
             proxy_ports: Vec::new(),

@@ -5,6 +5,7 @@
 mod agents;
 mod config;
 mod edge_id;
+pub(crate) mod gateway;
 mod guesses;
 mod logins;
 mod past;
@@ -54,6 +55,8 @@ pub(crate) struct State {
     pub(crate) leaving: tokio::sync::watch::Sender<Option<Leaving>>,
     /// The tunnel of this very process, if there is one.
     pub(crate) tunnel: OnceLock<watch::Receiver<arp_tunnels::Snapshot>>,
+    /// The model gateway that agents are sent through, if they are.
+    pub(crate) gateway: Option<Arc<gateway::Gateway>>,
 }
 
 impl State {
@@ -68,7 +71,14 @@ impl State {
             .client_id
             .parse()
             .map_err(|_| CommandError::Config("the client id is not one".to_owned()))?;
-        let agents = Arc::new(Agents::new(&config)?);
+        let gateway = if config.gateway {
+            let gateway =
+                gateway::Gateway::of_user().map_err(|error| CommandError::Config(error.to_string()))?;
+            Some(Arc::new(gateway))
+        } else {
+            None
+        };
+        let agents = Arc::new(Agents::new(&config, gateway.clone())?);
         let history = past::open(&config).map_err(|error| CommandError::Config(error.to_string()))?;
         let past: Arc<dyn PastSessions> = Arc::new(past::Past(Arc::clone(&history)));
         let edge_id =
@@ -93,6 +103,7 @@ impl State {
             stop,
             leaving: tokio::sync::watch::Sender::new(None),
             tunnel: OnceLock::new(),
+            gateway,
         })
     }
 

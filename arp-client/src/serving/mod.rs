@@ -56,6 +56,9 @@ impl CommandMode {
                 }
             }
         });
+        if let Some(gateway) = &mode.state.gateway {
+            mode.tasks.spawn(Arc::clone(gateway).follow(mode.stop.clone()));
+        }
         let state = Arc::clone(&mode.state);
         tokio::task::spawn_blocking(move || state.scan());
         Ok(mode)

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 pub(super) fn identify(
     identity: &mut Identity,
@@ -19,6 +20,7 @@ pub(super) fn identify(
         .take()
         .or_else(|| header("x-claude-code-session-id"));
     identity.agent = header("x-claude-code-agent-id");
+    identity.class = header("x-claude-code-request-class");
     identity.generates = *method == Method::POST && path.ends_with("/messages");
 }
 
@@ -179,10 +181,15 @@ pub(super) fn own_error(code: &str, message: &str, fatal: bool) -> (StatusCode, 
 /// The longest `retry-after` that Claude Code waits for; a longer one ends the turn.
 const MAX_RETRY_AFTER: u64 = 60;
 
-pub(super) fn soften(status: &mut StatusCode, headers: &mut HeaderMap) {
+pub(super) fn soften(status: &mut StatusCode, headers: &mut HeaderMap, patience: Option<Duration>) {
     // After two of these it gives up; of a 503 it tries ten over three minutes.
     if status.as_u16() == 529 {
         *status = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    if let Some(wait) = patience {
+        // Started with the watchdog on, it waits for longer, too.
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        return;
     }
     let wait = headers
         .get(RETRY_AFTER)

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 pub(super) fn identify(
     identity: &mut Identity,
@@ -15,6 +16,12 @@ pub(super) fn identify(
     header: &dyn Fn(&str) -> Option<String>,
 ) {
     identity.session = identity.session.take().or_else(|| header("session-id"));
+    if identity.project.is_none() {
+        let metadata =
+            header("x-codex-turn-metadata").and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let workspaces = metadata.as_ref().and_then(|m| m.get("workspaces")?.as_object());
+        identity.project = workspaces.and_then(|all| all.keys().next().cloned());
+    }
     if header("x-codex-parent-thread-id").is_some() {
         identity.agent = header("thread-id");
     }
@@ -170,7 +177,23 @@ pub(super) fn own_error(code: &str, message: &str, fatal: bool) -> (StatusCode, 
 /// What an account that has nothing left says; there is no use in trying again.
 const SPENT: [&str; 2] = ["insufficient_quota", "usage_limit_reached"];
 
-pub(super) fn soften(status: &mut StatusCode, headers: &mut HeaderMap, body: &[u8]) {
+pub(super) fn soften(
+    status: &mut StatusCode,
+    headers: &mut HeaderMap,
+    body: &mut Bytes,
+    patience: Option<Duration>,
+) {
+    if *status == StatusCode::TOO_MANY_REQUESTS
+        && let Some(wait) = patience
+    {
+        // By its own words a used-up account ends the turn; as a limit with a time it is waited for.
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        let told: Value = serde_json::from_slice(body).unwrap_or_default();
+        let message = text(&told, "/error/message").unwrap_or("the account is used up for now");
+        let error = json!({"type": "rate_limit_exceeded", "code": "rate_limit_exceeded", "message": message});
+        *body = json!({"error": error}).to_string().into();
+        return;
+    }
     let spent = SPENT
         .iter()
         .any(|word| memchr::memmem::find(body, word.as_bytes()).is_some());
@@ -216,9 +239,19 @@ mod tests {
     fn a_429_that_may_pass_names_a_time_and_a_spent_account_does_not() {
         let softened = |body: &[u8]| {
             let (mut status, mut headers) = (StatusCode::TOO_MANY_REQUESTS, HeaderMap::new());
-            soften(&mut status, &mut headers, body);
+            soften(&mut status, &mut headers, &mut Bytes::copy_from_slice(body), None);
             headers.contains_key(RETRY_AFTER)
         };
         assert!(softened(b"{}") && !softened(br#"{"error":{"code":"insufficient_quota"}}"#));
+        let (mut status, mut headers) = (StatusCode::TOO_MANY_REQUESTS, HeaderMap::new());
+        let mut body = Bytes::from_static(br#"{"error":{"type":"usage_limit_reached","message":"used up"}}"#);
+        soften(
+            &mut status,
+            &mut headers,
+            &mut body,
+            Some(Duration::from_secs(3600)),
+        );
+        assert_eq!(headers[RETRY_AFTER], "3600");
+        assert!(!body.windows(12).any(|w| w == b"usage_limit_") && body.windows(7).any(|w| w == b"used up"));
     }
 }

@@ -21,6 +21,12 @@ pub struct Identity {
     pub session: Option<String>,
     /// Its sub-agent, where it is one.
     pub agent: Option<String>,
+    /// What kind of request it is, as Claude Code says with hints on: `main`, `subagent`, `compaction`, `auxiliary`.
+    pub class: Option<String>,
+    /// Where the agent works, where it says.
+    pub project: Option<String>,
+    /// Was the agent started by `arpc` for a session, so that it waits for as long as it is told?
+    pub joined: bool,
     /// The model that it asks for.
     pub model: Option<String>,
     /// Does it ask a model to write (so that it costs)?
@@ -64,6 +70,8 @@ pub trait Reader: Send {
 }
 
 const SESSION_HEADERS: [&str; 2] = ["x-arp-session", "x-clp-session"];
+/// The agent's directory, percent-encoded.
+const PROJECT_HEADER: &str = "x-arp-project";
 
 impl Service {
     /// Who a request is for and what it wants.
@@ -72,6 +80,12 @@ impl Service {
         let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
         let mut identity = Identity {
             session: SESSION_HEADERS.iter().find_map(|name| text(name)),
+            project: text(PROJECT_HEADER).and_then(|path| {
+                percent_encoding::percent_decode_str(&path)
+                    .decode_utf8()
+                    .ok()
+                    .map(Into::into)
+            }),
             ..Identity::default()
         };
         match self {
@@ -86,6 +100,7 @@ impl Service {
         identity.session = identity.session.filter(|id| (1..=128).contains(&id.len()));
         identity.agent = identity.agent.filter(|id| (1..=128).contains(&id.len()));
         identity.model = identity.model.filter(|id| (1..=256).contains(&id.len()));
+        identity.project = identity.project.filter(|path| (1..=1024).contains(&path.len()));
         identity
     }
 
@@ -209,11 +224,18 @@ impl Service {
         }
     }
 
-    /// The last upstream's error, made into one that this agent survives where it may pass.
-    pub fn soften(self, status: &mut StatusCode, headers: &mut HeaderMap, body: &[u8]) {
+    /// The last upstream's error, made into one that this agent survives where it may pass. One that is patient waits
+    /// for as long as the upstream has named.
+    pub fn soften(
+        self,
+        status: &mut StatusCode,
+        headers: &mut HeaderMap,
+        body: &mut Bytes,
+        wait: Option<Duration>,
+    ) {
         match self {
-            Self::Claude => claude::soften(status, headers),
-            Self::Codex => codex::soften(status, headers, body),
+            Self::Claude => claude::soften(status, headers, wait),
+            Self::Codex => codex::soften(status, headers, body, wait),
             Self::Gemini => gemini::soften(status),
         }
     }

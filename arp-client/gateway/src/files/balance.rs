@@ -39,7 +39,9 @@ impl Mode {
         }
     }
 
-    fn parse(name: &str) -> Option<Self> {
+    /// By that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
         [Self::ActiveFirst, Self::WeightBased, Self::Proportional]
             .into_iter()
             .find(|mode| mode.name() == name)
@@ -156,16 +158,25 @@ impl Rules {
     }
 }
 
-/// What the gateway notes in the file: failures in a row and who rests since when, of one service. All else stays.
+/// The name under which a service's object has a field: the old one where only that is there.
+#[must_use]
+pub fn spelled(own: &Object, new: &'static str, old: &'static str) -> &'static str {
+    if own.get(new).is_none() && own.get(old).is_some() {
+        old
+    } else {
+        new
+    }
+}
+
+/// The file with a change to the object of one service. All else stays.
 ///
 /// # Errors
 /// When the text is not a JSON object.
-pub fn noted(
+pub fn edited(
     path: &Path,
     text: &str,
     service: Service,
-    failures: &[(String, u32)],
-    excluded: &[(String, f64)],
+    edit: impl FnOnce(&mut Object) -> serde_json::Result<()>,
 ) -> Result<String, FileError> {
     let json = |e: serde_json::Error| FileError::json(path, &e);
     let mut file = if text.trim().is_empty() {
@@ -177,38 +188,63 @@ pub fn noted(
     };
     let mut services: Object = file.get_as("services").unwrap_or_default();
     let mut own: Object = services.get_as(service.name()).unwrap_or_default();
-    for (name, value) in [("failureThreshold", 3), ("autoResetMinutes", 10)] {
-        let old = if name == "failureThreshold" {
-            "failover_count"
-        } else {
-            "auto_reset_minutes"
-        };
-        if own.get(name).is_none() && own.get(old).is_none() {
-            own.set(name, &value).map_err(json)?;
-        }
-    }
-    let spelled = |own: &Object, new: &'static str, old: &'static str| {
-        if own.get(new).is_none() && own.get(old).is_some() {
-            old
-        } else {
-            new
-        }
-    };
-    let counts: serde_json::Map<_, _> = failures.iter().map(|(n, c)| (n.clone(), (*c).into())).collect();
-    let name = spelled(&own, "currentFailures", "current_failures");
-    own.set(name, &counts).map_err(json)?;
-    let names: Vec<&String> = excluded.iter().map(|(n, _)| n).collect();
-    let name = spelled(&own, "excludedConfigs", "excluded_configs");
-    own.set(name, &names).map_err(json)?;
-    let since: serde_json::Map<_, _> = excluded.iter().map(|(n, at)| (n.clone(), (*at).into())).collect();
-    let name = spelled(&own, "excludedTimestamps", "excluded_timestamps");
-    own.set(name, &since).map_err(json)?;
+    edit(&mut own).map_err(json)?;
     services
         .set(service.name(), &own.to_raw(2).map_err(json)?)
         .map_err(json)?;
     file.set("services", &services.to_raw(1).map_err(json)?)
         .map_err(json)?;
     Ok(file.to_text(0) + "\n")
+}
+
+/// Switches an upstream off until the end of a day, or on again.
+///
+/// # Errors
+/// Never for names and days that are texts; the signature follows `serde_json`.
+pub fn disable(own: &mut Object, name: &str, until: Option<&str>) -> serde_json::Result<()> {
+    let field = spelled(own, "manualDisabledUntil", "manual_disabled_until");
+    let mut all: Object = own.get_as(field).unwrap_or_default();
+    match until {
+        Some(until) => all.set(name, &until)?,
+        None => drop(all.remove(name)),
+    }
+    own.set(field, &all)
+}
+
+/// Is this a day as `YYYY-MM-DD`?
+#[must_use]
+pub fn is_day(text: &str) -> bool {
+    let format = time::macros::format_description!("[year]-[month]-[day]");
+    text.len() == 10 && time::Date::parse(text, format).is_ok()
+}
+
+/// What the gateway notes in the file: failures in a row and who rests since when, of one service. All else stays.
+///
+/// # Errors
+/// When the text is not a JSON object.
+pub fn noted(
+    path: &Path,
+    text: &str,
+    service: Service,
+    failures: &[(String, u32)],
+    excluded: &[(String, f64)],
+) -> Result<String, FileError> {
+    edited(path, text, service, |own| {
+        for (name, old, value) in [
+            ("failureThreshold", "failover_count", 3),
+            ("autoResetMinutes", "auto_reset_minutes", 10),
+        ] {
+            if own.get(name).is_none() && own.get(old).is_none() {
+                own.set(name, &value)?;
+            }
+        }
+        let counts: serde_json::Map<_, _> = failures.iter().map(|(n, c)| (n.clone(), (*c).into())).collect();
+        own.set(spelled(own, "currentFailures", "current_failures"), &counts)?;
+        let names: Vec<&String> = excluded.iter().map(|(n, _)| n).collect();
+        own.set(spelled(own, "excludedConfigs", "excluded_configs"), &names)?;
+        let since: serde_json::Map<_, _> = excluded.iter().map(|(n, at)| (n.clone(), (*at).into())).collect();
+        own.set(spelled(own, "excludedTimestamps", "excluded_timestamps"), &since)
+    })
 }
 
 #[cfg(test)]
@@ -250,6 +286,18 @@ mod tests {
         );
         assert_eq!(again.of(Service::Claude).disabled_until["c"], "2026-12-01");
         assert_eq!(again.of(Service::Codex).mode, Mode::Proportional);
+        let off = edited(path, &after, Service::Claude, |own| {
+            disable(own, "a", Some("2999-01-01"))
+        })
+        .unwrap();
+        let off = Balance::parse(
+            path,
+            &edited(path, &off, Service::Claude, |own| disable(own, "c", None)).unwrap(),
+        );
+        let off = off.unwrap();
+        let until = &off.of(Service::Claude).disabled_until;
+        assert_eq!(until, &HashMap::from([("a".to_owned(), "2999-01-01".to_owned())]));
+        assert!(is_day("2026-02-28") && !is_day("2026-02-30") && !is_day("26-02-28"));
     }
 
     #[test]

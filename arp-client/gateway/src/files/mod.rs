@@ -4,6 +4,7 @@
 //! is never replaced; the error says where it is wrong.
 
 pub mod balance;
+pub mod filters;
 pub mod object;
 pub mod routes;
 pub mod upstreams;

@@ -96,6 +96,13 @@ impl<T: Default> Watched<T> {
         state.good.clone()
     }
 
+    /// The newest good content, and what is wrong with the file now.
+    pub fn get_with_fault(&self) -> (Arc<T>, Option<FileError>) {
+        self.get();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.good.clone(), state.fault.clone())
+    }
+
     /// What is wrong with the file now.
     pub fn fault(&self) -> Option<FileError> {
         self.get();

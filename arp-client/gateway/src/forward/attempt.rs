@@ -58,7 +58,8 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn upstreams(message: impl Into<String>) -> Self {
+    /// It is the upstream's, with nothing of its own to pass on.
+    pub(crate) fn upstreams(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             error: None,
@@ -88,6 +89,15 @@ pub(crate) fn url_at(base: &Url, path: &str, query: Option<&str>) -> Result<Url,
     Url::parse(&format!("{base}{path}{query}")).map_err(|e| format!("its URL cannot be built: {e}"))
 }
 
+/// Puts in the fields that a person has given an upstream.
+pub(crate) fn extra(headers: &mut HeaderMap, network: &Network) {
+    for (name, value) in &network.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+}
+
 /// Asks `upstream`.
 pub(crate) async fn ask(
     service: Service,
@@ -107,17 +117,14 @@ pub(crate) async fn ask(
     .map_err(Failure::upstreams)?;
     let mut headers = work.headers.clone();
     service.credentials(&mut headers, upstream);
-    for (name, value) in &network.headers {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
-            headers.insert(name, value);
-        }
-    }
+    extra(&mut headers, network);
     // Only a machine's own addresses can lead back here; nobody else needs to know.
     if url.host_str().is_some_and(is_own) {
         headers.insert(HOP_MARK, HeaderValue::from_static("1"));
     }
+    let body = work.body_for(model, &mut headers);
     let mut request = client.request(work.method.clone(), url).headers(headers);
-    if let Some(body) = work.body_for(model) {
+    if let Some(body) = body {
         request = request.body(body);
     }
     let deadline = Instant::now() + network.first_byte_timeout();
@@ -153,7 +160,7 @@ async fn judge(
             .iter()
             .any(|text| !text.is_empty() && memchr::memmem::find(&body, text.as_bytes()).is_some());
         let wait = (status != StatusCode::REQUEST_TIMEOUT)
-            .then(|| retry_after(&headers))
+            .then(|| named_wait(&headers, &body))
             .flatten();
         return Err(Failure {
             message: format!("it answered {}{}", status.as_u16(), said(&body)),
@@ -302,6 +309,30 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     )
 }
 
+/// The time until an account has something left again, as it says in whichever of the known ways.
+pub(crate) fn named_wait(headers: &HeaderMap, body: &[u8]) -> Option<Duration> {
+    if let Some(wait) = retry_after(headers) {
+        return Some(wait);
+    }
+    let until = |unix: u64| {
+        let now = u64::try_from(crate::activity::now_ms() / 1000).unwrap_or(0);
+        Duration::from_secs(unix.saturating_sub(now))
+    };
+    let reset = headers.get("anthropic-ratelimit-unified-reset");
+    if let Some(reset) = reset.and_then(|value| value.to_str().ok()?.trim().parse().ok()) {
+        return Some(until(reset));
+    }
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let error = value.get("error")?;
+    if let Some(secs) = error.get("resets_in_seconds").and_then(serde_json::Value::as_u64) {
+        return Some(Duration::from_secs(secs));
+    }
+    error
+        .get("resets_at")
+        .and_then(serde_json::Value::as_u64)
+        .map(until)
+}
+
 /// The message in an error's body, in short.
 fn said(body: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
@@ -355,6 +386,22 @@ mod tests {
             retry_after(&headers("Tue, 01 Jan 2999 00:00:00 GMT")).is_some_and(|d| d.as_secs() > 1_000_000)
         );
         assert_eq!(retry_after(&headers("soon")), None);
+    }
+
+    #[test]
+    fn an_account_that_is_used_up_says_when_it_is_not_any_more() {
+        let none = HeaderMap::new();
+        let body = br#"{"error":{"type":"usage_limit_reached","resets_in_seconds":90}}"#;
+        assert_eq!(named_wait(&none, body), Some(Duration::from_secs(90)));
+        let past = br#"{"error":{"resets_at":5}}"#;
+        assert_eq!(named_wait(&none, past), Some(Duration::ZERO));
+        assert_eq!(named_wait(&none, b"{}"), None);
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            "anthropic-ratelimit-unified-reset",
+            HeaderValue::from_static("99999999999"),
+        );
+        assert!(named_wait(&headers, b"").is_some_and(|wait| wait.as_secs() > 1_000_000));
     }
 
     #[test]

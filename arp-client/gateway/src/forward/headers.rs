@@ -38,7 +38,13 @@ pub(crate) fn to_upstream(from_agent: &HeaderMap) -> HeaderMap {
     for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
         headers.remove(name);
     }
-    for name in ["x-arp-session", "x-clp-session"] {
+    // What is said to us only.
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-arp-") || name.as_str().starts_with("x-clp-"))
+        .cloned()
+        .collect();
+    for name in ours {
         headers.remove(name);
     }
     // Events are read on their way, for usage and for where a broken one ends.

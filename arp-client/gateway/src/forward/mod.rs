@@ -11,15 +11,21 @@ mod pump;
 mod record;
 mod request;
 
+pub(crate) use attempt::{extra, url_at};
 pub use headers::HOP_MARK;
 
+use crate::activity::{Activity, now_ms};
+use crate::choices::Choices;
 use crate::clients::Clients;
 use crate::dialect::Ending;
 use crate::files::upstreams::Upstream;
 use crate::health::Health;
 use crate::live::{Live, Snapshot};
+use crate::redact;
+use crate::redact::placeholder::{Hidden, Key};
 use crate::service::Service;
-use crate::usage::store::Usage;
+use crate::usage::budgets::{self, Spent};
+use crate::usage::store::{Choice, Record, Usage};
 use attempt::{Answer, Failure};
 use body::{Body, Cut, Owner};
 use bytes::Bytes;
@@ -29,6 +35,7 @@ use hyper::body::Incoming;
 use pump::{Head, Output};
 use record::Log;
 use request::Work;
+use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,20 +55,113 @@ pub struct Gateway {
     health: [Health; 3],
     clients: Clients,
     usage: Usage,
+    activity: Activity,
+    choices: Choices,
+    spent: Spent,
+    key: Key,
     /// Sessions whose history goes without seals from now on, and since when.
     unsealed: Mutex<HashMap<String, Instant>>,
 }
 
 impl Gateway {
-    /// Over these files and counts.
+    /// Over these files and counts; with what was chosen and spent before.
     #[must_use]
     pub fn new(live: Arc<Live>, usage: Usage) -> Self {
+        let kept = usage.choices().unwrap_or_else(|e| {
+            tracing::warn!("what was chosen for sessions cannot be read: {e}");
+            Vec::new()
+        });
+        let spent = usage.spent(&budgets::day_of(now_ms())).unwrap_or_else(|e| {
+            tracing::warn!("what was spent cannot be read, budgets begin at 0: {e}");
+            Spent::default()
+        });
+        let key = Key::open(&live.home().redaction_key()).unwrap_or_else(|e| {
+            tracing::warn!("placeholders will be others after a restart: {e}");
+            Key::random()
+        });
         Self {
             live,
             health: Default::default(),
             clients: Clients::default(),
             usage,
+            activity: Activity::default(),
+            choices: Choices::new(kept),
+            spent,
+            key,
             unsealed: Mutex::default(),
+        }
+    }
+
+    /// What goes on now.
+    #[must_use]
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// What was spent.
+    #[must_use]
+    pub fn spent(&self) -> &Spent {
+        &self.spent
+    }
+
+    /// What placeholders are made from.
+    #[must_use]
+    pub fn redaction_key(&self) -> &Key {
+        &self.key
+    }
+
+    /// What was chosen for sessions, and how they stand.
+    #[must_use]
+    pub fn choices(&self) -> &Choices {
+        &self.choices
+    }
+
+    /// Connections to upstreams.
+    #[must_use]
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Keeps a person's choice for a session: it counts from its next request.
+    pub fn choose(&self, session: &str, choice: Choice) {
+        self.choices.choose(session, choice.clone());
+        self.usage.choose(session, choice);
+        self.tell_session(session);
+    }
+
+    fn tell_session(&self, session: &str) {
+        self.activity.tell("session", || {
+            let standing = self.choices.standing(session).unwrap_or_default();
+            json!({
+                "session": session, "upstream": standing.upstream, "model": standing.model,
+                "choice": self.choices.of(session), "waits_until": standing.waits_until,
+            })
+        });
+    }
+
+    /// A request of a session is over.
+    pub(crate) fn heard(&self, record: &Record, wait: Option<Duration>) {
+        let Some(session) = &record.session else { return };
+        let waits_until = wait
+            .filter(|_| record.status == 429)
+            .and_then(|wait| Some(now_ms().saturating_add(i64::try_from(wait.as_millis()).ok()?)));
+        let mut news = false;
+        self.choices.heard(session, |standing| {
+            news = standing.upstream != record.upstream || standing.waits_until != waits_until;
+            standing.service = Some(record.service);
+            standing.upstream.clone_from(&record.upstream);
+            standing.model.clone_from(&record.model);
+            standing.failovers += u64::from(
+                record
+                    .failed
+                    .iter()
+                    .any(|(name, _)| record.upstream.as_ref() != Some(name)),
+            );
+            standing.redacted += record.redacted;
+            standing.waits_until = waits_until;
+        });
+        if news {
+            self.tell_session(session);
         }
     }
 
@@ -140,11 +240,59 @@ impl Gateway {
     /// Asks one upstream after another and passes on what the first good one says.
     async fn carry(self: Arc<Self>, service: Service, mut work: Work, mut output: Output) {
         let now = self.live.snapshot(service);
-        let mut log = Log::new(service, &work, self.usage.clone());
+        let mut log = Log::new(service, &work, self.clone(), now.settings.clone());
         let health = self.health(service);
         let session = work.identity.session.clone();
         let model = work.identity.model.clone().unwrap_or_default();
-        let assigned = now.routes().upstream_for(&model).map(str::to_owned);
+        let hidden = match self.hide(service, &now, &mut work) {
+            Ok(hidden) => hidden,
+            Err((code, message)) => {
+                log.error(&message);
+                let (status, body) = service.own_error(code, &message, true);
+                log.status(status);
+                return output.whole(status, json_headers(), body).await;
+            }
+        };
+        log.redacted(hidden.len());
+        output.restore(hidden);
+        let today = budgets::day_of(now_ms());
+        if work.identity.generates
+            && let Some(budget) = self
+                .spent
+                .refusing(&now.settings.budget, &today, None, session.as_deref())
+        {
+            let message = format!(
+                "the budget {:?} is used up ({:.2} dollars); raise it in {} or with the gateway's page",
+                budget.name,
+                budget.usd,
+                self.live.home().settings().display()
+            );
+            log.error(&message);
+            let (status, body) = service.own_error("budget_reached", &message, true);
+            log.status(status);
+            return output.whole(status, json_headers(), body).await;
+        }
+        let choice = session
+            .as_deref()
+            .map(|id| self.choices.of(id))
+            .unwrap_or_default();
+        let id = &work.identity;
+        let route = now
+            .settings
+            .route
+            .iter()
+            .find(|route| route.fits(service, &model, id.agent.is_some(), id.class.as_deref()));
+        let assigned = choice
+            .upstream
+            .clone()
+            .or_else(|| route?.upstream.clone())
+            .or_else(|| now.routes().upstream_for(&model).map(str::to_owned));
+        // The models to ask for, one after the other; `None` leaves it to CLP's routes.
+        let models: Vec<Option<String>> = match (&choice.model, route) {
+            (Some(model), _) => vec![Some(model.clone())],
+            (None, Some(route)) if !route.to.is_empty() => route.to.iter().cloned().map(Some).collect(),
+            _ => vec![None],
+        };
         let order = health.order(
             &now.upstreams,
             now.balance(),
@@ -162,7 +310,24 @@ impl Gateway {
             work.unseal(service);
         }
         let mut last: Option<Failure> = None;
-        for upstream in order {
+        let mut tries = Vec::with_capacity(models.len() * order.len());
+        for model in &models {
+            tries.extend(order.iter().map(|upstream| (model.clone(), upstream.clone())));
+        }
+        for (asked_for, upstream) in tries {
+            if work.identity.generates
+                && let Some(budget) =
+                    self.spent
+                        .refusing(&now.settings.budget, &today, Some(&upstream.name), None)
+            {
+                let message = format!(
+                    "its budget {:?} is used up ({:.2} dollars a day)",
+                    budget.name, budget.usd
+                );
+                log.failed(&upstream.name, &message);
+                last = last.or(Some(Failure::upstreams(message)));
+                continue;
+            }
             if !health.try_ask(&upstream.name, Instant::now()) {
                 continue;
             }
@@ -172,7 +337,15 @@ impl Gateway {
                 known: false,
             };
             match self
-                .ask(service, &now, &upstream, &mut work, &mut output, &mut log)
+                .ask(
+                    service,
+                    &now,
+                    &upstream,
+                    asked_for.as_deref(),
+                    &mut work,
+                    &mut output,
+                    &mut log,
+                )
                 .await
             {
                 Ok(Some(answer)) => {
@@ -186,6 +359,7 @@ impl Gateway {
                 Ok(None) => return,
                 Err(failure) => {
                     log.failed(&upstream.name, &failure.message);
+                    log.waits(failure.wait);
                     if failure.upstreams {
                         tracing::warn!(%service, upstream = %upstream.name, "{}", failure.message);
                         asked.failed(&now, failure.wait);
@@ -194,7 +368,13 @@ impl Gateway {
                         // nobody.
                         asked.learnt(Some(true), &now, None);
                     }
-                    let next = failure.upstreams && work.is_kept();
+                    // Where a person has named other models, one that is not known here is no reason to give up.
+                    let unknown = models.len() > 1
+                        && failure
+                            .error
+                            .as_ref()
+                            .is_some_and(|(status, ..)| *status == StatusCode::NOT_FOUND);
+                    let next = (failure.upstreams || unknown) && work.is_kept();
                     last = Some(failure);
                     if !next {
                         break;
@@ -202,15 +382,80 @@ impl Gateway {
                 }
             }
         }
-        self.give_up(service, last, &mut output, &mut log).await;
+        let patient = work.identity.joined;
+        self.give_up(service, last, patient, &mut output, &mut log).await;
+    }
+
+    /// Hides what the upstreams are not to see.
+    ///
+    /// # Errors
+    /// Code and message, when nobody can tell what would be seen.
+    fn hide(
+        &self,
+        service: Service,
+        now: &Snapshot,
+        work: &mut Work,
+    ) -> Result<Hidden, (&'static str, String)> {
+        let mut hidden = Hidden::of(work.identity.session.as_deref().unwrap_or_default());
+        if let Some(fault) = &now.unsafe_because {
+            return Err((
+                "filters_unusable",
+                format!(
+                    "the rules for what is hidden cannot be used, so nothing is sent: {fault}. Mend the file, or set \
+                     fail_open = true under [redaction] in gateway.toml"
+                ),
+            ));
+        }
+        let redaction = now.settings.redact.is_on(service).then_some(&now.settings.redact);
+        if redaction.is_none() && now.filters.rules.is_empty() {
+            return Ok(hidden);
+        }
+        let open = now.settings.redaction.fail_open;
+        if !work.is_kept() || work.is_coded() {
+            if open {
+                return Ok(hidden);
+            }
+            return Err((
+                "cannot_be_filtered",
+                "this request is too long (32 MiB) or compressed, so that nobody can see what is in it, and filters are \
+                 on; nothing was sent"
+                    .to_owned(),
+            ));
+        }
+        // Codex tells here, too, where it works; the body has the same text, and both are to stay the same.
+        for name in ["x-codex-turn-metadata"] {
+            let text = work.headers.get(name).and_then(|value| value.to_str().ok());
+            let new = text
+                .and_then(|text| redact::hide_text(&now.filters, redaction, &self.key, &mut hidden, text));
+            if let Some(value) = new.and_then(|new| HeaderValue::from_str(&new).ok()) {
+                work.headers.insert(name, value);
+            }
+        }
+        if work.kept().trim_ascii().is_empty() {
+            return Ok(hidden);
+        }
+        match redact::hide(&now.filters, redaction, &self.key, &mut hidden, work.kept()) {
+            Ok(Some(body)) => {
+                work.replace(body);
+                Ok(hidden)
+            }
+            Ok(None) => Ok(hidden),
+            Err(_) if open => Ok(hidden),
+            Err(e) => Err((
+                "cannot_be_filtered",
+                format!("filters are on, and this request's body is {e}; nothing was sent"),
+            )),
+        }
     }
 
     /// One upstream. `None` when the agent has left meanwhile.
+    #[allow(clippy::too_many_arguments)]
     async fn ask(
         &self,
         service: Service,
         now: &Snapshot,
         upstream: &Upstream,
+        chosen: Option<&str>,
         work: &mut Work,
         output: &mut Output,
         log: &mut Log,
@@ -223,7 +468,8 @@ impl Gateway {
             wait: None,
         })?;
         let model = work.identity.model.clone().unwrap_or_default();
-        let routed = now.routes().model_for(&upstream.name, &model).map(str::to_owned);
+        let routed = chosen.or_else(|| now.routes().model_for(&upstream.name, &model));
+        let routed = routed.filter(|routed| *routed != model).map(str::to_owned);
         log.asks(&upstream.name, routed.as_deref());
         let texts = &now.settings.failover_texts;
         let mut unsealed = false;
@@ -275,6 +521,10 @@ impl Gateway {
         log: &mut Log,
     ) -> Option<bool> {
         let mut headers = headers::to_agent(&answer.headers);
+        if output.restores() {
+            // Secrets are longer or shorter than what stands for them.
+            headers.remove(http::header::CONTENT_LENGTH);
+        }
         if let (Some(model), true) = (&work.identity.model, log.is_routed())
             && headers.contains_key("openai-model")
         {
@@ -296,7 +546,14 @@ impl Gateway {
     }
 
     /// Nobody gave an answer: the last error is passed on, in a form that the agent survives where it may pass.
-    async fn give_up(&self, service: Service, last: Option<Failure>, output: &mut Output, log: &mut Log) {
+    async fn give_up(
+        &self,
+        service: Service,
+        last: Option<Failure>,
+        patient: bool,
+        output: &mut Output,
+        log: &mut Log,
+    ) {
         let message = last.as_ref().map_or_else(
             || "all upstreams are being tried by other requests; try again".to_owned(),
             |failure| failure.message.clone(),
@@ -305,11 +562,13 @@ impl Gateway {
         if output.has_head() {
             return output.end(service.late_error(&message)).await;
         }
+        let wait = last.as_ref().and_then(|failure| failure.wait);
         match last.and_then(|failure| failure.error) {
-            Some((mut status, headers, body)) => {
+            Some((mut status, headers, mut body)) => {
                 let mut headers = headers::to_agent(&headers);
                 headers.remove(http::header::CONTENT_LENGTH);
-                service.soften(&mut status, &mut headers, &body);
+                let wait = wait.filter(|_| patient);
+                service.soften(&mut status, &mut headers, &mut body, wait);
                 log.status(status);
                 output.whole(status, headers, body).await;
             }

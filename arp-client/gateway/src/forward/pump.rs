@@ -7,6 +7,8 @@ use super::record::Log;
 use super::request::Work;
 use crate::clients::explain;
 use crate::dialect::{Ending, Reader};
+use crate::redact::placeholder::Hidden;
+use crate::redact::restore;
 use crate::service::Service;
 use crate::sse::{self, Splitter};
 use bytes::{Bytes, BytesMut};
@@ -22,6 +24,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 const MAX_EVENT: usize = 16 << 20;
 /// Longest answer that is kept to read its usage.
 const MAX_WHOLE: usize = 8 << 20;
+/// Longest answer into which secrets are put back; what is not a stream comes whole.
+const MAX_RESTORED: usize = 64 << 20;
 
 /// The begin of an answer.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub(crate) struct Output {
     head: Option<oneshot::Sender<Head>>,
     body: mpsc::Sender<Result<Bytes, Cut>>,
     patience: Instant,
+    /// What was hidden of the request, and is to be in the answer as it was.
+    hidden: Option<Hidden>,
 }
 
 /// The agent has left.
@@ -57,7 +63,18 @@ impl Output {
             head: Some(head),
             body,
             patience: Instant::now() + service.patience(),
+            hidden: None,
         }
+    }
+
+    /// These secrets are put back into the answer.
+    pub(crate) fn restore(&mut self, hidden: Hidden) {
+        self.hidden = Some(hidden).filter(|hidden| !hidden.is_empty());
+    }
+
+    /// Are secrets put back into the answer?
+    pub(crate) const fn restores(&self) -> bool {
+        self.hidden.is_some()
     }
 
     /// Has the agent been given a head?
@@ -91,6 +108,11 @@ impl Output {
 
     /// Gives an answer that is known whole.
     pub(crate) async fn whole(&mut self, status: StatusCode, headers: HeaderMap, body: Bytes) {
+        // Its words may be about what was hidden.
+        let body = match self.hidden.take() {
+            Some(hidden) => restore::whole(&hidden, &body),
+            None => body,
+        };
         if self.head(status, headers).is_ok() {
             let _ = self.data(body).await;
         }
@@ -130,8 +152,10 @@ pub(crate) async fn pump(
 ) -> Option<bool> {
     match answer.begun {
         Begun::Events(splitter, begun) => {
+            let hidden = output.hidden.take();
             let stream = Stream {
                 service,
+                secrets: hidden.map(|hidden| restore::Stream::new(service, hidden)),
                 generates: work.identity.generates,
                 reader: service.reader(&work.path),
                 splitter,
@@ -168,6 +192,7 @@ pub(crate) async fn pump(
 struct Stream {
     service: Service,
     generates: bool,
+    secrets: Option<restore::Stream>,
     reader: Box<dyn Reader>,
     splitter: Splitter,
     rest: reqwest::Response,
@@ -245,7 +270,7 @@ impl Stream {
     /// Passes one event on, unless it is an error that the agent would not survive. `Err` says how it all ended.
     async fn pass(&mut self, event: Bytes, output: &Output, log: &mut Log) -> Result<(), Option<bool>> {
         if !self.generates {
-            return output.data(event).await.map_err(|Left| None);
+            return output.data(self.restored(event)).await.map_err(|Left| None);
         }
         if let Some(data) = sse::data(&event) {
             self.reader.event(&data);
@@ -262,7 +287,15 @@ impl Stream {
             output.end(self.reader.ending()).await;
             return Err(Some(false));
         }
-        output.data(event).await.map_err(|Left| None)
+        output.data(self.restored(event)).await.map_err(|Left| None)
+    }
+
+    /// With the secrets in it that the upstream was not shown.
+    fn restored(&mut self, event: Bytes) -> Bytes {
+        match &mut self.secrets {
+            Some(secrets) => secrets.event(event),
+            None => event,
+        }
     }
 
     /// No more comes.
@@ -279,8 +312,15 @@ impl Stream {
         {
             self.reader.event(&data);
             log.tokens(self.reader.tokens());
-            output.data(rest).await.ok()?;
-            output.data(Bytes::from_static(b"\n\n")).await.ok()?;
+            let mut whole = BytesMut::from(&rest[..]);
+            whole.extend_from_slice(b"\n\n");
+            let whole = self.restored(whole.freeze());
+            output.data(whole).await.ok()?;
+        }
+        if let Some(secrets) = &mut self.secrets
+            && !self.torn
+        {
+            output.data(secrets.end()).await.ok()?;
         }
         if self.reader.complete() {
             return Some(true);
@@ -310,17 +350,28 @@ async fn bytes(
     output: &mut Output,
     log: &mut Log,
 ) -> Option<bool> {
+    // Secrets go back into a whole text: it is kept until it is there.
+    let hidden = output.hidden.take();
     output.head(status, headers).ok()?;
     let mut kept = BytesMut::from(&begun[..]);
-    output.data(begun).await.ok()?;
+    if hidden.is_none() {
+        output.data(begun).await.ok()?;
+    }
     let mut ended = all;
     while !ended {
         match timeout(idle, rest.chunk()).await {
             Ok(Ok(Some(bytes))) => {
-                if kept.len() <= MAX_WHOLE {
+                if kept.len() <= MAX_WHOLE || hidden.is_some() {
                     kept.extend_from_slice(&bytes);
                 }
-                output.data(bytes).await.ok()?;
+                if hidden.is_some() && kept.len() > MAX_RESTORED {
+                    log.error("the answer is too long for secrets to be put back into it");
+                    output.end(Ending::Cut).await;
+                    return Some(false);
+                }
+                if hidden.is_none() {
+                    output.data(bytes).await.ok()?;
+                }
             }
             Ok(Ok(None)) => ended = true,
             Ok(Err(_)) | Err(_) => {
@@ -332,5 +383,8 @@ async fn bytes(
     }
     let (tokens, _) = service.whole(&kept);
     log.tokens(tokens);
+    if let Some(hidden) = &hidden {
+        output.data(restore::whole(hidden, &kept)).await.ok()?;
+    }
     Some(true)
 }

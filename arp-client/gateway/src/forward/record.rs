@@ -1,30 +1,45 @@
 //! What a request leaves behind: noted once, however it ends.
 
+use super::Gateway;
 use super::request::Work;
+use crate::activity::{Phase, now_ms};
 use crate::service::Service;
-use crate::usage::Tokens;
-use crate::usage::store::{Record, Usage};
+use crate::settings::Settings;
+use crate::usage::store::Record;
+use crate::usage::{Tokens, budgets, prices};
 use http::StatusCode;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// Collects what is known of a request, and notes it when dropped.
+/// Collects what is known of a request, shows it to whoever watches, and notes it when dropped.
 #[derive(Debug)]
 pub(crate) struct Log {
     record: Option<Record>,
     begun: Instant,
     generates: bool,
-    usage: Usage,
+    gateway: Arc<Gateway>,
+    settings: Arc<Settings>,
+    id: u64,
+    /// The last upstream's own time to wait.
+    wait: Option<Duration>,
 }
 
 impl Log {
     /// For a request that came now.
-    pub(crate) fn new(service: Service, work: &Work, usage: Usage) -> Self {
-        let at = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
+    pub(crate) fn new(service: Service, work: &Work, gateway: Arc<Gateway>, settings: Arc<Settings>) -> Self {
+        let path: String = format!("{} {}", work.method, work.path)
+            .chars()
+            .take(200)
+            .collect();
+        let id = gateway.activity().begin(
+            service,
+            work.identity.session.clone(),
+            work.identity.model.clone(),
+            path.clone(),
+        );
         let record = Record {
-            at: i64::try_from(at).unwrap_or(i64::MAX),
+            at: now_ms(),
             service: service.name(),
             session: work.identity.session.clone(),
             agent: work.identity.agent.clone(),
@@ -32,21 +47,24 @@ impl Log {
             failed: Vec::new(),
             model: work.identity.model.clone(),
             routed: None,
-            path: format!("{} {}", work.method, work.path)
-                .chars()
-                .take(200)
-                .collect(),
+            path,
             status: 0,
             millis: 0,
             first_millis: None,
             tokens: Tokens::default(),
+            cost: None,
+            redacted: 0,
+            project: work.identity.project.clone(),
             error: None,
         };
         Self {
             record: Some(record),
             begun: Instant::now(),
             generates: work.identity.generates,
-            usage,
+            gateway,
+            settings,
+            id,
+            wait: None,
         }
     }
 
@@ -56,17 +74,39 @@ impl Log {
         }
     }
 
+    /// So many secrets were hidden.
+    pub(crate) fn redacted(&mut self, count: usize) {
+        let count = count as u64;
+        self.edit(|r| r.redacted = count);
+        self.gateway
+            .activity()
+            .change(self.id, false, |live| live.redacted = count);
+    }
+
+    /// The upstream named a time to wait.
+    pub(crate) fn waits(&mut self, wait: Option<Duration>) {
+        self.wait = wait;
+    }
+
     /// This upstream is asked now, perhaps for another model.
     pub(crate) fn asks(&mut self, upstream: &str, routed: Option<&str>) {
         self.edit(|r| {
             r.upstream = Some(upstream.to_owned());
             r.routed = routed.map(str::to_owned);
         });
+        self.gateway.activity().change(self.id, true, |live| {
+            live.upstream = Some(upstream.to_owned());
+            live.routed = routed.map(str::to_owned);
+            live.phase = Phase::Asking;
+        });
     }
 
     /// It failed, and why.
     pub(crate) fn failed(&mut self, upstream: &str, message: &str) {
         self.edit(|r| r.failed.push((upstream.to_owned(), message.to_owned())));
+        self.gateway
+            .activity()
+            .change(self.id, true, |live| live.failed += 1);
     }
 
     /// What another account had sealed was taken out.
@@ -87,6 +127,9 @@ impl Log {
             r.status = status.as_u16();
             r.first_millis = Some(millis);
         });
+        self.gateway
+            .activity()
+            .change(self.id, true, |live| live.phase = Phase::Streaming);
     }
 
     /// The status that the agent gets.
@@ -96,7 +139,13 @@ impl Log {
 
     /// What was used, as far as is known.
     pub(crate) fn tokens(&mut self, tokens: Tokens) {
-        self.edit(|r| r.tokens = tokens);
+        let known = self.record.as_ref().is_some_and(|r| r.tokens == tokens);
+        if !known {
+            self.edit(|r| r.tokens = tokens);
+            self.gateway
+                .activity()
+                .change(self.id, false, |live| live.tokens = tokens);
+        }
     }
 
     /// What went wrong.
@@ -117,22 +166,51 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         let millis = self.millis();
-        if let Some(mut record) = self.record.take() {
-            record.millis = millis;
-            tracing::debug!(
-                service = record.service,
-                upstream = record.upstream.as_deref(),
-                model = record.model.as_deref(),
-                path = record.path,
-                status = record.status,
-                millis,
-                tokens = record.tokens.total(),
-                "request"
-            );
-            // Lists and counts of tokens cost nothing; of them only what failed is of interest.
-            if self.generates || record.status >= 400 {
-                self.usage.note(record);
-            }
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
+        record.millis = millis;
+        let asked = record.routed.as_deref().or(record.model.as_deref());
+        let price = asked.and_then(|model| prices::price(&self.settings.prices, model));
+        record.cost = match price {
+            // What used nothing costs nothing, whatever it would have cost.
+            _ if record.tokens == Tokens::default() => Some(0.0),
+            price => price.map(|price| price.of(&record.tokens)),
+        };
+        tracing::debug!(
+            service = record.service,
+            upstream = record.upstream.as_deref(),
+            model = record.model.as_deref(),
+            path = record.path,
+            status = record.status,
+            millis,
+            tokens = record.tokens.total(),
+            "request"
+        );
+        let id = self.id;
+        self.gateway.activity().end(id, || {
+            let mut data = record.to_json();
+            // The number that it had while it ran; the record gets one of its own when it is on disk.
+            data["id"] = json!(id);
+            data
+        });
+        // Lists and counts of tokens cost nothing; of them only what failed is of interest.
+        if !self.generates && record.status < 400 {
+            return;
         }
+        if self.generates {
+            self.gateway.heard(&record, self.wait);
+        }
+        if let Some(usd) = record.cost.filter(|usd| *usd > 0.0) {
+            let (today, day) = (budgets::day_of(now_ms()), budgets::day_of(record.at));
+            self.gateway.spent().add(
+                &today,
+                &day,
+                record.upstream.as_deref(),
+                record.session.as_deref(),
+                usd,
+            );
+        }
+        self.gateway.usage().note(record);
     }
 }

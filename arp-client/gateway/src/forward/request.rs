@@ -5,7 +5,7 @@ use crate::dialect::Identity;
 use crate::json;
 use crate::service::Service;
 use bytes::{Bytes, BytesMut};
-use http::header::HeaderMap;
+use http::header::{CONTENT_ENCODING, HeaderMap};
 use http::{Method, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -31,6 +31,8 @@ pub(crate) struct Work {
     /// Who it is for.
     pub(crate) identity: Identity,
     body: Payload,
+    /// The body as it came, where that was compressed: it goes on like that as long as nothing in it changes.
+    coded: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -66,12 +68,21 @@ impl Work {
                 break;
             }
         }
-        let kept = kept.freeze();
+        let mut kept = kept.freeze();
+        let mut coded = None;
+        if whole && coding(&head.headers) == Some("zstd") {
+            let packed = kept.clone();
+            let plain = tokio::task::spawn_blocking(move || unpacked(&packed)).await;
+            if let Ok(Some(plain)) = plain {
+                coded = Some(std::mem::replace(&mut kept, plain));
+            }
+        }
         let (prefix, path) = session_prefix(head.uri.path());
         let path = path.to_owned();
         let mut identity = service.identity(&head.method, &path, &head.headers, &kept);
         if let Some(session) = prefix {
             identity.session = Some(session.to_owned());
+            identity.joined = true;
         }
         Ok(Self {
             query: head.uri.query().map(str::to_owned),
@@ -79,6 +90,7 @@ impl Work {
             method: head.method,
             path,
             identity,
+            coded,
             body: if whole {
                 Payload::Kept(kept)
             } else {
@@ -102,20 +114,36 @@ impl Work {
         }
     }
 
+    /// Is the kept body compressed in a way that nobody can see what is in it?
+    #[must_use]
+    pub(crate) fn is_coded(&self) -> bool {
+        self.coded.is_none() && coding(&self.headers).is_some()
+    }
+
     /// Puts another body in the place of a kept one.
     pub(crate) fn replace(&mut self, body: Bytes) {
         if self.is_kept() {
             self.body = Payload::Kept(body);
+            if self.coded.take().is_some() {
+                self.headers.remove(CONTENT_ENCODING);
+            }
         }
     }
 
-    /// The body for a try, asking for `model` if that is given; `None` where there is none.
-    pub(crate) fn body_for(&mut self, model: Option<&str>) -> Option<reqwest::Body> {
+    /// The body for a try, asking for `model` if that is given; `None` where there is none. `headers` are those that
+    /// go with it.
+    pub(crate) fn body_for(&mut self, model: Option<&str>, headers: &mut HeaderMap) -> Option<reqwest::Body> {
         match &mut self.body {
             Payload::Kept(bytes) if bytes.is_empty() => None,
             Payload::Kept(bytes) => {
                 let changed = model.and_then(|model| json::with_text_member(bytes, "model", model));
-                Some(changed.unwrap_or_else(|| bytes.clone()).into())
+                if let Some(changed) = changed {
+                    if self.coded.is_some() {
+                        headers.remove(CONTENT_ENCODING);
+                    }
+                    return Some(changed.into());
+                }
+                Some(self.coded.as_ref().unwrap_or(bytes).clone().into())
             }
             Payload::Through(rest) => {
                 use futures_util::StreamExt;
@@ -126,6 +154,25 @@ impl Work {
             }
         }
     }
+}
+
+/// How a body is compressed, if it is.
+fn coding(headers: &HeaderMap) -> Option<&str> {
+    let coding = headers
+        .get(CONTENT_ENCODING)?
+        .to_str()
+        .unwrap_or("unknown")
+        .trim();
+    (!coding.is_empty() && !coding.eq_ignore_ascii_case("identity")).then_some(coding)
+}
+
+/// What is in a body that was compressed with zstd; `None` if it is broken, or longer than what is kept.
+fn unpacked(packed: &[u8]) -> Option<Bytes> {
+    use std::io::Read;
+    let decoder = ruzstd::decoding::StreamingDecoder::new(packed).ok()?;
+    let mut plain = Vec::new();
+    decoder.take(MAX_KEPT as u64 + 1).read_to_end(&mut plain).ok()?;
+    (plain.len() <= MAX_KEPT).then(|| plain.into())
 }
 
 /// `/s/ID/rest` as `ID` and `/rest`: a base URL that names a session, for agents that cannot say it otherwise.
@@ -144,6 +191,22 @@ fn session_prefix(path: &str) -> (Option<&str>, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_compressed_can_be_seen_and_a_bomb_cannot() {
+        // "zstd" as a frame with one raw block, and 64 MiB of zeros as runs.
+        let frame = |blocks: &[u8]| [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58], blocks].concat();
+        let raw = frame(&[&[(4 << 3) | 1, 0, 0][..], b"zstd"].concat());
+        assert_eq!(unpacked(&raw).as_deref(), Some(&b"zstd"[..]));
+        let mut runs = Vec::new();
+        for n in 0..512_u32 {
+            let head = ((128 << 10) << 3) | (1 << 1) | u32::from(n == 511);
+            runs.extend_from_slice(&head.to_le_bytes()[..3]);
+            runs.push(0);
+        }
+        assert_eq!(unpacked(&frame(&runs)), None);
+        assert_eq!(unpacked(b"no frame"), None);
+    }
 
     #[test]
     fn a_base_url_may_name_a_session() {

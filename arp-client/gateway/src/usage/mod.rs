@@ -1,5 +1,8 @@
 //! What a request cost, in tokens: taken from every event that carries a figure, never counted twice.
 
+pub mod budgets;
+pub mod import;
+pub mod prices;
 pub mod store;
 
 use serde::Serialize;

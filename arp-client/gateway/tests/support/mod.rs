@@ -10,6 +10,7 @@
     clippy::panic
 )]
 
+use arp_gateway::api::Api;
 use arp_gateway::forward::Gateway;
 use arp_gateway::guard::Doors;
 use arp_gateway::home::Home;
@@ -184,6 +185,8 @@ async fn read(tcp: &mut TcpStream, buf: &mut Vec<u8>) -> Option<Asked> {
 /// A running gateway for one service.
 pub struct Running {
     pub url: String,
+    /// Where its API is.
+    pub api: String,
     pub gateway: Arc<Gateway>,
     pub home: Home,
     _dir: tempfile::TempDir,
@@ -201,6 +204,24 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
+        let page = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = format!("http://{}", page.local_addr().unwrap());
+        let running = arp_gateway::process::Running {
+            pid: std::process::id(),
+            version: "test".into(),
+            since: 0,
+            claude: listener.local_addr().unwrap(),
+            codex: listener.local_addr().unwrap(),
+            gemini: listener.local_addr().unwrap(),
+            ui: page.local_addr().unwrap(),
+        };
+        let served = Arc::new(Api::new(
+            gateway.clone(),
+            running,
+            None,
+            Arc::new(Doors::default()),
+        ));
+        tokio::spawn(server::serve_page(page, served, stop.clone()));
         let doors = Arc::new(Doors::default());
         tokio::spawn(server::serve(
             listener,
@@ -211,11 +232,19 @@ impl Running {
         ));
         Self {
             url,
+            api,
             gateway,
             home,
             _dir: dir,
             _stop: stop.drop_guard(),
         }
+    }
+
+    /// Asks the API.
+    pub async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+        let request = client().request(method.parse().unwrap(), format!("{}{path}", self.api));
+        let got = got(request.body(body.to_owned()).send().await.unwrap()).await;
+        (got.status, serde_json::from_str(&got.body).unwrap_or_default())
     }
 
     pub async fn post(&self, path: &str, body: &str, session: Option<&str>) -> Got {

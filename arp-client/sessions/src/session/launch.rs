@@ -68,7 +68,12 @@ impl Actor {
         options: LaunchOptions,
     ) -> Result<(), SessionError> {
         self.state.meta.starts_ms = None;
-        let launch = found.agent.launch(&found.program, &options)?;
+        let mut launch = found.agent.launch(&found.program, &options)?;
+        let meta = &self.state.meta;
+        self.core
+            .agents
+            .prepare(&meta.id, &meta.executor, &mut launch)
+            .await?;
         let texts = |values: Vec<OsString>| values.into_iter().map(text).collect::<Result<_, _>>();
         // Nobody writes the log now, so its torn end, if there is one, may be cut.
         let end = self.raw_writer()?.end();

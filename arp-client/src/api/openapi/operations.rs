@@ -252,6 +252,23 @@ pub(super) fn about(op: Op) -> About {
                 &[("200", "Typed")],
             )
         },
+        Op::SessionGateway => About {
+            errors: &["404", "503"],
+            ..plain(
+                "sessionGateway",
+                "What the model gateway knows of a session",
+                &[("200", "Typed")],
+            )
+        },
+        Op::SessionGatewayChoose => About {
+            body: Some(("Anything", true)),
+            errors: &["400", "404", "503"],
+            ..plain(
+                "chooseSessionGateway",
+                "Choose a session's upstream or model",
+                &[("200", "Typed")],
+            )
+        },
         Op::Projects => About {
             query: &PAGE,
             errors: &["400", "404"],

@@ -43,7 +43,11 @@ pub(super) fn session(state: &Arc<State>, call: Call) -> Answer {
         until: Until::Removed,
         ..request
     };
-    let items = feed::start(state.sessions.follow(&view.id)?, request);
+    let items = feed::start(
+        state.sessions.follow(&view.id)?,
+        request,
+        state.gateway.as_ref().map(|gateway| gateway.watch()),
+    );
     let state = Arc::clone(state);
     let id = view.id.clone();
     upgrade(call, move |socket| {
@@ -155,6 +159,7 @@ impl Conversation {
                 }
                 Ok(socket.flush().await?)
             }
+            Item::Gateway(news) => send(socket, &news.data).await,
             Item::Approval(event) => {
                 let event: Value = serde_json::from_str(&event).unwrap_or_default();
                 let frame = if event["type"] == "approval" {
