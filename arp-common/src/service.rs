@@ -180,7 +180,14 @@ mod tests {
         assert_eq!(pulses.beat(LATE).await, Ok(()));
         // Stuck as a loop would be: it waits for a lock that nobody gives back.
         let lock: &'static Mutex<()> = Box::leak(Box::default());
-        let held = lock.lock().unwrap();
+        let (free, freed) = std::sync::mpsc::channel::<()>();
+        let (tell, is_held) = oneshot::channel();
+        let holder = std::thread::spawn(move || {
+            let _held = lock.lock();
+            let _ = tell.send(());
+            let _ = freed.recv();
+        });
+        is_held.await.unwrap();
         let (stuck_in, is_in) = oneshot::channel();
         let blocked = pulses.add("blocked");
         let blocked = tokio::spawn(blocked.along(async move {
@@ -190,7 +197,8 @@ mod tests {
         }));
         is_in.await.unwrap();
         assert_eq!(pulses.beat(SOON).await, Err("blocked"));
-        drop(held);
+        drop(free);
+        holder.join().unwrap();
         assert_eq!(pulses.beat(LATE).await, Ok(()));
         healthy.abort();
         blocked.abort();

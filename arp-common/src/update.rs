@@ -151,7 +151,7 @@ impl Plan {
             return Err(UpdateError::NotInside(self.name.to_owned()));
         }
         let program = format!("{}{}", self.name, if windows { ".exe" } else { "" });
-        let new = find(&scratch.0, &program).ok_or_else(|| UpdateError::NotInside(program))?;
+        let new = find(&scratch.0, &program).ok_or(UpdateError::NotInside(program))?;
         let version = version_of(&new, self.name).map_err(UpdateError::DoesNotRun)?;
         if version_of(&self.at, self.name).is_ok_and(|old| old == version) {
             return Ok(Updated::Same(version));
@@ -377,5 +377,6 @@ fn version_of(program: &Path, name: &str) -> Result<String, String> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

@@ -191,7 +191,7 @@ fn split_target<'a>(text: &'a str, method: &str) -> Result<(Option<&'a str>, &'a
         .ok_or(bad("the request target is neither a path nor an http URL"))?;
     let rest = &text[scheme.len()..];
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    if !valid_host(rest[..end].as_bytes()) {
+    if !valid_host(&rest.as_bytes()[..end]) {
         return Err(bad("malformed host in the request target"));
     }
     Ok((Some(&rest[..end]), &rest[end..]))

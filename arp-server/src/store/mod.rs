@@ -27,11 +27,13 @@ const QUEUE: usize = 1024;
 /// Claims of one transaction.
 const BATCH: usize = 256;
 
+type Other = Box<dyn FnOnce(&mut Db) -> Result<(), StoreError> + Send>;
+
 enum Job {
     Claim(Claim, oneshot::Sender<Result<Verdict, StoreError>>),
     Seen(ClientId, Fingerprint, bool),
     /// Rare ones, of the operator and of the clock.
-    Other(Box<dyn FnOnce(&mut Db) -> Result<(), StoreError> + Send>),
+    Other(Other),
 }
 
 /// The open store of a running relay.

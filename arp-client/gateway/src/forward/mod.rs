@@ -423,7 +423,8 @@ impl Gateway {
             ));
         }
         // Codex tells here, too, where it works; the body has the same text, and both are to stay the same.
-        for name in ["x-codex-turn-metadata"] {
+        {
+            let name = "x-codex-turn-metadata";
             let text = work.headers.get(name).and_then(|value| value.to_str().ok());
             let new = text
                 .and_then(|text| redact::hide_text(&now.filters, redaction, &self.key, &mut hidden, text));

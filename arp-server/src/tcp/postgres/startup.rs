@@ -213,12 +213,11 @@ mod tests {
             let mut whole = vec![0, 0, 0, 0, 0, 3, 0, 0];
             whole.extend(&bytes);
             for packet in [&bytes[..], &whole] {
-                if let Ok(startup) = Startup::parse(packet) {
-                    if let Some(written) = startup.write(Some("me")) {
+                if let Ok(startup) = Startup::parse(packet)
+                    && let Some(written) = startup.write(Some("me")) {
                         let again = Startup::parse(&written).unwrap();
                         prop_assert_eq!(again.version, startup.version);
                     }
-                }
             }
         }
     }

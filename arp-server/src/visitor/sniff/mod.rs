@@ -49,8 +49,11 @@ pub(crate) enum Sniffed {
     Unknown,
 }
 
+/// Looks at the first bytes of a connection.
+type Look = fn(&[u8]) -> Match;
+
 /// What we understand. HTTP/1 stands last: hardly any bytes could not be a method that somebody invents.
-const KNOWN: &[(Speaks, fn(&[u8]) -> Match)] = &[
+const KNOWN: &[(Speaks, Look)] = &[
     (Speaks::Http2, http2::look),
     (Speaks::Preamble, preamble::look),
     (Speaks::Postgres, postgres::look),
