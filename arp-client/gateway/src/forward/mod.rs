@@ -357,7 +357,8 @@ impl Gateway {
                 }
                 // The agent has left.
                 Ok(None) => return,
-                Err(failure) => {
+                Err(mut failure) => {
+                    failure.message = upstream.without_keys(&failure.message);
                     log.failed(&upstream.name, &failure.message);
                     log.waits(failure.wait);
                     if failure.upstreams {
@@ -470,7 +471,7 @@ impl Gateway {
         let model = work.identity.model.clone().unwrap_or_default();
         let routed = chosen.or_else(|| now.routes().model_for(&upstream.name, &model));
         let routed = routed.filter(|routed| *routed != model).map(str::to_owned);
-        log.asks(&upstream.name, routed.as_deref());
+        log.asks(upstream, routed.as_deref());
         let texts = &now.settings.failover_texts;
         let mut unsealed = false;
         loop {

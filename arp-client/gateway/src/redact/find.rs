@@ -101,9 +101,12 @@ static API_KEYS: Pattern = LazyLock::new(|| {
     .ok()
 });
 static PRIVATE_KEYS: Pattern = LazyLock::new(|| {
-    Regex::new(
-        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----(?s:.{0,16384}?)-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----",
-    )
+    // One whose end was cut off (a tool's output has a limit) is a secret still: its lines, as far as they go.
+    Regex::new(concat!(
+        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----",
+        r"(?:(?s:.{0,16384}?)-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----",
+        r"|(?:(?:\s|\\n|\\r)*[A-Za-z0-9+/=]{16,})+)"
+    ))
     .ok()
 });
 static TOKENS: Pattern = LazyLock::new(|| {
@@ -318,6 +321,8 @@ mod tests {
         assert!(found(Preset::ApiKeys, "task-aaaaaaaaaaaaaaaaaaaaaaaaa sk-short").is_empty());
         let pem = "-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----";
         assert_eq!(found(Preset::PrivateKeys, &format!("x{pem}y{pem}")), [pem, pem]);
+        let cut = format!("-----BEGIN PRIVATE KEY-----\\n{0}\n{0}", "Ab1/".repeat(16));
+        assert_eq!(found(Preset::PrivateKeys, &format!("{cut} … and so on")), [&*cut]);
         assert!(
             found(
                 Preset::PrivateKeys,
