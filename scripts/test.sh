@@ -27,6 +27,15 @@ install_tools() {
     need python3 python3
     need shellcheck shellcheck
     need strace strace
+    need psql postgresql-client
+    need redis-cli redis-tools
+    need redis-server redis-server
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
+    need nc netcat-openbsd
+    need mariadb mariadb-client
+    [ -x /usr/sbin/mariadbd ] || need mariadbd mariadb-server
+    need ssh openssh-client
+    [ -x /usr/sbin/sshd ] || need sshd openssh-server
     if [ "${#missing[@]}" -gt 0 ]; then
         if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
             say "installing ${missing[*]}"

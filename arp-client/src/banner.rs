@@ -1,8 +1,9 @@
 //! What `arpc` prints for a person: who it is, what it serves, where it is reached.
 
-use crate::config::{Config, Mode, Public};
+use crate::config::{Config, Mode, Public, Service};
 use crate::tokens::Names;
 use arp_common::ids::Token;
+use arp_common::tls::Fingerprint;
 use qrcode::render::unicode::Dense1x2;
 use std::io::{IsTerminal, Write};
 
@@ -11,10 +12,17 @@ pub fn hello(config: &Config) {
     let mode = match &config.mode {
         Mode::Tcp { host, port } => format!("TCP, local service {host}:{port}"),
         Mode::Command(_) => "command, the AI agents of this machine".to_owned(),
+        Mode::Services => "TCP, local services".to_owned(),
     };
     say(&format!("arpc {}", crate::VERSION));
     say(&format!("Client id:  {}", told(config.client_id.as_str())));
     say(&format!("Mode:       {mode}"));
+    for service in &config.services {
+        let Service {
+            token, host, port, ..
+        } = service;
+        say(&format!("Service:    {} -> {host}:{port}", told(token.as_str())));
+    }
     if config.relay {
         say(&format!("Relay:      {} (connecting)", config.server.host));
     }
@@ -39,7 +47,7 @@ pub fn agents(found: &[Result<String, String>]) {
 }
 
 /// Prints where visitors go, with a QR code if that is wanted and a person is looking.
-pub fn registered(config: &Config, names: &Names, public: &Public) {
+pub fn registered(config: &Config, names: &Names, public: &Public, key: Option<Fingerprint>) {
     say(&format!("Registered with the relay at {}.", config.server.host));
     let (tokens, id_token) = names.current();
     let id = id_token.then(|| config.client_id.as_str());
@@ -54,6 +62,24 @@ pub fn registered(config: &Config, names: &Names, public: &Public) {
     say(&format!("Public URL: {url}"));
     for url in urls {
         say(&format!("            {url}"));
+    }
+    // For raw connections that no relay can read: arpc connect --e2e.
+    if let Some(key) = key.filter(|_| !matches!(config.mode, Mode::Command(_)) || !config.services.is_empty())
+    {
+        say(&format!("Own key:    {key}"));
+    }
+    for remote in &public.remote_ports {
+        if let Some(port) = remote.port {
+            let service = remote
+                .service
+                .as_ref()
+                .map(|s| format!(" ({})", told(s.as_str())));
+            say(&format!(
+                "Port:       {}:{port}{}",
+                config.server.host,
+                service.unwrap_or_default()
+            ));
+        }
     }
     if masks() {
         say("Tokens are cut short in the journal; in full they are told by: arpc tokens list");

@@ -4,6 +4,8 @@ use crate::command::CommandConfig;
 use crate::command_settings;
 use crate::defaults as d;
 use crate::gate::Gate;
+use crate::services;
+pub use crate::services::Service;
 pub use crate::settings::{Settings, data_dir};
 use crate::tokens::Names;
 use crate::trust::{self, KnownRelays, Policy};
@@ -12,7 +14,8 @@ use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
 use arp_common::logging::LogFormat;
 use arp_common::private;
-use arp_common::protocol::Secret;
+use arp_common::protocol::{Protocol, RemotePort, Secret};
+use arp_common::proxy_header::Version;
 use arp_common::settings::ConfigError;
 use arp_common::tls::Identity;
 use arp_tunnels::TunnelConfig;
@@ -89,6 +92,8 @@ pub enum Mode {
     },
     /// The AI agents of this machine.
     Command(Box<CommandConfig>),
+    /// Only services that have names of their own.
+    Services,
 }
 
 /// Settings that are whole and make sense.
@@ -102,6 +107,16 @@ pub struct Config {
     pub server: Server,
     /// What visitors reach.
     pub mode: Mode,
+    /// Local services that have names of their own; those are among the tokens.
+    pub services: Vec<Service>,
+    /// What the local service of all other names speaks.
+    pub protocol: Option<Protocol>,
+    /// The user that a visitor of its becomes who gives none.
+    pub default_user: Option<String>,
+    /// The port of the relay that it wants for itself; 0 for any.
+    pub remote_port: Option<u16>,
+    /// Is it told who its visitors are?
+    pub proxy_protocol: Option<Version>,
     /// Connect again when the relay is lost.
     pub auto_reconnect: bool,
     /// Longest pause before that.
@@ -148,7 +163,17 @@ impl Config {
                 Err(e) => faults.push(format!("--token {e}")),
             }
         }
-        let mode = mode_of(&s, client_id.as_ref(), &mut faults);
+        let services = services::read(&s, client_id.as_ref(), &mut faults);
+        tokens.extend(services.iter().map(|s| s.token.clone()));
+        let protocol = services::protocol(s.protocol.as_deref(), "--protocol", &mut faults);
+        let protocol = protocol.or_else(|| s.local_port.and_then(services::usual));
+        let default_user = services::user(s.default_user.as_deref(), "--default-user", &mut faults);
+        let remote_port = s.remote_port.as_deref();
+        let remote_port =
+            remote_port.and_then(|port| services::remote_port(port, "--remote-port", &mut faults));
+        let proxy_protocol =
+            services::proxy_protocol(s.proxy_protocol.as_deref(), "--proxy-protocol", &mut faults);
+        let mode = mode_of(&s, client_id.as_ref(), !services.is_empty(), &mut faults);
         if s.reconnect_interval == Some(0) {
             faults.push("--reconnect-interval must be at least 1 second".into());
         }
@@ -175,7 +200,7 @@ impl Config {
         }
         let local = match &mode {
             Some(Mode::Tcp { host, port }) => Some((host.as_str(), *port)),
-            Some(Mode::Command(_)) | None => None,
+            Some(Mode::Command(_) | Mode::Services) | None => None,
         };
         let tunnel = mode
             .is_some()
@@ -193,14 +218,19 @@ impl Config {
                 control_port: s.control_port.unwrap_or(CONTROL_PORT),
                 proxy_port: s.proxy_port.unwrap_or(PROXY_PORT),
             },
+            id_token: !s.no_id_token.unwrap_or(false) && !matches!(mode, Mode::Services),
             mode,
+            services,
+            protocol,
+            default_user,
+            remote_port,
+            proxy_protocol,
             auto_reconnect: s.auto_reconnect.unwrap_or(true),
             reconnect_interval: Duration::from_secs(s.reconnect_interval.unwrap_or(d::RECONNECT_INTERVAL)),
             plaintext: s.plaintext.unwrap_or(false),
             data_dir: data_dir(s.data_dir),
             trust,
             join_key,
-            id_token: !s.no_id_token.unwrap_or(false),
             gate,
             qr: !s.no_qr.unwrap_or(false),
             relay: tunnel.is_none() || relay_named,
@@ -276,6 +306,8 @@ pub struct Public {
     pub port: Option<u16>,
     /// Does that port take HTTPS?
     pub tls: bool,
+    /// The ports that our services have there for themselves.
+    pub remote_ports: Vec<RemotePort>,
 }
 
 /// Name of the file of this machine's key in the data directory.
@@ -336,7 +368,7 @@ fn gate(s: &Settings, faults: &mut Vec<String>) -> Option<Gate> {
 }
 
 /// The rules of the two modes.
-fn mode_of(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>) -> Option<Mode> {
+fn mode_of(s: &Settings, id: Option<&ClientId>, services: bool, faults: &mut Vec<String>) -> Option<Mode> {
     let command = s.command_mode.unwrap_or(false);
     if command {
         if s.local_port.is_some() || s.local_addr.is_some() {
@@ -354,6 +386,7 @@ fn mode_of(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>) -> Opt
     let host = unbracketed(s.local_addr.as_deref().unwrap_or("127.0.0.1"));
     match s.local_port {
         Some(port) if port != 0 => Some(Mode::Tcp { host, port }),
+        None if services => Some(Mode::Services),
         _ => {
             let hint = "e.g. --local-port 3000; or give --command-mode for the AI agents of this machine";
             faults.push(format!(
@@ -405,7 +438,7 @@ mod tests {
                 &Public {
                     url: None,
                     port: Some(80),
-                    tls: false
+                    ..Public::default()
                 },
                 "x"
             ),
@@ -415,6 +448,7 @@ mod tests {
             url: Some("https://relay.example/".into()),
             port: Some(80),
             tls: true,
+            ..Public::default()
         };
         assert_eq!(v6.public_url(&told, "x"), "https://relay.example/?token=x");
     }
@@ -459,7 +493,11 @@ mod tests {
         command.build();
         // Only in the file: it has tables of its own. The flag --tunnel says the backend; its name is that of a table
         // there.
-        let mut names = vec![String::from("acp"), String::from("tunnel-backend")];
+        let mut names = vec![
+            String::from("acp"),
+            String::from("services"),
+            String::from("tunnel-backend"),
+        ];
         for flag in command.get_arguments().filter(|a| a.get_long().is_some()) {
             let name = flag.get_long().unwrap().to_owned();
             if ["help", "version", "check-config"].contains(&name.as_str()) {

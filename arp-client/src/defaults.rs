@@ -11,6 +11,8 @@ pub const RECONNECT_INTERVAL: u64 = 5;
 pub const FIRST_CONNECT: Duration = Duration::from_secs(10);
 /// Time for one TCP connection to the relay.
 pub const DIAL: Duration = Duration::from_secs(10);
+/// Time for a relay to answer that a raw connection stands: it waits for a tunnel and for the service.
+pub const CONNECT: Duration = Duration::from_secs(60);
 /// Tunnels that the relay may have us hold at a time: more than any pool needs, few enough for a laptop.
 pub const MAX_TUNNELS: usize = 4096;
 /// Tunnels that are dialed at a time; more wait their turn.

@@ -80,6 +80,12 @@ impl Gate {
         false
     }
 
+    /// Does this open it? It is a key, or `user:password`.
+    pub(crate) fn opens(&self, told: &Secret) -> bool {
+        let told = told.expose().as_bytes();
+        one_of(&self.keys, told) | one_of(&self.auth, told)
+    }
+
     fn knows(&self, value: &HeaderValue) -> bool {
         let Some((scheme, rest)) = value.to_str().ok().and_then(|v| v.split_once(' ')) else {
             return false;

@@ -28,6 +28,7 @@ pub mod identity;
 pub mod link;
 pub mod local;
 mod mcp;
+pub mod services;
 pub mod serving;
 pub mod settings;
 pub mod standing;

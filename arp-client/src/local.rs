@@ -2,10 +2,13 @@
 
 use crate::defaults as d;
 use arp_common::net;
+use arp_common::proxy_header::{self, Version};
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -14,6 +17,7 @@ use tokio::time::{sleep, timeout};
 pub struct LocalService {
     host: String,
     port: u16,
+    proxy: Option<Version>,
     last_answer: Mutex<Option<Instant>>,
 }
 
@@ -29,8 +33,26 @@ impl LocalService {
         Self {
             host: host.into(),
             port,
+            proxy: None,
             last_answer: Mutex::new(None),
         }
+    }
+
+    /// Tells it who its visitors are.
+    #[must_use]
+    pub fn with_proxy_protocol(mut self, version: Option<Version>) -> Self {
+        self.proxy = version;
+        self
+    }
+
+    /// Connects for one raw connection of a visitor, and says who that is where it wants to know.
+    pub(crate) async fn dial_for(&self, visitor: Option<SocketAddr>) -> io::Result<TcpStream> {
+        let mut stream = self.dial().await?;
+        if let Some(version) = self.proxy {
+            let header = proxy_header::write(version, visitor, stream.peer_addr()?);
+            timeout(d::LOCAL_DIAL, stream.write_all(&header)).await??;
+        }
+        Ok(stream)
     }
 
     /// Connects, and gives a service that answered a moment ago the time to come back.

@@ -8,6 +8,7 @@ use arp_sessions::Leaving;
 use arpc::config::{Cli, Config, Mode, Public, Settings};
 use arpc::forward::Forward;
 use arpc::link::{Dialer, Handler, Link};
+use arpc::local::LocalService;
 use arpc::serving::CommandMode;
 use arpc::standing::{Fixed, Standing};
 use arpc::tokens::{self, Names};
@@ -87,12 +88,16 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             config.tokens.clone(),
             config.id_token,
         )?;
-        let names = Arc::new(names);
+        let of_services = config.services.iter().map(|s| s.token.clone()).collect();
+        let names = Arc::new(names.with_services(of_services));
+        let e2e = dialer.e2e()?;
+        let fingerprint = dialer.fingerprint();
         let mut command = None;
         let handler = match &config.mode {
             Mode::Tcp { host, port } => {
-                Handler::Tcp(Forward::new(host, *port).with_gate(config.gate.clone()))
+                Handler::Tcp(with_services(main_service(host, *port, &config), &config).with_e2e(e2e))
             }
+            Mode::Services => Handler::Tcp(with_services(Forward::default(), &config).with_e2e(e2e)),
             Mode::Command(settings) => {
                 let mode = CommandMode::start((**settings).clone(), names.clone()).await?;
                 command = Some(mode.clone());
@@ -102,7 +107,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                     stop.run_until_cancelled(async { banner::agents(&asked.agents().await) })
                         .await
                 });
-                Handler::Command(mode)
+                Handler::Command(mode, with_services(Forward::default(), &config).with_e2e(e2e))
             }
         };
         let leaving = Arc::new(std::sync::OnceLock::new());
@@ -150,7 +155,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                 }
                 service::status("registered with the relay");
                 if std::mem::take(&mut first) {
-                    banner::registered(&config, &names, public);
+                    banner::registered(&config, &names, public, fingerprint);
                 }
             };
             let linked = link.run(stop.clone(), registered).await;
@@ -183,9 +188,26 @@ fn fixed(config: &Config) -> Fixed {
             .then(|| format!("{}:{}", server.host, server.control_port)),
         serves: match &config.mode {
             Mode::Tcp { host, port } => format!("{host}:{port}"),
+            Mode::Services => "its services, by their own tokens".to_owned(),
             Mode::Command(_) => "the agents of this machine".to_owned(),
         },
     }
+}
+
+/// The service of all names that have none of their own.
+fn main_service(host: &str, port: u16, config: &Config) -> Forward {
+    Forward::new(LocalService::new(host, port).with_proxy_protocol(config.proxy_protocol))
+}
+
+/// Adds the services that have names of their own, and the gate in front of all.
+fn with_services(forward: Forward, config: &Config) -> Forward {
+    let services = config.services.iter();
+    services
+        .fold(forward, |forward, s| {
+            let service = LocalService::new(s.host.as_str(), s.port).with_proxy_protocol(s.proxy_protocol);
+            forward.with_service(s.token.clone(), service)
+        })
+        .with_gate(config.gate.clone())
 }
 
 /// So that scripts find the client id.

@@ -1,5 +1,6 @@
 //! The settings as flags, environment and file give them, before anybody asks whether they make sense.
 
+use crate::services::ServiceTable;
 use arp_agents::acp::AcpConfig;
 use arp_common::logging::LogFormat;
 use std::collections::BTreeMap;
@@ -61,6 +62,31 @@ arp_common::settings! {
     /// Address of the local service [default: 127.0.0.1].
     #[arg(long, value_name = "HOST", env = "ARPC_LOCAL_ADDR", help_heading = "A local service")]
     local_addr: String,
+    /// A further local service, reached by a token of its own, as NAME=PORT or NAME=HOST:PORT; may be given several times.
+    ///
+    /// Alone, or beside --local-port or --command-mode. In the file also as tables: [services.NAME] with port, host,
+    /// protocol, default-user, remote-port, proxy-protocol.
+    #[arg(long, value_name = "NAME=PORT", env = "ARPC_SERVICE", value_delimiter = ',', help_heading = "A local service")]
+    service: Vec<String>,
+    /// Local services with more to say of them (only in the file: [services.NAME]).
+    #[arg(skip)]
+    services: BTreeMap<String, ServiceTable>,
+    /// What the local service speaks: http, postgres, mysql, redis, ssh or tcp [default: mysql on port 3306, else whatever
+    /// visitors speak].
+    ///
+    /// Only MySQL has to be told: there the server speaks first.
+    #[arg(long, value_name = "NAME", env = "ARPC_PROTOCOL", help_heading = "A local service", hide_short_help = true)]
+    protocol: String,
+    /// Ask the relay for a port that leads to the local service without a token: a number, or `auto`.
+    #[arg(long, value_name = "PORT", env = "ARPC_REMOTE_PORT", help_heading = "A local service")]
+    remote_port: String,
+    /// Tell the local service who its visitors are, by a header of the PROXY protocol in front of each raw connection: v1
+    /// or v2 [default: no].
+    #[arg(long, value_name = "VERSION", env = "ARPC_PROXY_PROTOCOL", help_heading = "A local service", hide_short_help = true)]
+    proxy_protocol: String,
+    /// Database user that a visitor becomes who gives none [default: the user that runs arpc].
+    #[arg(long, value_name = "USER", env = "ARPC_DEFAULT_USER", help_heading = "A local service", hide_short_help = true)]
+    default_user: String,
     /// Visitors must also show this user and password, which the relay does not know; may be given several times.
     ///
     /// HTTP basic authentication. Better given as ARPC_REQUIRE_AUTH: other users see the flags of a process.

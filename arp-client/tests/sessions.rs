@@ -179,6 +179,8 @@ async fn approvals_are_allowed_changed_and_denied_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_and_texts_are_compressed_for_who_takes_that_and_streams_are_not() {
     let edge = Edge::start().await;
+    let other = edge.session("say x").await;
+    edge.until_status(&other, "idle").await;
     let id = edge.session("burst 40 200").await;
     edge.until_status(&id, "idle").await;
     let ask = |path: &str| {

@@ -49,25 +49,51 @@ where
     A: AsyncRead + AsyncWrite + Carrier + Unpin,
     B: AsyncRead + AsyncWrite + Carrier + Unpin,
 {
-    let mut up = Flow::new(head_a);
-    let mut down = Flow::new(head_b);
-    a.begin();
-    b.begin();
-    let result = poll_fn(|cx| {
-        let up_done = up.poll(cx, a, b, &mut count.a_to_b)?;
-        let down_done = down.poll(cx, b, a, &mut count.b_to_a)?;
-        if up_done.is_ready() && down_done.is_ready() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+    let mut copy = Duplex::begin(a, b, head_a, head_b);
+    poll_fn(|cx| copy.poll(cx, a, b, count)).await
+}
+
+/// The same for who wants to look at `count` while it goes on.
+pub struct Duplex {
+    up: Flow,
+    down: Flow,
+}
+
+impl Duplex {
+    /// Begins to copy `a` and `b` into each other; see [`copy`].
+    pub fn begin<A: Carrier, B: Carrier>(a: &mut A, b: &mut B, head_a: BytesMut, head_b: BytesMut) -> Self {
+        a.begin();
+        b.begin();
+        Self {
+            up: Flow::new(head_a),
+            down: Flow::new(head_b),
         }
-    })
-    .await;
-    if result.is_ok() {
+    }
+
+    /// Goes on, always with the same `a` and `b`. Ready when both have ended.
+    ///
+    /// # Errors
+    /// The first failure of either side.
+    pub fn poll<A, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        a: &mut A,
+        b: &mut B,
+        count: &mut Transferred,
+    ) -> Poll<io::Result<()>>
+    where
+        A: AsyncRead + AsyncWrite + Carrier + Unpin,
+        B: AsyncRead + AsyncWrite + Carrier + Unpin,
+    {
+        let up_done = self.up.poll(cx, a, b, &mut count.a_to_b)?;
+        let down_done = self.down.poll(cx, b, a, &mut count.b_to_a)?;
+        if up_done.is_pending() || down_done.is_pending() {
+            return Poll::Pending;
+        }
         a.finish();
         b.finish();
+        Poll::Ready(Ok(()))
     }
-    result
 }
 
 /// One direction.

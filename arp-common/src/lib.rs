@@ -14,7 +14,7 @@ pub mod net;
 pub mod origin;
 pub mod private;
 pub mod protocol;
-pub mod read_ahead;
+pub mod proxy_header;
 pub mod selfdoc;
 pub mod service;
 pub mod settings;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::str::FromStr;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_appender::rolling;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -106,7 +106,8 @@ fn filter() -> EnvFilter {
 }
 
 fn filter_of(wanted: &str) -> EnvFilter {
-    let mut directives = wanted.to_owned();
+    // The default of the builder counts only where there is no directive at all.
+    let mut directives = if wanted.trim().is_empty() { "info" } else { wanted }.to_owned();
     for name in TALKATIVE {
         let named = wanted.split(',').any(|d| {
             let d = d.trim();
@@ -117,9 +118,7 @@ fn filter_of(wanted: &str) -> EnvFilter {
             directives.push_str(&format!(",{name}=info"));
         }
     }
-    EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse_lossy(directives)
+    EnvFilter::builder().parse_lossy(directives)
 }
 
 #[cfg(test)]
@@ -139,7 +138,11 @@ mod tests {
             !named.contains("hyper=info") && named.contains("hyper_util=info"),
             "{named}"
         );
-        assert!(filter_of("").to_string().contains("rmcp=info"));
+        let unset = filter_of("").to_string();
+        assert!(
+            unset.contains("rmcp=info") && unset.split(',').any(|d| d == "info"),
+            "{unset}"
+        );
         assert_eq!(
             ("json".parse(), "text".parse()),
             (Ok(LogFormat::Json), Ok(LogFormat::Text))

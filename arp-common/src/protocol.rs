@@ -2,8 +2,8 @@
 //!
 //! A frame is a `u32` length, big-endian, then that many bytes of JSON: one [`Command`] in serde's
 //! externally tagged form. docs/protocol.md describes it for other implementers. Version 1 is four
-//! commands; version 2 adds optional fields and commands, and a peer that does not say `version` is
-//! version 1 and is never sent anything that version 1 does not know.
+//! commands; version 2 adds optional fields and commands, version 3 adds services and the answer to a raw connection.
+//! A peer that does not say `version` is version 1 and is never sent anything that version 1 does not know.
 
 use crate::defaults::MAX_FRAME;
 use crate::ids::{ClientId, Token};
@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The newest version we speak.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// One message between relay and edge agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +66,103 @@ pub enum Command {
         kind: TunnelKind,
         /// The visitor of the first exchange, for logs and access rules.
         peer_addr: Option<SocketAddr>,
+        /// Version 3: which of the edge's services is meant, by its token; the one of all other names if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<Token>,
+        /// Version 3: what the visitor of a raw connection shows to the edge's own gate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Secret>,
+        /// Version 3: the visitor speaks TLS with the edge itself, by the edge's own key.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        e2e: bool,
+    },
+    /// Version 3, edge to relay: the answer to [`Command::Open`] of kind `tcp`, before the first byte. Without an
+    /// error the local service has been reached.
+    Opened {
+        /// Why there is no connection; the tunnel closes then.
+        #[serde(default)]
+        error: Option<OpenError>,
     },
 }
+
+/// Why an edge opened no raw connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenError {
+    /// For programs: `local_service_unreachable`, `edge_auth_required`, `http_only`, `no_such_service`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// One of an edge's local services.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// The token by which visitors reach it. Absent: this is the service of all names that have none of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+    /// What it speaks, where the edge knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// The user that a visitor becomes who gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_user: Option<String>,
+    /// The port of the relay that it wants for itself; 0 for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<u16>,
+}
+
+/// What became of a service's wish for a port of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemotePort {
+    /// The service, by its token; absent for the one of all names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Token>,
+    /// The port that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Why it has none, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a local service speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// PostgreSQL's frontend/backend protocol.
+    Postgres,
+    /// MySQL's client/server protocol, which MariaDB speaks too.
+    Mysql,
+    /// Redis's RESP.
+    Redis,
+    /// SSH.
+    Ssh,
+    /// Something else over TCP.
+    #[serde(other)]
+    Tcp,
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = UnknownProtocol;
+    fn from_str(name: &str) -> Result<Self, UnknownProtocol> {
+        Ok(match name {
+            "http" => Self::Http,
+            "postgres" | "postgresql" => Self::Postgres,
+            "mysql" | "mariadb" => Self::Mysql,
+            "redis" => Self::Redis,
+            "ssh" => Self::Ssh,
+            "tcp" => Self::Tcp,
+            _ => return Err(UnknownProtocol),
+        })
+    }
+}
+
+/// No protocol that has a name here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be http, postgres, mysql, redis, ssh or tcp")]
+pub struct UnknownProtocol;
 
 /// Who wants to be reachable, and as what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +187,9 @@ pub struct Register {
     /// The relay's shared secret, where it wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_key: Option<Secret>,
+    /// Version 3: its services, as far as there is something to say of them. Their tokens are among `tokens`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
 }
 
 /// What an edge does with the tunnels it opens.
@@ -133,6 +231,9 @@ pub struct RegisterResult {
     /// Trying again later makes no sense without a change by a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fatal: Option<bool>,
+    /// Version 3: the ports that its services have for themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remote_ports: Vec<RemotePort>,
 }
 
 /// Why a relay closes a control channel.
@@ -325,6 +426,7 @@ mod tests {
             tokens: vec![],
             id_token: None,
             join_key: None,
+            services: vec![],
         }
     }
 

@@ -102,7 +102,7 @@ fn example(command: &Command, keys: &[(String, &'static str)]) -> String {
             let _ = writeln!(
                 out,
                 "#{key} = {}",
-                default_of(&help).filter(|d| is_plain(d)).unwrap_or(kind)
+                default_of(&help).map_or_else(|| (*kind).to_owned(), |d| value_of(d, kind))
             );
         }
     }
@@ -114,11 +114,16 @@ fn default_of(help: &str) -> Option<&str> {
     help.split_once("[default: ")?.1.split(']').next()
 }
 
-/// Is it a value of TOML as it stands?
-fn is_plain(default: &str) -> bool {
-    default == "true"
-        || default == "false"
-        || (!default.is_empty() && default.bytes().all(|b| b.is_ascii_digit()))
+/// A default as a value of TOML; `kind` where it is only described.
+fn value_of(default: &str, kind: &str) -> String {
+    let number = !default.is_empty() && default.bytes().all(|b| b.is_ascii_digit());
+    if number || default == "true" || default == "false" {
+        default.to_owned()
+    } else if default.parse::<std::net::IpAddr>().is_ok() {
+        format!("\"{default}\"")
+    } else {
+        kind.to_owned()
+    }
 }
 
 /// The help in lines of a readable length.

@@ -4,7 +4,6 @@
 //! changes this file and the places that dial and accept, nothing else.
 
 use crate::net;
-use crate::read_ahead::ReadAhead;
 use bytes::BytesMut;
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +21,7 @@ pub enum Stream {
     /// Plain TCP.
     Plain(TcpStream),
     /// TLS over TCP, of either side.
-    Tls(Box<TlsStream<ReadAhead>>),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -30,7 +29,7 @@ impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0.tcp(),
+            Self::Tls(tls) => tls.get_ref().0,
         }
     }
 
@@ -48,6 +47,16 @@ impl Stream {
         };
         let message = Message::None;
         (rd, WriteHalf { io: wr, message })
+    }
+
+    /// Puts the two halves of a plain connection together again. `None` for others, and for halves that do not
+    /// belong together.
+    pub fn reunite(rd: ReadHalf, mut wr: WriteHalf) -> Option<Self> {
+        wr.message = Message::None;
+        match (rd, std::mem::replace(&mut wr.io, WriteIo::Gone)) {
+            (ReadHalf::Plain(rd), WriteIo::Plain(wr)) => rd.reunite(wr).ok().map(Self::Plain),
+            _ => None,
+        }
     }
 
     /// Address of the peer.
@@ -99,10 +108,10 @@ enum WriteIo {
 
 /// One side of a TLS stream, which both sides share.
 #[derive(Debug, Clone)]
-pub struct TlsHalf(Arc<Mutex<TlsStream<ReadAhead>>>);
+pub struct TlsHalf(Arc<Mutex<TlsStream<TcpStream>>>);
 
 impl TlsHalf {
-    fn with<T>(&self, use_it: impl FnOnce(&mut TlsStream<ReadAhead>) -> T) -> T {
+    fn with<T>(&self, use_it: impl FnOnce(&mut TlsStream<TcpStream>) -> T) -> T {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -122,7 +131,7 @@ impl ReadHalf {
             Self::Plain(half) => net::is_quiet(half.as_ref()),
             Self::Tls(half) => half.with(|tls| {
                 let (tcp, state) = tls.get_ref();
-                state.wants_read() && !tcp.holds() && net::is_quiet(tcp.tcp())
+                state.wants_read() && net::is_quiet(tcp)
             }),
         }
     }
@@ -131,7 +140,7 @@ impl ReadHalf {
     pub fn has_ended(&self) -> bool {
         match self {
             Self::Plain(half) => net::has_ended(half.as_ref()),
-            Self::Tls(half) => half.with(|tls| net::has_ended(tls.get_ref().0.tcp())),
+            Self::Tls(half) => half.with(|tls| net::has_ended(tls.get_ref().0)),
         }
     }
 }
@@ -172,7 +181,7 @@ impl WriteHalf {
     fn with_tcp(&self, use_it: impl FnOnce(&TcpStream)) {
         match &self.io {
             WriteIo::Plain(half) => use_it(half.as_ref()),
-            WriteIo::Tls(half) => half.with(|tls| use_it(tls.get_ref().0.tcp())),
+            WriteIo::Tls(half) => half.with(|tls| use_it(tls.get_ref().0)),
             WriteIo::Gone => {}
         }
     }

@@ -4,7 +4,8 @@
 
 use arp_common::defaults::MAX_FRAME;
 use arp_common::protocol::{
-    Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, Secret, TunnelKind,
+    Command, FrameError, FrameReader, GoAwayReason, OpenError, Protocol, Register, RegisterResult, Secret,
+    Service, TunnelKind,
 };
 use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
@@ -31,6 +32,16 @@ fn command() -> impl Strategy<Value = Command> {
                 tokens: tokens.iter().map(|t| t.parse().unwrap()).collect(),
                 id_token,
                 join_key: key.map(Secret::new),
+                services: tokens
+                    .first()
+                    .map(|t| Service {
+                        token: t.parse().ok(),
+                        protocol: Some(Protocol::Postgres),
+                        default_user: Some(t.clone()),
+                        remote_port: Some(0),
+                    })
+                    .into_iter()
+                    .collect(),
             })
         ),
         (any::<bool>(), proptest::option::of(".{0,30}")).prop_map(|(success, error)| {
@@ -64,12 +75,14 @@ fn command() -> impl Strategy<Value = Command> {
                 heartbeat_secs: secs,
                 version: secs,
                 error: None,
+                remote_ports: vec![],
             })),
         proptest::option::of(".{0,30}").prop_map(|error| Command::TokensSet { error }),
         "\\PC{0,40}".prop_map(|proxy_conn_id| Command::RequestNewProxyConn { proxy_conn_id }),
         prop_oneof![Just(GoAwayReason::Shutdown), Just(GoAwayReason::Replaced)]
             .prop_map(|reason| Command::GoAway { reason }),
         open(),
+        opened(),
         Just(Command::Ping {}),
         Just(Command::Pong {}),
         Just(Command::Deregister {}),
@@ -80,7 +93,24 @@ fn command() -> impl Strategy<Value = Command> {
 fn open() -> impl Strategy<Value = Command> {
     let addr = (any::<std::net::IpAddr>(), any::<u16>()).prop_map(std::net::SocketAddr::from);
     let kind = prop_oneof![Just(TunnelKind::Http), Just(TunnelKind::Tcp)];
-    (kind, proptest::option::of(addr)).prop_map(|(kind, peer_addr)| Command::Open { kind, peer_addr })
+    let service = proptest::option::of(name());
+    let key = proptest::option::of(".{0,20}");
+    (kind, proptest::option::of(addr), service, key).prop_map(|(kind, peer_addr, service, key)| {
+        Command::Open {
+            kind,
+            peer_addr,
+            service: service.map(|s| s.parse().unwrap()),
+            e2e: key.is_some(),
+            key: key.map(Secret::new),
+        }
+    })
+}
+
+/// What an edge answers to that.
+fn opened() -> impl Strategy<Value = Command> {
+    proptest::option::of((".{0,20}", ".{0,60}")).prop_map(|error| Command::Opened {
+        error: error.map(|(code, message)| OpenError { code, message }),
+    })
 }
 
 /// Cases of each property, unless the environment says otherwise.

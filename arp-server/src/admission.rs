@@ -9,7 +9,7 @@ use crate::routing::guesses::{Guesses, Standing};
 use crate::store::{Claim, Limit, Limits, Store, Verdict};
 use crate::visitor::census::{Census, ConnPermit};
 use arp_common::ids::{ClientId, Token};
-use arp_common::protocol::{Command, Register, Secret};
+use arp_common::protocol::{Command, Register, Secret, Service};
 use arp_common::tls::Fingerprint;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -121,6 +121,7 @@ impl Admission {
             tokens,
             id_token,
             join_key,
+            mut services,
             ..
         } = register;
         let ip = about.peer.ip();
@@ -139,11 +140,14 @@ impl Admission {
         let permit = permit.ok_or(RegisterError::AddressFull(self.rules.get().limits.per_ip))?;
         let id_token = id_token.unwrap_or(true);
         let names = self.claim(&client_id, tokens, id_token, key, ip).await?;
+        services.retain(|s| s.token.as_ref().is_none_or(|t| names.contains(t)) && is_sound(s));
+        services.truncate(d::MAX_EXTRA_TOKENS + 1);
         // From here on nothing waits: whoever is registered is told so.
         let (client, generation) = self.registry.register(Entry {
             id: client_id,
             names,
             key,
+            services,
             about,
             tx,
         })?;
@@ -252,4 +256,10 @@ impl Admission {
         // Only its length can show, and that says nothing of a random key.
         wanted.expose().as_bytes().ct_eq(told.as_bytes()).into()
     }
+}
+
+/// Can what an edge says of a service be used? A user goes into packets that end strings with a zero byte.
+fn is_sound(service: &Service) -> bool {
+    let user = service.default_user.as_deref().unwrap_or("user");
+    !user.is_empty() && user.len() <= 128 && !user.chars().any(char::is_control)
 }

@@ -145,6 +145,7 @@ impl Refusal {
             location: self.location.clone(),
             farewells: self.farewells.clone(),
             hsts: None,
+            proxy_auth: false,
             body,
         }
     }
@@ -196,6 +197,8 @@ pub struct Rendered {
     farewells: Vec<String>,
     /// Seconds for which a browser is to come by HTTPS only.
     pub hsts: Option<u64>,
+    /// Asks a user of a proxy for what the edge's gate wants.
+    pub(crate) proxy_auth: bool,
     /// The body.
     pub body: Bytes,
 }
@@ -217,6 +220,12 @@ impl Rendered {
             fields.push(("clear-site-data", "\"cookies\"".to_owned()));
         }
         fields.extend(self.farewells.iter().map(|f| ("set-cookie", f.clone())));
+        fields.extend(self.proxy_auth.then(|| {
+            (
+                "proxy-authenticate",
+                "Basic realm=\"arp\", charset=\"UTF-8\"".to_owned(),
+            )
+        }));
         fields.extend(self.hsts.map(|s| ("strict-transport-security", hsts(s))));
         fields
     }

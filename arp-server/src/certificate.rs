@@ -98,7 +98,7 @@ impl Certificate {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"postgresql".to_vec()];
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }

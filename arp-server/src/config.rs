@@ -8,6 +8,8 @@ use crate::data;
 use crate::defaults as d;
 use crate::shared::PublicLimits;
 use crate::store::Limits;
+use crate::tcp::RawLimits;
+use crate::tcp::ports::{self, PortLimits};
 use crate::tunnels::pool::PoolLimits;
 use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::logging::LogFormat;
@@ -73,6 +75,17 @@ arp_common::settings! {
     /// It speaks plain HTTP unless there is a certificate (--tls-cert), or a proxy that does TLS in front.
     #[arg(long, value_name = "PORT", env = "ARPS_PUBLIC_PORT", help_heading = "Ports")]
     public_port: u16,
+    /// Ports that edge agents may have for a service of theirs (20000-20999): raw TCP, without a token [default: none].
+    ///
+    /// A port stays reserved for its service while the edge agent is away.
+    #[arg(long, value_name = "FROM-TO", env = "ARPS_REMOTE_PORTS", help_heading = "Ports", hide_short_help = true)]
+    remote_ports: String,
+    /// Ports that one edge agent may have [default: 8].
+    #[arg(long, value_name = "N", env = "ARPS_REMOTE_PORTS_PER_CLIENT", help_heading = "Ports", hide_short_help = true)]
+    remote_ports_per_client: usize,
+    /// Seconds for which a port stays reserved for an edge agent that is away [default: 2592000].
+    #[arg(long, value_name = "SECS", env = "ARPS_REMOTE_PORT_KEEP", help_heading = "Ports", hide_short_help = true)]
+    remote_port_keep: u64,
     /// Address to listen on [default: all, IPv6 and IPv4].
     #[arg(long, value_name = "IP", env = "ARPS_BIND", help_heading = "Ports")]
     bind: IpAddr,
@@ -122,6 +135,11 @@ arp_common::settings! {
     #[arg(long, value_name = "CIDR", env = "ARPS_TRUSTED_PROXY", value_delimiter = ',', help_heading = "Visitors")]
     trusted_proxy: Vec<String>,
 
+    /// Network of balancers (10.0.0.0/8) whose connections to the public port begin with a header of the PROXY protocol,
+    /// v1 or v2; may be given several times.
+    #[arg(long, value_name = "CIDR", env = "ARPS_PROXY_PROTOCOL_FROM", value_delimiter = ',', help_heading = "Visitors", hide_short_help = true)]
+    proxy_protocol_from: Vec<String>,
+
     /// Shared secret that edge agents must know to register [default: none, everybody may].
     ///
     /// Better given as ARPS_JOIN_KEY or in a file: other users see the flags of a process.
@@ -166,6 +184,12 @@ arp_common::settings! {
     /// Seconds a local service may take to begin its answer [default: 900].
     #[arg(long, value_name = "SECS", env = "ARPS_RESPONSE_TIMEOUT", help_heading = "Limits", hide_short_help = true)]
     response_timeout: u64,
+    /// Seconds a raw connection (CONNECT, ?token= line, database) may be silent; 0 for any time [default: 86400].
+    #[arg(long, value_name = "SECS", env = "ARPS_RAW_IDLE", help_heading = "Limits", hide_short_help = true)]
+    raw_idle: u64,
+    /// Seconds a raw connection may last in all; 0 for any time [default: 0].
+    #[arg(long, value_name = "SECS", env = "ARPS_RAW_TOTAL", help_heading = "Limits", hide_short_help = true)]
+    raw_total: u64,
     /// Connections of visitors, all together [default: 20000].
     #[arg(long, value_name = "N", env = "ARPS_MAX_CONNS", help_heading = "Limits", hide_short_help = true)]
     max_conns: usize,
@@ -240,6 +264,8 @@ pub struct Config {
     pub grace: Duration,
     /// How the log is written.
     pub log_format: LogFormat,
+    /// Ports that edges may have for themselves.
+    pub ports: PortLimits,
 }
 
 impl Config {
@@ -277,16 +303,17 @@ impl Config {
         let mut faults = Vec::new();
         let s = settings;
         let secs = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_secs);
-        let ports = [
+        let limit = |value: Option<u64>| value.filter(|secs| *secs > 0).map(Duration::from_secs);
+        let listens = [
             ("control-port", s.control_port.unwrap_or(CONTROL_PORT)),
             ("proxy-port", s.proxy_port.unwrap_or(PROXY_PORT)),
             ("public-port", s.public_port.unwrap_or(PUBLIC_PORT)),
             ("admin-port", s.admin_port.unwrap_or(d::ADMIN_PORT)),
         ];
         let with_admin = s.admin.unwrap_or(true);
-        let used = &ports[..if with_admin { 4 } else { 3 }];
+        let used = &listens[..if with_admin { 4 } else { 3 }];
         for (i, (name, port)) in used.iter().enumerate() {
-            if let Some((other, _)) = ports[..i].iter().find(|(_, p)| p == port && *p != 0) {
+            if let Some((other, _)) = listens[..i].iter().find(|(_, p)| p == port && *p != 0) {
                 faults.push(format!(
                     "--{name} and --{other} are both {port}: give each port of its own"
                 ));
@@ -326,18 +353,12 @@ impl Config {
                 "--pool-size {target} is above --max-tunnels {max_tunnels}"
             ));
         }
-        let mut trusted_proxies = Vec::new();
-        for text in s.trusted_proxy.iter().flatten() {
-            match text
-                .parse::<IpNet>()
-                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            {
-                Ok(net) => trusted_proxies.push(net),
-                Err(_) => faults.push(format!(
-                    "--trusted-proxy {text}: not a network such as 10.0.0.0/8"
-                )),
-            }
-        }
+        let trusted_proxies = networks("trusted-proxy", s.trusted_proxy.as_deref(), &mut faults);
+        let balancers = networks(
+            "proxy-protocol-from",
+            s.proxy_protocol_from.as_deref(),
+            &mut faults,
+        );
         if let Some(domain) = &s.domain
             && !is_domain(domain)
         {
@@ -370,7 +391,7 @@ impl Config {
         let admin_bind = s.admin_bind.unwrap_or(IpAddr::from([127, 0, 0, 1]));
         let admin = with_admin.then_some(AdminConfig {
             bind: admin_bind,
-            port: ports[3].1,
+            port: listens[3].1,
             named: s.admin_port.is_some(),
             key: admin_key,
         });
@@ -382,15 +403,33 @@ impl Config {
                 None
             }
         };
+        let range = s.remote_ports.as_deref().map(ports::range).transpose();
+        let range = range.unwrap_or_else(|e| {
+            faults.push(format!("--remote-ports {e}"));
+            None
+        });
+        if let Some(range) = &range {
+            for (name, port) in listens.iter().filter(|(_, port)| range.contains(port)) {
+                faults.push(format!(
+                    "--remote-ports holds the port of --{name}, {port}: choose another range"
+                ));
+            }
+        }
         if !faults.is_empty() {
             return Err(ConfigError(faults));
         }
         let max_clients = s.max_clients.unwrap_or(d::MAX_CLIENTS);
         Ok(Self {
             bind: s.bind,
-            control_port: ports[0].1,
-            proxy_port: ports[1].1,
-            public_port: ports[2].1,
+            ports: PortLimits {
+                range,
+                per_client: s.remote_ports_per_client.unwrap_or(d::PORTS_PER_CLIENT),
+                keep: secs(s.remote_port_keep, d::PORT_KEEP),
+                bind: s.bind,
+            },
+            control_port: listens[0].1,
+            proxy_port: listens[1].1,
+            public_port: listens[2].1,
             pool: PoolLimits {
                 target,
                 max_tunnels,
@@ -403,8 +442,13 @@ impl Config {
                 response_timeout: secs(s.response_timeout, d::RESPONSE_TIMEOUT),
                 domain: s.domain.map(|d| d.to_ascii_lowercase()),
                 trusted_proxies,
+                balancers,
                 public_host: public_url.as_ref().map(|url| url.host.clone()),
                 hsts: s.hsts.filter(|secs| *secs > 0),
+                raw: RawLimits {
+                    idle: limit(Some(s.raw_idle.unwrap_or(d::RAW_IDLE.as_secs()))),
+                    total: limit(s.raw_total),
+                },
             },
             max_conns: s.max_conns.unwrap_or(d::MAX_CONNS),
             max_conns_per_ip: s.max_conns_per_ip.unwrap_or(d::MAX_CONNS_PER_IP),
@@ -588,6 +632,21 @@ fn is_domain(name: &str) -> bool {
         && name.split('.').all(|label| {
             (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         })
+}
+
+/// Reads networks, and single addresses.
+fn networks(flag: &str, given: Option<&[String]>, faults: &mut Vec<String>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in given.unwrap_or_default() {
+        match text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        {
+            Ok(net) => networks.push(net),
+            Err(_) => faults.push(format!("--{flag} {text}: not a network such as 10.0.0.0/8")),
+        }
+    }
+    networks
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::admission::{Admission, Admitted};
 use crate::defaults as d;
 use crate::metrics::{self, Counter};
 use crate::registry::{About, Client, RegisterError};
+use crate::tcp::ports::Ports;
 use arp_common::defaults::{HANDSHAKE, HEARTBEATS_MISSED};
 use arp_common::ids::Token;
 use arp_common::protocol::{
@@ -62,6 +63,8 @@ pub enum ControlError {
 /// What the control port tells every edge.
 #[derive(Debug, Clone)]
 pub struct Welcome {
+    /// Ports that services may have for themselves.
+    pub ports: Arc<Ports>,
     /// Where visitors find the relay, if the operator said so.
     pub public_url: Option<String>,
     /// Port of the public side, for an edge that has to make up the URL.
@@ -190,7 +193,16 @@ impl Greeted {
             registered,
         } = self;
         let key = key.map_or_else(|| "none (plaintext)".to_owned(), |k| k.to_string());
+        let mut held = None;
         let answer = match &registered {
+            Ok(registered) if version >= 3 => {
+                let client = &registered.edge.client;
+                let (open, told) = welcome.ports.open(client, &client.services.all()).await;
+                held = Some(open);
+                let mut answer = welcome_of(version, welcome);
+                answer.remote_ports = told;
+                answer
+            }
             Ok(_) => welcome_of(version, welcome),
             Err(e) => RegisterResult {
                 error: Some(e.told()),
@@ -240,6 +252,7 @@ impl Greeted {
         admission
             .registry()
             .unregister(&client, generation, result.is_ok());
+        drop(held);
         drop(edge);
         admission.seen(&client);
         match &result {

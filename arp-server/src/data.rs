@@ -48,6 +48,11 @@ pub struct Data {
 }
 
 /// The store's file in a data directory.
+pub fn ports_file(dir: &Path) -> PathBuf {
+    dir.join("remote-ports.json")
+}
+
+/// The file of the store.
 pub fn store_file(dir: &Path) -> PathBuf {
     dir.join("store.db")
 }

@@ -72,13 +72,31 @@ pub const MAX_ATTEMPTS: u32 = 3;
 pub const READ_BUF: usize = 8 * 1024;
 /// Bytes that are made room for at the beginning of a request head.
 pub const HEAD_BUF: usize = 2 * 1024;
-/// Size to which the read buffer of a bulky body grows, in bytes: four records of TLS. A visitor who takes nothing holds
+/// Size to which the read buffer of a bulky body grows, in bytes: two records of TLS. A visitor who takes nothing holds
 /// that much, so it is no more.
-pub const READ_BUF_MAX: usize = 64 * 1024;
+pub const READ_BUF_MAX: usize = 32 * 1024;
 /// Bytes of an answer that are gathered before they are written.
 pub const WRITE_BUF: usize = 16 * 1024;
 /// What is left of a body above which it moves inside the kernel, in bytes.
 pub const SPLICE_FROM: u64 = 512 * 1024;
+
+/// Bytes in which a raw connection has to say whom it is for.
+pub const MAX_PREAMBLE: usize = 2048;
+/// Time an edge has to reach a local service for a raw connection: it dials for 5 s, and longer where the service is
+/// restarting.
+pub const OPENED: Duration = Duration::from_secs(15);
+/// Time a database's visitor has to log in: twice what PostgreSQL gives.
+pub const LOGIN: Duration = Duration::from_secs(120);
+/// Time a raw connection may be silent. Shells and pools of database connections are for hours; who is gone is noticed
+/// by other means.
+pub const RAW_IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// Time between two looks for the rest of a balancer's header.
+pub const REST_OF_HEADER: Duration = Duration::from_millis(10);
+/// Ports of the relay that one client may have for its services.
+pub const PORTS_PER_CLIENT: usize = 8;
+/// Time that a port stays reserved for an edge agent that is away: a holiday.
+pub const PORT_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Connections one visitor address (IPv6: one /64) may have open.
 pub const MAX_CONNS_PER_IP: usize = 1024;

@@ -37,5 +37,6 @@ mod routing;
 pub mod server;
 pub mod shared;
 pub mod store;
+pub mod tcp;
 pub mod tunnels;
 pub mod visitor;

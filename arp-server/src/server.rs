@@ -15,6 +15,7 @@ use crate::registry::Registry;
 use crate::reload::{Load, Reloader};
 use crate::shared::Public;
 use crate::store::Store;
+use crate::tcp::ports::Ports;
 use crate::tunnels::accept;
 use crate::tunnels::pending::Pending;
 use crate::visitor::census::Census;
@@ -189,12 +190,6 @@ impl Relay {
             },
             Arc::new(Bans::new(config.bans.clone(), data.bans)),
         ));
-        let welcome = Arc::new(Live::new(Welcome {
-            public_url: config.public_url.clone(),
-            public_port,
-            public_tls: certificate.is_some(),
-            heartbeat: config.heartbeat,
-        }));
         let census = Census::new(config.max_conns_per_ip, config.max_conns);
         let shared = Arc::new(Live::new(Public {
             registry: registry.clone(),
@@ -202,6 +197,8 @@ impl Relay {
             census: census.clone(),
             guesses: Arc::default(),
             tls: certificate.as_ref().map(|c| c.public_acceptor()).transpose()?,
+            raw: Arc::default(),
+            cancels: Arc::default(),
         }));
         let tasks = Tasks {
             visitors: TaskTracker::new(),
@@ -212,6 +209,21 @@ impl Relay {
             kill: Stop::default(),
             acceptor,
         };
+        let ports = Ports::load(
+            config.ports.clone(),
+            data::ports_file(&config.data_dir),
+            shared.clone(),
+            tasks.visitors.clone(),
+            tasks.stop.clone(),
+            tasks.kill.clone(),
+        )?;
+        let welcome = Arc::new(Live::new(Welcome {
+            ports,
+            public_url: config.public_url.clone(),
+            public_port,
+            public_tls: certificate.is_some(),
+            heartbeat: config.heartbeat,
+        }));
         let expire = tokio::spawn(accept::expire(registry.pending().clone()));
         let about = admin::About {
             addresses,

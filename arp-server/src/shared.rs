@@ -4,6 +4,8 @@
 use crate::http::{Name, RequestHead, valid_host};
 use crate::registry::Registry;
 use crate::routing::guesses::Guesses;
+use crate::tcp::postgres::cancel::Cancels;
+use crate::tcp::{RawCount, RawLimits};
 use crate::visitor::census::{Census, ConnPermit};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -24,10 +26,14 @@ pub struct PublicLimits {
     pub domain: Option<String>,
     /// Networks of proxies whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks of balancers whose connections begin with a header of the PROXY protocol.
+    pub balancers: Vec<IpNet>,
     /// Host and port of the URL that the operator has given, by which visitors come.
     pub public_host: Option<String>,
     /// Seconds for which browsers are to come by HTTPS only.
     pub hsts: Option<u64>,
+    /// How long raw connections may last.
+    pub raw: RawLimits,
 }
 
 /// What all visitor connections share.
@@ -42,6 +48,10 @@ pub struct Public {
     pub(crate) guesses: Arc<Guesses>,
     /// TLS, if the relay has a certificate; then plain HTTP is only good for being sent to HTTPS.
     pub tls: Option<TlsAcceptor>,
+    /// What raw connections have carried.
+    pub raw: Arc<RawCount>,
+    /// By which keys their queries can be cancelled.
+    pub(crate) cancels: Arc<Cancels>,
 }
 
 impl std::fmt::Debug for Public {
@@ -59,6 +69,8 @@ impl Public {
             census: self.census.clone(),
             guesses: self.guesses.clone(),
             tls: self.tls.clone(),
+            raw: self.raw.clone(),
+            cancels: self.cancels.clone(),
         }
     }
 
@@ -67,9 +79,14 @@ impl Public {
         self.limits.trusted_proxies.iter().any(|net| net.contains(&ip))
     }
 
-    /// A permit for a new connection, or `None` when there are too many.
+    /// Do connections from here begin with a header of the PROXY protocol?
+    pub fn is_balancer(&self, ip: IpAddr) -> bool {
+        self.limits.balancers.iter().any(|net| net.contains(&ip))
+    }
+
+    /// A permit for a new connection, or `None` when there are too many. Behind a balancer it is only one of the total.
     pub fn admit(&self, ip: IpAddr) -> Option<ConnPermit> {
-        self.census.admit(ip, self.trusts(ip))
+        self.census.admit(ip, self.trusts(ip) || self.is_balancer(ip))
     }
 }
 

@@ -295,7 +295,7 @@ impl Setting {
         let tcp = TcpStream::connect(self.relay.public).await.unwrap();
         let name = ServerName::try_from("relay.test").unwrap();
         let tls = TlsConnector::from(Arc::new(config))
-            .connect(name, arp_common::read_ahead::ReadAhead::new(tcp))
+            .connect(name, tcp)
             .await
             .unwrap();
         Stream::Tls(Box::new(tls.into()))

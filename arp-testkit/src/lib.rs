@@ -10,6 +10,8 @@ pub mod http;
 pub mod middlebox;
 pub mod model_api;
 pub mod origin;
+#[cfg(unix)]
+pub mod services;
 pub mod web;
 
 use std::path::PathBuf;

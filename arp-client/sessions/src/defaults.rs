@@ -67,6 +67,9 @@ pub const APPROVAL_FLOOR: Duration = Duration::from_secs(60);
 pub const INTERRUPT_AGAIN: Duration = Duration::from_secs(2);
 /// So many times.
 pub const INTERRUPTS: u32 = 5;
+/// A start is put off by no more than this (Gemini opens a session once a minute); what is further ahead was written
+/// before the clock was set back.
+pub const PUT_OFF: Duration = Duration::from_secs(120);
 /// A session that waits for a message for this long is parked.
 pub const PARK_AFTER: Duration = Duration::from_secs(1800);
 /// Ended sessions are forgotten after this.

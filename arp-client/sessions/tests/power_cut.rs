@@ -340,9 +340,11 @@ async fn garbage_at_any_record_costs_what_is_damaged_and_events_are_made_again()
             }
             let missing = before
                 .lines
-                .iter()
-                .filter(|(number, _)| !after.lines.contains_key(number));
-            assert!(missing.count() <= 1, "{what}");
+                .keys()
+                .filter(|number| !after.lines.contains_key(number));
+            // Where even the newline is gone behind which the next record begins, that one is not found.
+            let most = if what.starts_with("zeros") { 2 } else { 1 };
+            assert!(missing.count() <= most, "{what}");
             for (number, line) in &after.lines {
                 assert_eq!(before.lines.get(number), Some(line), "{what}: line {number}");
             }

@@ -131,7 +131,7 @@ fn check_token(
     head: &mut Parts,
     finish: &mut Finish,
 ) -> Result<Option<Response<Body>>, ApiError> {
-    let (tokens, id_token) = state.names.current();
+    let (tokens, id_token) = state.names.of_console();
     let id = id_token.then_some(state.config.client_id.as_str());
     let known = |given: &str| {
         tokens

@@ -2,6 +2,7 @@
 //! local socket, which only this user can open.
 
 mod client;
+mod connect;
 mod gateway;
 mod mcp;
 mod render;
@@ -62,6 +63,8 @@ pub enum Command {
     },
     /// Serve MCP on standard input and output for an agent (needs a running arpc with --enable-mcp).
     Mcp(mcp::Options),
+    /// Reach a TCP service behind another edge agent: on standard input and output, or on a local port.
+    Connect(connect::Options),
     /// Accept another key of a relay at the next contact (host, or host:port).
     ForgetServer {
         /// Address of the relay, as given with --server-addr.
@@ -159,6 +162,7 @@ impl Command {
             Self::Stop { park } => runtime()
                 .map_err(Failure::from)
                 .and_then(|runtime| runtime.block_on(stop::run(park, data_dir))),
+            Self::Connect(options) => return ExitCode::from(connect::run(&options)),
             Self::ForgetServer { address } => forget_server(&address, data_dir),
             Self::Tokens { action } => runtime().map_err(Failure::from).and_then(|runtime| {
                 let action = action.unwrap_or(tokens::local::Action::List);

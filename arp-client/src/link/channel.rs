@@ -3,12 +3,13 @@
 use super::Link;
 use super::outage::in_words;
 use super::tunnel;
-use crate::config::{Mode, Public};
+use crate::config::{Config, Mode, Public};
 use crate::defaults as d;
 use crate::tokens::Change;
 use arp_common::defaults::{HANDSHAKE, HEARTBEAT, HEARTBEATS_MISSED};
 use arp_common::protocol::{
-    self, Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, VERSION, write_frame,
+    self, Command, FrameError, FrameReader, GoAwayReason, Register, RegisterResult, Service, VERSION,
+    write_frame,
 };
 use arp_common::tls::Fingerprint;
 use arp_common::transport::{ReadHalf, WriteHalf};
@@ -188,6 +189,10 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
         .heartbeat_secs
         .map_or(HEARTBEAT, |s| Duration::from_secs(s.into()));
     let heartbeat = heartbeat.clamp(Duration::from_secs(1), HEARTBEAT);
+    if version < 3 && !config.services.is_empty() {
+        let text = "this relay is too old for --service: it would take visitors of all names to one service";
+        return Err(LinkError::Refused(text.into(), true));
+    }
     if version < 2 && !link.names.current().0.is_empty() {
         tracing::warn!("this relay is too old for --token: only the client id will work");
     }
@@ -195,7 +200,14 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
         url: result.public_url,
         port: result.public_port,
         tls: result.public_tls.unwrap_or(false),
+        remote_ports: result.remote_ports,
     };
+    for refused in &public.remote_ports {
+        if let Some(why) = &refused.error {
+            let why: String = why.chars().filter(|c| !c.is_control()).collect();
+            tracing::warn!("no port of its own on the relay: {why}");
+        }
+    }
     Ok(Opened {
         frames,
         wr,
@@ -214,13 +226,31 @@ fn registration(link: &Link) -> Command {
         version: Some(VERSION),
         agent: Some(concat!("arpc/", env!("CARGO_PKG_VERSION")).into()),
         mode: Some(match config.mode {
-            Mode::Tcp { .. } => protocol::Mode::Tcp,
+            Mode::Tcp { .. } | Mode::Services => protocol::Mode::Tcp,
             Mode::Command(_) => protocol::Mode::Command,
         }),
         tokens,
         id_token: (!id_token).then_some(false),
         join_key: config.join_key.clone(),
+        services: services(config),
     })
+}
+
+/// What the relay is to know of our services. Those of command mode speak HTTP.
+fn services(config: &Config) -> Vec<Service> {
+    let main = matches!(config.mode, Mode::Tcp { .. }).then(|| Service {
+        token: None,
+        protocol: config.protocol,
+        default_user: config.default_user.clone(),
+        remote_port: config.remote_port,
+    });
+    let named = config.services.iter().map(|s| Service {
+        token: Some(s.token.clone()),
+        protocol: s.protocol,
+        default_user: s.default_user.clone(),
+        remote_port: s.remote_port,
+    });
+    main.into_iter().chain(named).collect()
 }
 
 fn frame_in_words(e: &FrameError) -> String {

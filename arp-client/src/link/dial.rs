@@ -7,7 +7,7 @@ use crate::defaults as d;
 use crate::trust::{KnownRelays, Policy};
 use arp_common::defaults::HANDSHAKE;
 use arp_common::net;
-use arp_common::tls::{self, ConnectError, Fingerprint, Identity, IdentityError, Trust};
+use arp_common::tls::{self, ConnectError, E2eAcceptor, Fingerprint, Identity, IdentityError, Trust};
 use arp_common::transport::Stream;
 use rustls::ClientConfig;
 use std::io;
@@ -56,6 +56,15 @@ impl Dialer {
     /// How relays know this machine; none in plain.
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         self.secure.as_ref().map(|s| s.identity.fingerprint())
+    }
+
+    /// What visitors can speak TLS with, by the key of this machine.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn e2e(&self) -> Result<Option<E2eAcceptor>, rustls::Error> {
+        let secure = self.secure.as_ref();
+        secure.map(|s| E2eAcceptor::new(&s.identity)).transpose()
     }
 
     /// Connects to a port of the relay within the time for it.

@@ -5,11 +5,11 @@ use super::{Dialer, Link};
 use crate::command::{PeerInfo, Via};
 use crate::config::Config;
 use crate::defaults as d;
-use crate::forward::Forward;
+use crate::forward::{self, Forward, Opening};
 use crate::serving::CommandMode;
 use crate::trace::Traced;
 use arp_common::defaults::HANDSHAKE;
-use arp_common::protocol::{Command, FrameReader, TunnelKind, write_frame};
+use arp_common::protocol::{Command, FrameReader, OpenError, TunnelKind, write_frame};
 use arp_common::transport::{Carrier, Prefixed, Stream};
 use bytes::BytesMut;
 use std::net::SocketAddr;
@@ -26,8 +26,8 @@ static DIALS: Semaphore = Semaphore::const_new(d::MAX_DIALS);
 pub enum Handler {
     /// A local TCP service.
     Tcp(Forward),
-    /// The HTTP API and console of command mode.
-    Command(CommandMode),
+    /// The HTTP API and console of command mode, and local services beside it.
+    Command(CommandMode, Forward),
 }
 
 /// Opens the tunnel that the relay asked for and serves it, in a task of its own.
@@ -72,18 +72,26 @@ async fn serve(
     let Some(Used {
         tunnel,
         head,
-        kind,
+        opening,
         peer,
     }) = used
     else {
         return;
     };
-    tracing::trace!(?kind, ?peer, "tunnel in use");
+    tracing::trace!(kind = ?opening.kind, ?peer, "tunnel in use");
     match &**handler {
-        Handler::Tcp(forward) => forward.serve(tunnel, head, kind).await,
-        // Only HTTP is spoken there: a raw connection ends.
-        Handler::Command(_) if kind == Some(TunnelKind::Tcp) => {}
-        Handler::Command(mode) => {
+        Handler::Tcp(forward) => forward.serve(tunnel, head, opening).await,
+        Handler::Command(_, services) if opening.service.is_some() => {
+            services.serve(tunnel, head, opening).await;
+        }
+        Handler::Command(..) if opening.kind == Some(TunnelKind::Tcp) => {
+            let error = OpenError {
+                code: "http_only".into(),
+                message: "this edge agent serves HTTP here; open its URL in a browser".into(),
+            };
+            forward::refuse(tunnel, opening.answer, error).await;
+        }
+        Handler::Command(mode, _) => {
             let peer = PeerInfo {
                 via: Via::Relay,
                 addr: peer,
@@ -128,7 +136,7 @@ async fn present(config: &Config, dialer: &Dialer, blocked: &Blocked, id: String
 struct Used {
     tunnel: Stream,
     head: BytesMut,
-    kind: Option<TunnelKind>,
+    opening: Opening,
     peer: Option<SocketAddr>,
 }
 
@@ -145,13 +153,20 @@ async fn first_use(mut tunnel: Stream, version: u32) -> Option<Used> {
         return (n > 0).then_some(Used {
             tunnel,
             head,
-            kind: None,
+            opening: Opening::default(),
             peer: None,
         });
     }
     let mut frames = FrameReader::new(tunnel);
     let open = frames.next().await.ok()??;
-    let Command::Open { kind, peer_addr } = open else {
+    let Command::Open {
+        kind,
+        peer_addr,
+        service,
+        key,
+        e2e,
+    } = open
+    else {
         tracing::warn!("the relay began a tunnel with something else than Open; dropping it");
         return None;
     };
@@ -159,7 +174,14 @@ async fn first_use(mut tunnel: Stream, version: u32) -> Option<Used> {
     Some(Used {
         tunnel,
         head,
-        kind: Some(kind),
+        opening: Opening {
+            kind: Some(kind),
+            service,
+            key,
+            peer: peer_addr,
+            e2e,
+            answer: kind == TunnelKind::Tcp && version >= 3,
+        },
         peer: peer_addr,
     })
 }

@@ -124,6 +124,8 @@ impl Kept {
 pub struct Names {
     id: ClientId,
     configured: Vec<Token>,
+    /// Those among them that lead to a local service and to nothing else.
+    of_services: Vec<Token>,
     /// Is the client id a token by the configuration?
     id_token: bool,
     path: PathBuf,
@@ -186,6 +188,7 @@ impl Names {
         let names = Self {
             id: id.clone(),
             configured,
+            of_services: Vec::new(),
             id_token,
             kept: Mutex::new(read(&path)?),
             path,
@@ -214,6 +217,20 @@ impl Names {
 
     fn offer(&self) -> MutexGuard<'_, Offer> {
         self.offer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which names lead to a local service and to nothing else.
+    #[must_use]
+    pub fn with_services(mut self, services: Vec<Token>) -> Self {
+        self.of_services = services;
+        self
+    }
+
+    /// As [`Names::current`], without those that lead to local services: they open neither console nor API.
+    pub fn of_console(&self) -> (Vec<Token>, bool) {
+        let (mut tokens, id_token) = self.current();
+        tokens.retain(|token| !self.of_services.contains(token));
+        (tokens, id_token)
     }
 
     /// Further tokens that are valid now and were not refused, and whether the id is one too.
@@ -456,6 +473,17 @@ mod tests {
     fn added(token: &str, expires: Option<u64>) -> Added {
         let token = token.parse().unwrap();
         Added { token, expires }
+    }
+
+    #[test]
+    fn a_services_token_opens_no_console() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = names(dir.path());
+        let all = names.current();
+        let of_services = vec![all.0[0].clone()];
+        let names = names.with_services(of_services);
+        assert_eq!(names.current(), all, "the relay is told of it");
+        assert!(names.of_console().0.is_empty());
     }
 
     #[tokio::test]

@@ -25,7 +25,8 @@ pub async fn run(
     };
     let target = match (&config.mode, command) {
         (Mode::Command(_), Some(mode)) => Target::Service(mode.visitors()),
-        (Mode::Command(_), None) => return Ok(()),
+        // One that is not there is refused with the settings.
+        (Mode::Command(_), None) | (Mode::Services, _) => return Ok(()),
         (Mode::Tcp { host, port }, _) => Target::Port {
             host: host.clone(),
             port: *port,
@@ -93,7 +94,7 @@ async fn keep(
 
 /// A token for the URL that is shown.
 fn token(config: &Config, names: &Names) -> Option<String> {
-    let (tokens, id) = names.current();
+    let (tokens, id) = names.of_console();
     id.then(|| config.client_id.as_str().to_owned())
         .or_else(|| tokens.first().map(Token::as_str).map(str::to_owned))
 }

@@ -2,7 +2,6 @@
 
 use super::verify::AnyClient;
 use super::{ALPN, ALPN_CERTIFIED, Fingerprint, Identity, provider};
-use crate::read_ahead::ReadAhead;
 use crate::transport::Stream;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -106,7 +105,7 @@ impl Acceptor {
         }
         match first[0] {
             TLS_HANDSHAKE => {
-                let tls = self.tls.accept(ReadAhead::new(tcp)).await?;
+                let tls = self.tls.accept(tcp).await?;
                 let key = tls.get_ref().1.peer_certificates().and_then(|c| c.first());
                 let key = key.ok_or_else(|| io::Error::other("the edge showed no key"))?;
                 let key = Fingerprint::of(key).map_err(io::Error::other)?;

@@ -2,7 +2,6 @@
 
 use super::verify::PinnedServer;
 use super::{ALPN, ALPN_CERTIFIED, Fingerprint, Identity, WrongKey, provider};
-use crate::read_ahead::ReadAhead;
 use crate::transport::Stream;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -80,7 +79,7 @@ pub async fn connect(
     let name = ServerName::try_from(host.to_owned())
         .map_err(|e| ConnectError::Io(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
     let tls = TlsConnector::from(config)
-        .connect(name, ReadAhead::new(tcp))
+        .connect(name, tcp)
         .await
         .map_err(classify)?;
     let key = tls.get_ref().1.peer_certificates().and_then(|c| c.first());

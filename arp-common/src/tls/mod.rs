@@ -6,12 +6,14 @@
 
 mod accept;
 mod connect;
+mod e2e;
 mod fingerprint;
 mod identity;
 mod verify;
 
 pub use accept::{AcceptError, Accepted, Acceptor};
 pub use connect::{ConnectError, Trust, client_config, connect};
+pub use e2e::{E2eAcceptor, e2e_connect};
 pub use fingerprint::{BadFingerprint, Fingerprint};
 pub use identity::{Identity, IdentityError};
 pub use verify::WrongKey;

@@ -43,6 +43,10 @@ impl DownStream<'_> {
         request: &Request<'_>,
         responder: &mut R,
     ) -> Result<Down, DownError> {
+        if !responder.can_switch() {
+            // HTTP/2, where one connection has many of these.
+            self.room.stay_small();
+        }
         let head = loop {
             let mut head = self.read_head(public.limits.response_timeout, responder).await?;
             request.origin(public).confine(&mut head);

@@ -22,6 +22,11 @@ impl Default for Room {
 }
 
 impl Room {
+    /// No more than at first: for answers of which many may wait on one connection of a visitor that takes nothing.
+    pub(crate) fn stay_small(&mut self) {
+        self.0 = 0;
+    }
+
     /// Reads what there is to the end of `buf`. What is left of a message in it makes for more room, too. Ready with 0
     /// at the end of the stream.
     pub(crate) fn poll_fill(
@@ -30,7 +35,8 @@ impl Room {
         buf: &mut BytesMut,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let mut n = ready!(poll_fill_from(self.0, rd, buf, cx))?;
+        let grows = self.0 > 0;
+        let mut n = ready!(poll_fill_from(self.0.max(d::READ_BUF), rd, buf, cx))?;
         // TLS gives a record at a time: what is there already goes on together.
         while n > 0 && rd.plain().is_none() && buf.len() < buf.capacity() {
             match tokio_util::io::poll_read_buf(Pin::new(&mut *rd), cx, buf) {
@@ -39,6 +45,9 @@ impl Room {
                 _ => break,
             }
         }
+        if !grows {
+            return Poll::Ready(Ok(n));
+        }
         if buf.len() == buf.capacity() {
             self.0 = (self.0 * 2).min(d::READ_BUF_MAX);
         } else if n < self.0 / 4 {
@@ -46,6 +55,15 @@ impl Room {
         }
         Poll::Ready(Ok(n))
     }
+}
+
+/// Reads what there is of the packets with which a raw connection begins: there is no body whose speed shows.
+pub(crate) fn poll_fill(
+    rd: &mut ReadHalf,
+    buf: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    poll_fill_from(d::READ_BUF, rd, buf, cx)
 }
 
 /// Reads what there is of the head of a request: it begins with less, because many may never end theirs.

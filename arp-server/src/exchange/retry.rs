@@ -14,7 +14,8 @@ use crate::http::Framing;
 use crate::quota::counted;
 use crate::shared::Public;
 use crate::tunnels::lease::Leased;
-use crate::tunnels::tunnel::{Tunnel, Want};
+use crate::tunnels::tunnel::{Need, Tunnel, Want};
+use arp_common::ids::Token;
 use arp_common::protocol::{Command, TunnelKind};
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
@@ -77,17 +78,20 @@ async fn carry<B: RequestBody, R: Responder + Send>(
 
     let pool = &request.route.client.pool;
     let address = counted(public.source(head, &request.visitor));
+    let named = request.route.client.services.named(&request.route.token);
+    let (service, key) = named.map_or((None, 0), |(token, key)| (Some(token), key));
     let mut want = if replay_safe { Want::Any } else { Want::Ready };
     for attempt in 1.. {
         let leased = tokio::select! {
             biased;
-            leased = pool.checkout(want, address) => leased,
+            leased = pool.checkout(Need { want, service: key }, address) => leased,
             () = leaves(body, responder) => return Outcome::Broken,
         };
         let mut leased = match leased {
             Ok(leased) => leased,
             Err(e) => return refused(Refusal::no_tunnel(e), in_memory),
         };
+        leased.tunnel.service = key;
         responder.uses = Some(leased.tunnel.uses);
         let progress = Progress::default();
         progress.body_sent.store(in_memory, Relaxed);
@@ -98,7 +102,7 @@ async fn carry<B: RequestBody, R: Responder + Send>(
             // is gone.
             leased.tunnel.wr.let_pause(true);
         }
-        if let Err(untouched) = send_head(&mut leased.tunnel, &bytes, request.peer).await {
+        if let Err(untouched) = send_head(&mut leased.tunnel, &bytes, request.peer, service.as_ref()).await {
             if attempt < d::MAX_ATTEMPTS && (untouched || replay_safe) {
                 want = Want::Fresh;
                 continue;
@@ -169,12 +173,20 @@ async fn leaves<B: RequestBody, R: Responder>(body: &B, responder: &mut R) {
 }
 
 /// Sends the head (and a small body). The error tells whether not a byte of it can have been seen.
-async fn send_head(tunnel: &mut Tunnel, bytes: &Bytes, peer: SocketAddr) -> Result<(), bool> {
+async fn send_head(
+    tunnel: &mut Tunnel,
+    bytes: &Bytes,
+    peer: SocketAddr,
+    service: Option<&Token>,
+) -> Result<(), bool> {
     let mut out = Outgoing::default();
     if tunnel.version >= 2 && tunnel.uses == 0 {
         let open = Command::Open {
             kind: TunnelKind::Http,
             peer_addr: Some(peer),
+            service: service.cloned(),
+            key: None,
+            e2e: false,
         };
         out.head.extend_from_slice(&open.encode().map_err(|_| true)?);
     }

@@ -1,6 +1,7 @@
 //! One client: its tunnels, its names, and the control channel in charge.
 
 use crate::store::Binding;
+use crate::tcp::services::Services;
 use crate::tunnels::pool::Pool;
 use arp_common::ids::{ClientId, Token};
 use arp_common::protocol::{Command, Mode};
@@ -18,6 +19,8 @@ pub struct Client {
     pub id: ClientId,
     /// Its tunnels.
     pub pool: Arc<Pool>,
+    /// What it serves under which name.
+    pub services: Services,
     /// Has a visitor ever asked for it?
     used: AtomicBool,
     state: Mutex<State>,
@@ -77,6 +80,7 @@ impl Client {
         Self {
             id,
             pool,
+            services: Services::default(),
             used: AtomicBool::new(false),
             state: Mutex::default(),
         }
@@ -106,6 +110,11 @@ impl Client {
         if let Some(link) = &self.lock().link {
             let _ = link.tx.try_send(command);
         }
+    }
+
+    /// Do visitors reach it by this name now?
+    pub(crate) fn has(&self, name: &Token) -> bool {
+        self.lock().tokens.contains(name)
     }
 
     /// A visitor asks for it.

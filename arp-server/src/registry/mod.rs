@@ -17,13 +17,14 @@ use self::client::Channel;
 use self::tokens::Tokens;
 use crate::defaults as d;
 use crate::store::Binding;
+use crate::tcp::services::Service;
 use crate::tunnels::pending::Pending;
 use crate::tunnels::pool::{Link, LiveLimits, Pool, PoolLimits};
 use arp_common::ids::{ClientId, MAX_NAME, Token};
-use arp_common::protocol::{Command, GoAwayReason};
+use arp_common::protocol::{Command, GoAwayReason, Protocol};
 use arp_common::tls::Fingerprint;
 use dashmap::DashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -37,6 +38,8 @@ pub struct Entry {
     pub names: Vec<Token>,
     /// The key it holds; none in plain.
     pub key: Option<Fingerprint>,
+    /// What it says of its services.
+    pub services: Vec<Service>,
     /// More about its control channel.
     pub about: About,
     /// Commands to it.
@@ -51,6 +54,8 @@ pub struct Registry {
     limits: Arc<LiveLimits>,
     pending: Arc<Pending>,
     max_clients: AtomicUsize,
+    /// Has a client ever said that it serves MySQL, where the server speaks first?
+    mysql: AtomicBool,
     generation: AtomicU64,
     /// Held while names change hands, so that two registrations cannot each get half of the other's.
     naming: Mutex<()>,
@@ -67,6 +72,7 @@ impl Registry {
             limits: Arc::new(LiveLimits::new(&limits)),
             pending: Arc::default(),
             max_clients: AtomicUsize::new(max_clients),
+            mysql: AtomicBool::new(false),
             generation: AtomicU64::new(1),
             naming: Mutex::new(()),
         }
@@ -131,6 +137,16 @@ impl Registry {
     /// Is the client with this id here now?
     pub fn is_present(&self, id: &str) -> bool {
         self.clients.get(id).is_some_and(|c| c.lock().link.is_some())
+    }
+
+    /// May somebody come who waits to be greeted as by MySQL?
+    pub(crate) fn serves_mysql(&self) -> bool {
+        self.mysql.load(Ordering::Relaxed)
+    }
+
+    /// The client with this id, here or away. For those who come without a name.
+    pub(crate) fn client_of(&self, id: &ClientId) -> Option<Arc<Client>> {
+        self.clients.get(id).map(|c| c.clone())
     }
 
     /// Takes clients that are known from earlier onto the books, offline, and all names that are bound to somebody:
@@ -207,6 +223,7 @@ impl Registry {
             id,
             names,
             key,
+            services,
             about,
             tx,
         } = entry;
@@ -235,6 +252,10 @@ impl Registry {
                 about,
             })
         };
+        if services.iter().any(|s| s.protocol == Some(Protocol::Mysql)) {
+            self.mysql.store(true, Ordering::Relaxed);
+        }
+        client.services.set(services);
         self.rename(&client, names);
         // Before anybody else may register: two channels of one client must reach its pool in the order in which
         // they registered, or the later one would be taken for gone when the earlier one ends.
@@ -277,6 +298,7 @@ impl Registry {
         let (old, bound) = client.rename(names.clone());
         for name in old.iter().filter(|n| !names.contains(n)) {
             self.tokens.take(name, client, bound);
+            client.services.revoke(name);
         }
         for name in names {
             self.tokens.give(name, client.clone());

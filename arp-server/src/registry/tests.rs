@@ -28,6 +28,7 @@ fn entry(id: &str) -> (Entry, mpsc::Receiver<Command>) {
             id,
             names,
             key,
+            services: Vec::new(),
             about,
             tx,
         },

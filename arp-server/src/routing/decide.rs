@@ -4,10 +4,11 @@ use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults::{GUESS_RETRY, NAMES_A_TURN};
 use crate::http::{BadHead, Name, RequestHead};
 use crate::metrics;
-use crate::registry::Client;
+use crate::registry::{Client, Spelling};
 use crate::routing::guesses::Standing;
-use crate::routing::names::{Asked, Inquiry};
+use crate::routing::names::{Asked, Found, Inquiry, Named, Names};
 use crate::routing::redirect::Location;
+use crate::routing::route::Unknown;
 use crate::routing::source::wants_html;
 use crate::routing::{Decision, Route, Site, route};
 use crate::shared::{Public, Visitor};
@@ -42,7 +43,8 @@ impl Public {
             Decision::NoToken => asked.tries > 0,
             _ => false,
         };
-        self.settle(asked, in_vain, head, visitor, peer).await?;
+        self.settle(asked, in_vain, || self.source(head, visitor), peer)
+            .await?;
         match decision {
             Decision::Go(route) => Ok(route),
             Decision::Redirect(location) => Err(Refusal::redirect(307, location)),
@@ -51,6 +53,32 @@ impl Public {
             Decision::Conflict => Err(Refusal::token_conflict()),
             Decision::OtherHost => Err(Refusal::other_host()),
         }
+    }
+
+    /// Whom a raw connection is for that asks for a name. `ip` is whom to count, `peer` the connection.
+    ///
+    /// # Errors
+    /// What the visitor is told instead.
+    pub(crate) async fn named(
+        &self,
+        name: &str,
+        spelling: Spelling,
+        ip: IpAddr,
+        peer: SocketAddr,
+    ) -> Result<Found<Arc<Client>>, Refusal> {
+        let mut inquiry = Inquiry::new(&self.registry);
+        let named = inquiry.find(name, spelling);
+        let asked = inquiry.done();
+        let given_up = matches!(named, Named::GivenUp);
+        let found = named.found();
+        self.settle(asked, found.is_none(), || ip, peer).await?;
+        found.ok_or_else(|| {
+            let unknown = Unknown {
+                given_up,
+                go_on: None,
+            };
+            Refusal::unknown_token(&unknown)
+        })
     }
 
     /// How a request came.
@@ -68,12 +96,11 @@ impl Public {
         &self,
         asked: Asked,
         in_vain: bool,
-        head: &RequestHead,
-        visitor: &Visitor,
+        source: impl FnOnce() -> IpAddr,
         peer: SocketAddr,
     ) -> Result<(), Refusal> {
         if in_vain {
-            let ip = self.source(head, visitor);
+            let ip = source();
             return match self.guesses.miss(ip, asked.tries.max(1)) {
                 Standing::Good => Ok(()),
                 Standing::Doubtful => Err(too_many()),
@@ -87,7 +114,7 @@ impl Public {
         if asked.missed.is_empty() && asked.found.is_empty() {
             return Ok(());
         }
-        let ip = self.source(head, visitor);
+        let ip = source();
         let turns = self.guesses.served(ip, &asked.found, &asked.missed);
         if turns == 0 {
             return Ok(());

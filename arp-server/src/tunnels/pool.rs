@@ -13,7 +13,7 @@
 use super::lease::{Lease, Leased};
 use super::pending::Pending;
 use super::queue::{Queue, within_share};
-use super::tunnel::{Permit, Tunnel, Want, Watch};
+use super::tunnel::{Need, Permit, Tunnel, Want, Watch};
 use crate::defaults as d;
 use crate::metrics::{self, Counter, Traffic};
 use arp_common::ids::{ClientId, TunnelId};
@@ -218,9 +218,10 @@ impl Pool {
     /// See [`CheckoutError`].
     pub(crate) async fn checkout(
         self: &Arc<Self>,
-        want: Want,
+        want: impl Into<Need>,
         address: IpAddr,
     ) -> Result<Leased, CheckoutError> {
+        let want = want.into();
         loop {
             let found = self.take_or_queue(want, address);
             match found.inspect_err(|e| e.count())? {
@@ -243,7 +244,7 @@ impl Pool {
         }
     }
 
-    fn take_or_queue(self: &Arc<Self>, want: Want, address: IpAddr) -> Result<Found, CheckoutError> {
+    fn take_or_queue(self: &Arc<Self>, want: Need, address: IpAddr) -> Result<Found, CheckoutError> {
         let mut gone = Vec::new();
         let mut state = self.lock();
         if state.link.is_none() && state.expected.is_none_or(|until| until <= Instant::now()) {
@@ -376,6 +377,7 @@ impl Pool {
             wr,
             buf,
             uses: 0,
+            service: 0,
             version,
             last_used: Instant::now(),
             generation,
@@ -631,14 +633,14 @@ impl Drop for Queued {
 
 /// The tunnel that suits a request best: used ones first, so that those that were never used are there for who
 /// may take no other, and of those the most recently used, whose socket buffers are grown and memory is warm.
-fn take(idle: &mut Vec<Tunnel>, want: Want, now: Instant) -> Option<Tunnel> {
+fn take(idle: &mut Vec<Tunnel>, need: Need, now: Instant) -> Option<Tunnel> {
     let used = |t: &Tunnel| {
-        let fits = match want {
+        let fits = match need.want {
             Want::Any => true,
             Want::Ready => t.is_ready(now),
             Want::Fresh => false,
         };
-        fits && t.uses > 0 && t.is_calm()
+        fits && t.uses > 0 && t.service == need.service && t.is_calm()
     };
     let fresh = |t: &Tunnel| t.uses == 0 && t.is_calm();
     let at = idle

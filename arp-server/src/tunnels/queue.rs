@@ -5,7 +5,7 @@
 //! least is served first, and of one address whoever has waited longest.
 
 use super::lease::Leased;
-use super::tunnel::Want;
+use super::tunnel::Need;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ struct Share {
 #[derive(Debug)]
 pub(super) struct Waiter {
     /// What it needs.
-    pub(super) want: Want,
+    pub(super) want: Need,
     /// Where its tunnel goes.
     pub(super) tx: oneshot::Sender<Leased>,
     ticket: u64,
@@ -59,7 +59,7 @@ impl Queue {
     pub(super) fn push(
         &mut self,
         address: IpAddr,
-        want: Want,
+        want: impl Into<Need>,
         max: usize,
     ) -> Option<(u64, oneshot::Receiver<Leased>)> {
         let share = self.shares.entry(address).or_default();
@@ -70,6 +70,7 @@ impl Queue {
         let ticket = self.tickets;
         self.tickets += 1;
         self.waiting += 1;
+        let want = want.into();
         share.waiting.push_back(Waiter { want, tx, ticket });
         Some((ticket, rx))
     }
@@ -91,7 +92,7 @@ impl Queue {
         &mut self,
         used: usize,
         max: usize,
-        mut fits: impl FnMut(Want) -> Option<T>,
+        mut fits: impl FnMut(Need) -> Option<T>,
     ) -> Option<(Waiter, Arc<AtomicUsize>, T)> {
         if self.waiting == 0 {
             return None;
@@ -157,6 +158,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tunnel::Want;
     use super::*;
 
     fn address(n: u8) -> IpAddr {
@@ -218,7 +220,7 @@ mod tests {
         let mut queue = Queue::default();
         let _first = queue.push(address(1), Want::Fresh, 9).unwrap();
         let (second, _rx) = queue.push(address(1), Want::Any, 9).unwrap();
-        let fits = |want| (want == Want::Any).then_some(());
+        let fits = |need: Need| (need.want == Want::Any).then_some(());
         assert_eq!(queue.next(0, 9, fits).unwrap().0.ticket, second);
         assert!(queue.next(0, 9, fits).is_none());
         assert_eq!(queue.could_be_served(0, 9), 1);

@@ -22,6 +22,24 @@ pub(crate) enum Want {
     Fresh,
 }
 
+/// Which of an edge's services a used tunnel leads to: a hash of its token, or 0 for the one of all names.
+pub(crate) type ServiceKey = u64;
+
+/// What a request needs, and of which service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// How far the tunnel can be relied on.
+    pub(crate) want: Want,
+    /// Where it leads, unless it was never used.
+    pub(crate) service: ServiceKey,
+}
+
+impl From<Want> for Need {
+    fn from(want: Want) -> Self {
+        Self { want, service: 0 }
+    }
+}
+
 /// One connection to an edge, ready to carry an exchange.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
@@ -33,6 +51,8 @@ pub(crate) struct Tunnel {
     pub(crate) buf: BytesMut,
     /// Exchanges it has carried.
     pub(crate) uses: u32,
+    /// Where it leads, once it was used.
+    pub(crate) service: ServiceKey,
     /// Does the edge expect an `Open` frame before the first byte?
     pub(crate) version: u32,
     pub(super) last_used: Instant,

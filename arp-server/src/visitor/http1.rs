@@ -13,6 +13,7 @@ use crate::registry::Client;
 use crate::routing::Route;
 use crate::shared::Public;
 use crate::shared::Visitor;
+use crate::tcp::{Line, connect};
 use crate::tunnels::lease::Leased;
 use arp_common::duplex::{self, Transferred};
 use arp_common::stop::{Given, Stop};
@@ -77,6 +78,10 @@ impl Connection {
     pub(crate) async fn serve(mut self, stop: &Stop, mut stopped: Given<'_>) {
         loop {
             let next = match self.read_head(&mut stopped).await {
+                // Its bytes are nobody's to be read from here on.
+                Ok(Some(block)) if connect::is_connect(&block) => {
+                    return Box::pin(connect::serve(self.into_line(), &block)).await;
+                }
                 Ok(Some(block)) => match RequestHead::parse(block) {
                     // On the heap: most connections wait for a request most of the time, and need no room
                     // for one then.
@@ -92,6 +97,19 @@ impl Connection {
                 Next::Abort => return self.wr.begin(),
                 Next::Switch(tunnel) => return Box::pin(self.switch(*tunnel)).await,
             }
+        }
+    }
+
+    /// The connection, for another protocol.
+    fn into_line(self) -> Line {
+        Line {
+            public: self.public,
+            visitor: self.visitor,
+            peer: self.peer,
+            rd: self.rd,
+            wr: self.wr,
+            buf: self.buf,
+            deadline: self.deadline,
         }
     }
 
@@ -279,18 +297,7 @@ impl Connection {
     /// Gives an answer of our own.
     async fn answer(&mut self, answer: Rendered, keep_alive: bool, head_only: bool) -> Next {
         let mut out = BytesMut::new();
-        let _ = write!(out, "HTTP/1.1 {} {}\r\n", answer.status, answer.reason);
-        for (name, value) in answer.fields() {
-            let _ = write!(out, "{name}: {value}\r\n");
-        }
-        let _ = write!(out, "content-length: {}\r\n", answer.body.len());
-        if !keep_alive {
-            out.put_slice(b"connection: close\r\n");
-        }
-        out.put_slice(b"\r\n");
-        if !head_only {
-            out.put_slice(&answer.body);
-        }
+        put_own(&mut out, &answer, keep_alive, head_only);
         match self.send(out).await {
             Ok(()) if keep_alive => Next::Request,
             Ok(()) => Next::Close,
@@ -344,6 +351,22 @@ impl Connection {
         lease.traffic().came(count.a_to_b);
         lease.traffic().went(count.b_to_a);
         drop(lease);
+    }
+}
+
+/// Writes an answer of our own.
+pub(crate) fn put_own(out: &mut BytesMut, answer: &Rendered, keep_alive: bool, head_only: bool) {
+    let _ = write!(out, "HTTP/1.1 {} {}\r\n", answer.status, answer.reason);
+    for (name, value) in answer.fields() {
+        let _ = write!(out, "{name}: {value}\r\n");
+    }
+    let _ = write!(out, "content-length: {}\r\n", answer.body.len());
+    if !keep_alive {
+        out.put_slice(b"connection: close\r\n");
+    }
+    out.put_slice(b"\r\n");
+    if !head_only {
+        out.put_slice(&answer.body);
     }
 }
 

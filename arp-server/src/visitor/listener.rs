@@ -8,37 +8,41 @@ use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io;
 use crate::metrics::{self, Counter};
 use crate::shared::{Public, Visitor};
+use crate::tcp::{self, Line, mysql};
 use crate::visitor::census::ConnPermit;
+use crate::visitor::sniff::{Sniffed, Speaks, sniff};
 use crate::visitor::{http1, http2};
-use arp_common::read_ahead::ReadAhead;
+use arp_common::net;
+use arp_common::proxy_header;
 use arp_common::stop::Stop;
 use arp_common::transport::{Joined, Prefixed, Stream};
 use bytes::BytesMut;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// First byte of every TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// What the first bytes of a connection are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sniffed {
-    Http1,
-    Http2,
-    Unclear,
-}
-
-fn sniff(first: &[u8]) -> Sniffed {
-    if first.starts_with(H2_PREFACE) {
-        Sniffed::Http2
-    } else if H2_PREFACE.starts_with(first) {
-        Sniffed::Unclear
-    } else {
-        Sniffed::Http1
+/// Takes the header off a connection that a balancer passes on, and tells whose it is.
+async fn passed_on(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+    let mut seen = vec![0; proxy_header::MAX_V2];
+    let mut had = 0;
+    loop {
+        let n = tcp.peek(&mut seen).await?;
+        match proxy_header::parse(&seen[..n]).map_err(io::Error::other)? {
+            Some(header) => {
+                tcp.read_exact(&mut seen[..header.length]).await?;
+                return Ok(header.source);
+            }
+            None if n == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            // A header comes in one piece, nearly always; what is missing is waited for, and not in a circle.
+            None if n == had => tokio::time::sleep(d::REST_OF_HEADER).await,
+            None => had = n,
+        }
     }
 }
 
@@ -48,18 +52,44 @@ impl Public {
         self: Arc<Self>,
         tcp: TcpStream,
         peer: SocketAddr,
-        permit: ConnPermit,
+        mut permit: ConnPermit,
         stop: Stop,
     ) {
+        let (mut tcp, mut peer) = (tcp, peer);
+        if self.is_balancer(peer.ip()) {
+            let told = tokio::select! {
+                told = timeout(self.limits.head_timeout, Box::pin(passed_on(&mut tcp))) => told,
+                () = stop.given() => return,
+            };
+            match told {
+                Ok(Ok(Some(source))) => {
+                    peer = net::canonical(source);
+                    // Whoever is behind the balancer has the places of its own address.
+                    let Some(own) = self.admit(peer.ip()) else { return };
+                    permit = own;
+                }
+                // The balancer itself, to see whether we are here.
+                Ok(Ok(None)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
         let Some(tls) = &self.tls else {
             return self.serve(Stream::Plain(tcp), peer, permit, stop).await;
         };
         let begin = async {
             let mut first = [0];
-            if tcp.peek(&mut first).await? == 0 || first[0] != TLS_HANDSHAKE {
+            let peeked = if self.registry.serves_mysql() {
+                // Who waits to be greeted is not to wait for the end of our patience.
+                timeout(mysql::SILENCE, tcp.peek(&mut first))
+                    .await
+                    .unwrap_or(Ok(0))
+            } else {
+                tcp.peek(&mut first).await
+            };
+            if peeked? == 0 || first[0] != TLS_HANDSHAKE {
                 return Ok(Stream::Plain(tcp));
             }
-            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(ReadAhead::new(tcp)));
+            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(tcp));
             let tls = handshake
                 .await
                 .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
@@ -98,23 +128,43 @@ impl Public {
         loop {
             match sniff(&buf) {
                 Sniffed::Unclear => {}
-                Sniffed::Http1 => {
+                Sniffed::Is(Speaks::Http1) => {
                     let connection = http1::Connection::new(self, visitor, peer, rd, wr, buf);
                     Box::pin(connection.serve(&stop, stopped)).await;
                     break;
                 }
-                Sniffed::Http2 => {
+                Sniffed::Is(Speaks::Http2) => {
                     let io = Prefixed::new(buf, Joined { rd, wr });
                     Box::pin(http2::serve(self, visitor, peer, io, stopped)).await;
                     break;
                 }
+                other => {
+                    let speaks = match other {
+                        Sniffed::Is(speaks) => Some(speaks),
+                        _ => None,
+                    };
+                    let line = Line {
+                        public: self,
+                        visitor,
+                        peer,
+                        rd,
+                        wr,
+                        buf,
+                        deadline,
+                    };
+                    Box::pin(tcp::serve(line, speaks, &stop)).await;
+                    break;
+                }
             }
             // Once: who sends the preface byte by byte has no more time for it than who sends it whole.
-            if !buf.is_empty() && !begun {
+            let buf_is_empty = buf.is_empty();
+            if !buf_is_empty && !begun {
                 begun = true;
                 deadline.set(self.limits.head_timeout);
             }
             let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
+            // Who waits to be greeted; a proxy in front keeps connections open for later.
+            let waits = buf_is_empty && !visitor.tls && !visitor.trusted && self.registry.serves_mysql();
             let read = tokio::select! {
                 biased;
                 read = read => read,
@@ -124,6 +174,19 @@ impl Public {
                         Ok(read) => read,
                         Err(_) => break,
                     }
+                }
+                () = tokio::time::sleep(mysql::SILENCE), if waits => {
+                    let line = Line {
+                        public: self,
+                        visitor,
+                        peer,
+                        rd,
+                        wr,
+                        buf,
+                        deadline,
+                    };
+                    Box::pin(mysql::serve(line)).await;
+                    break;
                 }
             };
             if !matches!(read, Ok(n) if n > 0) {

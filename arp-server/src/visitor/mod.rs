@@ -4,3 +4,4 @@ pub mod census;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod listener;
+pub(crate) mod sniff;

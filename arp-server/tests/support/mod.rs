@@ -42,6 +42,7 @@ pub(crate) fn register(id: &str) -> Register {
         tokens: vec![],
         id_token: None,
         join_key: None,
+        services: vec![],
     }
 }
 

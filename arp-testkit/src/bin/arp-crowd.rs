@@ -176,6 +176,7 @@ impl Edge {
             tokens: Vec::new(),
             id_token: None,
             join_key: None,
+            services: Vec::new(),
         };
         write_frame(&mut wr, &Command::Register(register))
             .await

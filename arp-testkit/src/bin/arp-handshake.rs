@@ -69,6 +69,7 @@ impl Edge {
             tokens: Vec::new(),
             id_token: None,
             join_key: None,
+            services: Vec::new(),
         };
         write_frame(&mut stream, &Command::Register(register))
             .await

@@ -29,6 +29,8 @@ function Choose({ room, session, gateway, onClose }: { room: Room; session: Sess
   const [names, setNames] = useState<readonly Upstream[]>([]);
   const [open, setOpen] = useState<GatewayRequest | null>(null);
   const [busy, setBusy] = useState(false);
+  // What was tapped stands there at once, and goes back if it is refused.
+  const [wanted, setWanted] = useState<string | null | undefined>(undefined);
   const [typed, setTyped] = useState<string | null>(null);
   const id = useId();
   const service = SERVICES.find((one) => one === (value?.service ?? session.executor));
@@ -40,15 +42,19 @@ function Choose({ room, session, gateway, onClose }: { room: Room; session: Sess
   }, [gateway]);
   if (open) return <RequestSheet request={open} onClose={() => setOpen(null)} />;
   const now = value ?? gateway;
-  const chosen = now.choice.upstream;
+  const chosen = wanted === undefined ? now.choice.upstream : wanted;
   const choose = (choice: { upstream?: string | null; model?: string | null }): void => {
     if (busy) return;
     setBusy(true);
+    setWanted(choice.upstream);
     void attempt(async () => {
       await chooseFor(room, session.id, choice);
       set(await sessionOf(room, session.id));
       setTyped(null);
-    }).then(() => setBusy(false));
+    }).then(() => {
+      setBusy(false);
+      setWanted(undefined);
+    });
   };
   const cached = cacheShare(now.usage);
   return (

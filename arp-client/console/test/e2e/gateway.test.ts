@@ -278,6 +278,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await sheet.getByLabel('Model of this session').fill('claude-haiku-5');
     await sheet.getByRole('button', { name: 'Save' }).click();
     await expect.poll(() => show?.object.gateway?.choice.model).toBe('claude-haiku-5');
+    await page.locator('.choices:not(:disabled)').waitFor();
     await sheet.getByLabel('As configured').check();
     await expect.poll(() => show?.object.gateway?.choice.upstream).toBe(null);
     await sheet.getByRole('button', { name: 'Close' }).click();

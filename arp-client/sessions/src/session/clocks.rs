@@ -4,7 +4,7 @@
 use super::projection::Projection;
 use crate::clock;
 use crate::core::SessionsConfig;
-use crate::defaults::{APPROVAL_FLOOR, INTERRUPT_AGAIN, INTERRUPTS};
+use crate::defaults::{APPROVAL_FLOOR, INTERRUPT_AGAIN, INTERRUPTS, PUT_OFF};
 use crate::model::{ApprovalView, Status};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -65,7 +65,7 @@ impl Clocks {
                 due = due.min(self.idle_since + after);
             }
         } else if let Some(at) = state.meta.starts_ms {
-            due = due.min(now + Duration::from_millis(at.saturating_sub(clock::now_ms())));
+            due = due.min(now + put_off(at, clock::now_ms()));
         } else {
             due = due.min(self.idle_since + RETIRE_AFTER);
         }
@@ -183,6 +183,12 @@ impl Clocks {
     }
 }
 
+/// How long a start is still put off that was to be at this time, both in milliseconds since 1970.
+pub(super) fn put_off(at_ms: u64, now_ms: u64) -> Duration {
+    let left = Duration::from_millis(at_ms.saturating_sub(now_ms));
+    if left > PUT_OFF { Duration::ZERO } else { left }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +214,14 @@ mod tests {
         clocks.approvals(&state, &view.approvals);
         assert_eq!(clocks.deadlines.values().next(), Some(&at));
         at.saturating_duration_since(Instant::now())
+    }
+
+    #[test]
+    fn a_clock_that_jumps_puts_off_no_start() {
+        assert_eq!(put_off(61_000, 1_000), Duration::from_secs(60));
+        assert_eq!(put_off(1_000, 61_000), Duration::ZERO);
+        // It was set back by a year since.
+        assert_eq!(put_off(31_536_061_000, 1_000), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! A session's process: started, or put off because its agent cannot open the session now.
 
 use super::actor::Actor;
+use super::clocks::put_off;
 use super::link::Link;
 use crate::clock;
 use crate::core::{FoundAgent, PastEvent};
@@ -153,7 +154,8 @@ impl Actor {
 
     /// The time has come to start the process that [`Self::start_later`] put off.
     pub(super) async fn start_if_due(&mut self) {
-        let due = self.state.meta.starts_ms.is_some_and(|at| at <= clock::now_ms());
+        let starts = self.state.meta.starts_ms;
+        let due = starts.is_some_and(|at| put_off(at, clock::now_ms()).is_zero());
         if self.state.run.is_some() || !due {
             return;
         }

@@ -42,6 +42,7 @@ static BOOKS: LazyLock<Registry> = LazyLock::new(|| {
             id: name.parse().unwrap(),
             names: vec![name.parse::<Token>().unwrap()],
             key: None,
+            services: Vec::new(),
             about: About {
                 peer: "192.0.2.1:1".parse().unwrap(),
                 agent: None,

@@ -1,0 +1,106 @@
+//! Moving the bytes of a raw connection, until both sides have ended or it may go on no longer.
+
+use super::line::Line;
+use super::reach::{Opened, Reached};
+use crate::exchange::deadline::Deadline;
+use arp_common::duplex::{Duplex, Transferred};
+use arp_common::transport::Joined;
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// How long raw connections may last; without end if not set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RawLimits {
+    /// Without a byte in either direction.
+    pub idle: Option<Duration>,
+    /// In all.
+    pub total: Option<Duration>,
+}
+
+/// What raw connections have carried since the relay started.
+#[derive(Debug, Default)]
+pub struct RawCount {
+    /// Connections that have ended.
+    pub ended: AtomicU64,
+    /// Bytes from visitors to services.
+    pub up: AtomicU64,
+    /// Bytes from services to visitors.
+    pub down: AtomicU64,
+}
+
+impl RawCount {
+    fn ended(&self, count: &Transferred) {
+        self.ended.fetch_add(1, Relaxed);
+        self.up.fetch_add(count.a_to_b, Relaxed);
+        self.down.fetch_add(count.b_to_a, Relaxed);
+    }
+}
+
+/// How a raw connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Done,
+    Failed,
+    Idle,
+    TooLong,
+    Revoked,
+}
+
+/// Carries a visitor's connection into an open tunnel. `up` goes to the service in front of what was read from the
+/// visitor, `down` to the visitor in front of what comes from the service.
+pub(super) async fn carry(
+    line: Line,
+    reached: Reached,
+    opened: Opened,
+    protocol: &'static str,
+    up: BytesMut,
+    down: BytesMut,
+) {
+    let public = line.public.clone();
+    let limits = public.limits.raw;
+    let (mut outer, rest) = line.into_stream();
+    let (tunnel, _lease) = (opened.leased.tunnel, opened.leased.lease);
+    let mut inner = Joined {
+        rd: tunnel.rd,
+        wr: tunnel.wr,
+    };
+    let (mut head_up, mut head_down) = (up, down);
+    head_up.unsplit(rest);
+    head_down.unsplit(tunnel.buf);
+    let begun = Instant::now();
+    let mut copy = Duplex::begin(&mut outer, &mut inner, head_up, head_down);
+    let (mut count, mut seen) = (Transferred::default(), None);
+    let (mut idle, mut total) = (Deadline::default(), Deadline::default());
+    if let Some(limit) = limits.total {
+        total.set(limit);
+    }
+    let mut revoked = pin!(reached.revoked.cancelled());
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(done) = copy.poll(cx, &mut outer, &mut inner, &mut count) {
+            return Poll::Ready(if done.is_ok() { Ended::Done } else { Ended::Failed });
+        }
+        if let Some(limit) = limits.idle
+            && seen.replace(count) != Some(count)
+        {
+            idle.set(limit);
+        }
+        if revoked.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ended::Revoked);
+        }
+        if idle.poll(cx).is_ready() {
+            return Poll::Ready(Ended::Idle);
+        }
+        total.poll(cx).map(|()| Ended::TooLong)
+    })
+    .await;
+    // What did not end by itself is dropped in the middle, which both ends see as a failure.
+    public.raw.ended(&count);
+    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let client = &reached.client.id;
+    tracing::debug!(%client, protocol, up = count.a_to_b, down = count.b_to_a, ms, ?ended, "raw connection");
+}
