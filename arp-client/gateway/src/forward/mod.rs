@@ -424,13 +424,12 @@ impl Gateway {
             ));
         }
         // Codex tells here, too, where it works; the body has the same text, and both are to stay the same.
-        for name in ["x-codex-turn-metadata"] {
-            let text = work.headers.get(name).and_then(|value| value.to_str().ok());
-            let new = text
-                .and_then(|text| redact::hide_text(&now.filters, redaction, &self.key, &mut hidden, text));
-            if let Some(value) = new.and_then(|new| HeaderValue::from_str(&new).ok()) {
-                work.headers.insert(name, value);
-            }
+        let name = "x-codex-turn-metadata";
+        let text = work.headers.get(name).and_then(|value| value.to_str().ok());
+        let new =
+            text.and_then(|text| redact::hide_text(&now.filters, redaction, &self.key, &mut hidden, text));
+        if let Some(value) = new.and_then(|new| HeaderValue::from_str(&new).ok()) {
+            work.headers.insert(name, value);
         }
         if work.kept().trim_ascii().is_empty() {
             return Ok(hidden);

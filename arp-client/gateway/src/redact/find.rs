@@ -301,7 +301,7 @@ fn bank_card(text: &str, digits: &[u8]) -> Option<usize> {
             }
         })
         .sum();
-    (sum % 10 == 0).then_some(text.len())
+    sum.is_multiple_of(10).then_some(text.len())
 }
 
 #[cfg(test)]
