@@ -247,11 +247,9 @@ impl Gateway {
                 })
             });
             match name {
-                b"live" => {
-                    if data["upstream"].is_string() {
-                        let failed = data["failed"].as_u64().unwrap_or(0) > 0;
-                        told.extend(moved(&session, state, &data["upstream"], failed));
-                    }
+                b"live" if data["upstream"].is_string() => {
+                    let failed = data["failed"].as_u64().unwrap_or(0) > 0;
+                    told.extend(moved(&session, state, &data["upstream"], failed));
                 }
                 b"session" => {
                     for field in ["model", "choice", "waits_until"] {
