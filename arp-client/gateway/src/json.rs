@@ -133,10 +133,11 @@ pub fn with_member(text: &str, name: &str, value: &str, depth: usize) -> Option<
             "  ".repeat(depth)
         ));
     }
-    Some(format!(
-        "{before}\n{indent}{name}: {value},{}{after}",
-        if after.starts_with(['\n', '\r']) { "" } else { "\n" }
-    ))
+    // What stands in one line stays in it, so that nothing of ours is left once the member is taken out.
+    if !after.starts_with(['\n', '\r']) {
+        return Some(format!("{before}{name}:{value},{after}"));
+    }
+    Some(format!("{before}\n{indent}{name}: {value},{after}"))
 }
 
 /// `text` without a member of the top object; as it is where that is not there.

@@ -18,6 +18,18 @@ pub struct At<'a> {
     pub key: &'a str,
     /// The name that the object around it is the value of.
     pub parent: &'a str,
+    /// Is it inside what a tool was given or gave? There names mean what the tool likes: an `id` may be a person's.
+    pub free: bool,
+}
+
+/// Does what a tool was given or gave begin here?
+fn is_free(key: &str, parent: &str) -> bool {
+    matches!(
+        (parent, key),
+        ("content" | "content_block", "input")
+            | ("functionCall" | "function_call", "args")
+            | ("functionResponse" | "function_response", "response")
+    )
 }
 
 /// Calls `change` for each string value (never for a name), unescaped, with the place where it stands; puts what it
@@ -35,7 +47,12 @@ pub fn rewrite(
         out: None,
         copied: 0,
     };
-    scan.value(At { key: "", parent: "" }, 0, &mut change)?;
+    let top = At {
+        key: "",
+        parent: "",
+        free: false,
+    };
+    scan.value(top, 0, &mut change)?;
     scan.space();
     if scan.at < text.len() {
         return Err(NotJson(scan.at));
@@ -110,6 +127,7 @@ impl<'t> Scan<'t> {
                     let inner = At {
                         key: &key,
                         parent: place.key,
+                        free: place.free || is_free(&key, place.key),
                     };
                     self.value(inner, depth + 1, change)?;
                     match self.peek() {

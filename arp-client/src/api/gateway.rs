@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::error::ApiError;
-use super::request::{Call, MAX_BODY};
+use super::request::{BODY_TIMEOUT, Call, MAX_BODY};
 use super::{Answer, State};
 use crate::command::gateway::{Gateway, ask, reachable};
 use bytes::Bytes;
@@ -37,12 +37,17 @@ pub(super) async fn pass(state: &Arc<State>, head: Parts, body: Incoming) -> Ans
         .path_and_query()
         .map_or("/api/gateway", |path| path.as_str())
         .to_owned();
-    let body = Limited::new(body, MAX_BODY)
-        .collect()
-        .await
-        .map_err(|_| ApiError::bad_request("the body broke off, or is too long"))?
-        .to_bytes();
+    let body = read(body).await?;
     exchange(state, &head, head.method.clone(), &path, body).await
+}
+
+async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    let reading = Limited::new(body, MAX_BODY).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(ApiError::bad_request("the body broke off, or is too long")),
+        Err(_) => Err(ApiError::bad_request("the body did not arrive in time")),
+    }
 }
 
 /// `GET` and `PUT /api/sessions/{id}/gateway`.
@@ -54,11 +59,7 @@ pub(super) async fn session(state: &Arc<State>, call: Call) -> Answer {
         utf8_percent_encode(&id, NON_ALPHANUMERIC)
     );
     let Call { head, body, .. } = call;
-    let body = Limited::new(body, MAX_BODY)
-        .collect()
-        .await
-        .map_err(|_| ApiError::bad_request("the body broke off, or is too long"))?
-        .to_bytes();
+    let body = read(body).await?;
     exchange(state, &head, head.method.clone(), &path, body).await
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Largest body of a request.
 pub(crate) const MAX_BODY: usize = 8 * 1024 * 1024;
 /// A body has to arrive within this.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request on its way to its handler.
 pub(crate) struct Call {

@@ -114,6 +114,9 @@ pub async fn test(
         Ok(Err(message)) => tested.message = message,
         Err(_) => tested.message = format!("it did not answer within {} s", PATIENCE.as_secs()),
     }
+    // Some say back what they were given.
+    tested.message = upstream.without_keys(&tested.message);
+    tested.text = upstream.without_keys(&tested.text);
     tested.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tested
 }

@@ -27,6 +27,18 @@ pub struct Upstream {
     pub weight: f64,
 }
 
+impl Upstream {
+    /// A text of the upstream's own, for records and people, without the keys that it may have repeated in it.
+    #[must_use]
+    pub fn without_keys(&self, text: &str) -> String {
+        let keys = [&self.auth_token, &self.api_key].into_iter().flatten();
+        keys.map(Secret::expose)
+            // What is shorter protects nothing, and stands in every other text.
+            .filter(|key| key.len() >= 4)
+            .fold(text.to_owned(), |text, key| text.replace(key, "…"))
+    }
+}
+
 /// The upstreams of a service, in the order of the file.
 #[derive(Debug, Clone, Default)]
 pub struct Upstreams {

@@ -357,7 +357,8 @@ impl Gateway {
                 }
                 // The agent has left.
                 Ok(None) => return,
-                Err(failure) => {
+                Err(mut failure) => {
+                    failure.message = upstream.without_keys(&failure.message);
                     log.failed(&upstream.name, &failure.message);
                     log.waits(failure.wait);
                     if failure.upstreams {
@@ -423,14 +424,12 @@ impl Gateway {
             ));
         }
         // Codex tells here, too, where it works; the body has the same text, and both are to stay the same.
-        {
-            let name = "x-codex-turn-metadata";
-            let text = work.headers.get(name).and_then(|value| value.to_str().ok());
-            let new = text
-                .and_then(|text| redact::hide_text(&now.filters, redaction, &self.key, &mut hidden, text));
-            if let Some(value) = new.and_then(|new| HeaderValue::from_str(&new).ok()) {
-                work.headers.insert(name, value);
-            }
+        let name = "x-codex-turn-metadata";
+        let text = work.headers.get(name).and_then(|value| value.to_str().ok());
+        let new =
+            text.and_then(|text| redact::hide_text(&now.filters, redaction, &self.key, &mut hidden, text));
+        if let Some(value) = new.and_then(|new| HeaderValue::from_str(&new).ok()) {
+            work.headers.insert(name, value);
         }
         if work.kept().trim_ascii().is_empty() {
             return Ok(hidden);
@@ -471,7 +470,7 @@ impl Gateway {
         let model = work.identity.model.clone().unwrap_or_default();
         let routed = chosen.or_else(|| now.routes().model_for(&upstream.name, &model));
         let routed = routed.filter(|routed| *routed != model).map(str::to_owned);
-        log.asks(&upstream.name, routed.as_deref());
+        log.asks(upstream, routed.as_deref());
         let texts = &now.settings.failover_texts;
         let mut unsealed = false;
         loop {

@@ -3,6 +3,7 @@
 use super::Gateway;
 use super::request::Work;
 use crate::activity::{Phase, now_ms};
+use crate::files::upstreams::Upstream;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::usage::store::Record;
@@ -21,6 +22,8 @@ pub(crate) struct Log {
     gateway: Arc<Gateway>,
     settings: Arc<Settings>,
     id: u64,
+    /// Who is asked: what it says is noted without its keys.
+    asked: Option<Upstream>,
     /// The last upstream's own time to wait.
     wait: Option<Duration>,
 }
@@ -64,6 +67,7 @@ impl Log {
             gateway,
             settings,
             id,
+            asked: None,
             wait: None,
         }
     }
@@ -89,7 +93,9 @@ impl Log {
     }
 
     /// This upstream is asked now, perhaps for another model.
-    pub(crate) fn asks(&mut self, upstream: &str, routed: Option<&str>) {
+    pub(crate) fn asks(&mut self, upstream: &Upstream, routed: Option<&str>) {
+        self.asked = Some(upstream.clone());
+        let upstream = &*upstream.name;
         self.edit(|r| {
             r.upstream = Some(upstream.to_owned());
             r.routed = routed.map(str::to_owned);
@@ -150,7 +156,11 @@ impl Log {
 
     /// What went wrong.
     pub(crate) fn error(&mut self, message: &str) {
-        self.edit(|r| r.error = Some(message.to_owned()));
+        let message = match &self.asked {
+            Some(upstream) => upstream.without_keys(message),
+            None => message.to_owned(),
+        };
+        self.edit(|r| r.error = Some(message));
     }
 
     /// Is another model asked for than the agent named?

@@ -91,7 +91,7 @@ impl Preset {
 
 type Pattern = LazyLock<Option<Regex>>;
 
-// `None` is never seen: the tests below use each of them.
+// `None` is never seen: the tests below use each of them. Were it, everything would be hidden rather than nothing.
 static API_KEYS: Pattern = LazyLock::new(|| {
     Regex::new(concat!(
         r"\b(?:sk-[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}",
@@ -101,9 +101,12 @@ static API_KEYS: Pattern = LazyLock::new(|| {
     .ok()
 });
 static PRIVATE_KEYS: Pattern = LazyLock::new(|| {
-    Regex::new(
-        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----(?s:.{0,16384}?)-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----",
-    )
+    // One whose end was cut off (a tool's output has a limit) is a secret still: its lines, as far as they go.
+    Regex::new(concat!(
+        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----",
+        r"(?:(?:[^-]|-{1,4}[^-])*-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----",
+        r"|(?:(?:\s|\\n|\\r)*[A-Za-z0-9+/=]{16,})+)"
+    ))
     .ok()
 });
 static TOKENS: Pattern = LazyLock::new(|| {
@@ -122,7 +125,10 @@ static PASSWORDS: Pattern = LazyLock::new(|| {
 });
 
 fn by_pattern(pattern: &Pattern, text: &str, out: &mut Vec<Range<usize>>) {
-    let Some(pattern) = pattern.as_ref() else { return };
+    let Some(pattern) = pattern.as_ref() else {
+        out.push(0..text.len());
+        return;
+    };
     if pattern.captures_len() == 1 {
         out.extend(pattern.find_iter(text).map(|found| found.range()));
         return;
@@ -318,6 +324,8 @@ mod tests {
         assert!(found(Preset::ApiKeys, "task-aaaaaaaaaaaaaaaaaaaaaaaaa sk-short").is_empty());
         let pem = "-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----";
         assert_eq!(found(Preset::PrivateKeys, &format!("x{pem}y{pem}")), [pem, pem]);
+        let cut = format!("-----BEGIN PRIVATE KEY-----\\n{0}\n{0}", "Ab1/".repeat(16));
+        assert_eq!(found(Preset::PrivateKeys, &format!("{cut} … and so on")), [&*cut]);
         assert!(
             found(
                 Preset::PrivateKeys,

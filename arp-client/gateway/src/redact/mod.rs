@@ -162,6 +162,9 @@ enum By {
 
 /// Values that are not text of a person: signed, sealed, binary, or names that the API or the agent goes by.
 fn is_untouchable(at: At<'_>, text: &str) -> bool {
+    if at.free {
+        return false;
+    }
     matches!(
         at.key,
         "type"
@@ -186,7 +189,7 @@ fn is_untouchable(at: At<'_>, text: &str) -> bool {
             "source" | "inlineData" | "inline_data" | "content" | "input_audio"
         ))
         || (at.key == "user_id" && at.parent == "metadata")
-        || text.starts_with("data:image/")
+        || (matches!(at.key, "url" | "image_url") && text.starts_with("data:image/"))
 }
 
 /// The request's body as the upstream is to see it; `None` if nothing changes.
@@ -361,6 +364,37 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_tools_own_names_protect_no_secret() {
+        let redaction = redaction(&["mails"], &[]);
+        let key = Key::new(&[1; 32]);
+        let inner = serde_json::json!({
+            "id": "a@b.cd", "type": "a@b.cd", "model": "a@b.cd", "thinking": ["a@b.cd"], "signature": {"x": "a@b.cd"},
+            "content": {"data": "a@b.cd"}, "url": "data:image/png a@b.cd",
+        });
+        for body in [
+            serde_json::json!({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": inner}]}]}),
+            serde_json::json!({"contents": [{"parts": [{"functionCall": {"name": "n", "args": inner}}]}]}),
+            serde_json::json!({"contents": [{"parts": [{"functionResponse": {"response": inner}}]}]}),
+            serde_json::json!({"messages": [{"role": "user", "content": "data:image/png a@b.cd"}]}),
+        ] {
+            let mut hidden = Hidden::of("s");
+            let text = body.to_string();
+            let new = hide(
+                &Filters::default(),
+                Some(&redaction),
+                &key,
+                &mut hidden,
+                text.as_bytes(),
+            );
+            let new = new.unwrap().unwrap();
+            assert_eq!(memchr::memmem::find(&new, b"a@b.cd"), None, "{body}");
+            let back = restore::whole(&hidden, &new);
+            let back: serde_json::Value = serde_json::from_slice(&back).unwrap();
+            assert_eq!(back, body);
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub fn whole(hidden: &Hidden, text: &[u8]) -> Bytes {
 
 fn restored(hidden: &Hidden, at: At<'_>, value: &str) -> Option<String> {
     match at.key {
-        "thinking" | "signature" | "encrypted_content" | "thoughtSignature" => None,
+        "thinking" | "signature" | "encrypted_content" | "thoughtSignature" if !at.free => None,
         "arguments" | "partial_json" => hidden.restore(value, escaped),
         _ => hidden.restore(value, str::to_owned),
     }

@@ -311,3 +311,22 @@ async fn pages_of_other_sites_get_nothing() {
     assert_eq!(status("host", "evil.example").await, 403);
     assert_eq!(status("origin", &gateway.api).await, 400, "its own page is heard");
 }
+
+#[tokio::test]
+async fn a_key_that_an_upstream_says_back_is_in_no_record_and_no_answer_of_the_api() {
+    let a = Upstream::start(|_| error(401, "Incorrect API key provided: key-a")).await;
+    let gateway = Running::start(Service::Claude, &file(&[("a", &a.url(), 0)])).await;
+    gateway.post(PATH, ASK, Some("s")).await;
+    gateway.gateway.usage().flush();
+    let (status, tested) = gateway
+        .ask("POST", "/api/gateway/upstreams/claude/a/test", "{}")
+        .await;
+    assert_eq!((status, &tested["ok"]), (200, &json!(false)));
+    let (_, requests) = gateway.ask("GET", "/api/gateway/requests", "").await;
+    let (_, overview) = gateway.ask("GET", "/api/gateway", "").await;
+    let seen = format!("{tested}{requests}{overview}");
+    assert!(
+        seen.contains("Incorrect API key") && !seen.contains("key-a"),
+        "{seen}"
+    );
+}
