@@ -273,7 +273,9 @@ mod tests {
         let prompt = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
         let decided = async {
             while state.sessions.approvals(None).is_empty() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                // The clock stands still for as long as this takes: files are written by other threads.
+                let pause = tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1)));
+                pause.await.unwrap();
             }
             // The clock is the test's: nobody waits for this.
             tokio::time::sleep(AN_HOUR - Duration::from_secs(60)).await;
@@ -284,9 +286,14 @@ mod tests {
                 answers: [].into(),
                 permission_mode: None,
             };
+            // From here on it stands still again, until the answer is there.
+            let (still, over) = std::sync::mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || over.recv().is_ok());
             state.sessions.decide(&id, allow).await.unwrap();
+            still
         };
-        let ((_, answer), ()) = tokio::join!(post(&service, Some(&session), prompt), decided);
+        let ((_, answer), still) = tokio::join!(post(&service, Some(&session), prompt), decided);
+        drop(still);
         let answer = answer.expect("an answer");
         let text = answer["result"]["content"][0]["text"].as_str().unwrap();
         assert!(text.contains(r#""behavior":"allow""#), "{answer}");
