@@ -10,7 +10,9 @@ export default defineConfig({
       { extends: true, test: { name: 'bench', include: ['bench/**/*.test.ts'], environment: 'node', testTimeout: 600_000 } },
       {
         extends: true,
-        test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], environment: 'node', testTimeout: 120_000, hookTimeout: 120_000 },
+        test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], environment: 'node', testTimeout: 120_000, hookTimeout: 120_000,
+          // A loaded machine needs longer for each step than the second that is the default.
+          expect: { poll: { timeout: 30_000 } } },
       },
     ],
   },

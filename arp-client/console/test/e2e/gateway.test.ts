@@ -163,7 +163,9 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     // How they take turns.
     const balance = page.locator('.balance').first();
     await balance.locator('summary').click();
-    await balance.getByRole('radio', { name: 'In proportion' }).check({ force: true });
+    // The choice is shown as soon as the gateway has it: to look at it at once is too early.
+    await balance.getByRole('radio', { name: 'In proportion' }).click({ force: true });
+    await expect.poll(() => balance.getByRole('radio', { name: 'In proportion' }).isChecked()).toBe(true);
     await balance.getByText('Each as often as its weight says.').waitFor();
     await balance.getByLabel('Failures until it rests').fill('5');
     await balance.getByLabel('Failures until it rests').blur();

@@ -179,7 +179,12 @@ test('the_keyboard_moves_allows_denies_and_finds', async () => {
   await page.keyboard.type('build scripts');
   await page.keyboard.press('Enter');
   await page.locator('.ask:not(.inert)').waitFor();
-  // Whoever typed a second ago may be typing still.
+  // Whoever typed a second ago may be typing still. From here on time goes as the test says.
+  await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 5_000);
+  await page.locator('#reply').focus();
+  await page.keyboard.type('x');
+  await page.keyboard.press('Backspace');
+  await page.evaluate(() => (document.activeElement as HTMLElement).blur());
   await page.keyboard.press('d');
   expect(await page.locator('#deny-reason').count()).toBe(0);
   await page.clock.fastForward(1_100);

@@ -228,7 +228,8 @@ describe.skipIf(missing.length > 0)('real machine', { timeout: 120_000 }, () => 
     const before = await tunnel.locator('.address').innerText();
     machine.loseTunnel();
     if (size === 'phone') {
-      await expect.poll(() => tunnel.locator('.address').innerText(), { timeout: 60_000 }).toMatch(/^http:\/\/localhost:\d+\/?$/);
+      await expect.poll(() => tunnel.locator('.address').innerText(), { timeout: 60_000 }).not.toBe(before);
+      expect(await tunnel.locator('.address').innerText()).toMatch(/^http:\/\/localhost:\d+\/?$/);
       await tunnel.getByText(`The address of this machine changed: ${await tunnel.locator('.address').innerText()} (before: ${before})`).waitFor();
       await page.evaluate(() => { location.hash = '#/'; });
       const news = page.locator('.line.news');
