@@ -122,7 +122,7 @@ describe.skipIf(cannotRun('the journey with all agents'))('agents', { timeout: 1
     await at.page.evaluate((id) => { location.hash = location.hash.replace(/[^/]+$/, id); }, first);
     await at.said('the common beginning');
     expect((await at.events()).length).toBe(before.length);
-    expect(await at.page.locator('.md', { hasText: 'another way' }).count()).toBe(0);
+    await expect.poll(() => at.page.locator('.md', { hasText: 'another way' }).count()).toBe(0);
     await at.stop();
   });
 

@@ -130,7 +130,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.getByRole('button', { name: 'Interrupt' }).click();
     await page.locator('.turn-end.interrupted').waitFor();
     await said('second');
-    expect(await page.locator('.bubble').count()).toBe(2);
+    await expect.poll(() => page.locator('.bubble').count()).toBe(2);
   });
 
   test('a_cut_line_loses_nothing_and_doubles_nothing', async () => {
@@ -184,7 +184,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.getByRole('button', { name: 'Delete session' }).click();
     await page.locator('dialog').getByRole('button', { name: 'Delete' }).click();
     await page.locator('.item', { hasText: 'Add a discount field' }).waitFor();
-    expect(await page.getByText('Write the changelog').count()).toBe(0);
+    await expect.poll(() => page.getByText('Write the changelog').count()).toBe(0);
     expect(edge.past.some(({ session }) => session.id === 'h2')).toBe(false);
   });
 
@@ -202,7 +202,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.locator('dialog').getByRole('button', { name: 'Delete', exact: true }).click();
     await page.locator('.screen.session').waitFor({ state: 'detached' });
     await page.locator('.item').first().waitFor();
-    expect(await page.locator('.item', { hasText: 'slow count' }).count()).toBe(0);
+    await expect.poll(() => page.locator('.item', { hasText: 'slow count' }).count()).toBe(0);
   });
 
   test('mode_and_model_change_while_it_lives', async () => {
@@ -229,7 +229,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.locator('.card-head', { hasText: 'window.pwned=13' }).click();
     for (const link of await page.locator('.md a').all()) expect(await link.getAttribute('href')).toMatch(/^https:\/\/(good|evil)\.example/);
     expect(await page.evaluate(() => (globalThis as { pwned?: number }).pwned)).toBeUndefined();
-    expect(await page.locator('.main script, .main iframe, .main form:not(.composer), .main .md img, .main .md input').count()).toBe(0);
+    await expect.poll(() => page.locator('.main script, .main iframe, .main form:not(.composer), .main .md img, .main .md input').count()).toBe(0);
     expect(away).toEqual([]);
   });
 

@@ -154,7 +154,7 @@ describe.skipIf(cannotRun('the line to a real machine'))('the line', { timeout: 
     await unsent.waitFor();
     await at.page.evaluate(() => { location.hash = '#/files'; });
     await at.page.locator('.main .empty[role=alert] button').waitFor();
-    expect(await at.page.locator('.loading').count()).toBe(0);
+    await expect.poll(() => at.page.locator('.loading').count()).toBe(0);
     await at.page.goBack();
     await at.context.setOffline(false);
     await at.page.locator('.main .line.down').waitFor({ state: 'detached' });

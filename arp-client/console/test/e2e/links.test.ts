@@ -186,7 +186,7 @@ test('the_keyboard_moves_allows_denies_and_finds', async () => {
   await page.keyboard.press('Backspace');
   await page.evaluate(() => (document.activeElement as HTMLElement).blur());
   await page.keyboard.press('d');
-  expect(await page.locator('#deny-reason').count()).toBe(0);
+  await expect.poll(() => page.locator('#deny-reason').count()).toBe(0);
   await page.clock.fastForward(1_100);
   await page.keyboard.press('d');
   await page.locator('#deny-reason:focus').waitFor();
@@ -199,7 +199,7 @@ test('the_keyboard_moves_allows_denies_and_finds', async () => {
   await page.keyboard.press('/');
   await page.keyboard.type('tables');
   await page.locator('.item').nth(1).waitFor({ state: 'detached' });
-  expect(await page.locator('.item').count()).toBe(1);
+  await expect.poll(() => page.locator('.item').count()).toBe(1);
 });
 
 test('a_draft_and_what_was_read_survive_a_reload', async () => {
@@ -267,7 +267,7 @@ test('a_relay_that_takes_connections_and_says_nothing_is_told_of_and_nothing_spi
   // What was asked for ends too, with a way to go on.
   const failed = page.locator('.main .empty[role=alert]');
   await failed.waitFor({ timeout: 60_000 });
-  expect(await page.locator('.loading').count()).toBe(0);
+  await expect.poll(() => page.locator('.loading').count()).toBe(0);
   server.mute = false;
   server.cut();
   await failed.getByRole('button').click();

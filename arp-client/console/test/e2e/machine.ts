@@ -92,18 +92,25 @@ export class RealMachine {
   base = '';
 
   /**
-   * Gives arpc a tunnel of its own besides the relay: a program of this home, whose address is another one each time it
-   * starts (127.0.0.1 first, then localhost). Before `start`.
+   * Gives arpc a tunnel of its own besides the relay: a program of this home, whose address has the host that
+   * `tunnelHost` said last (127.0.0.1 at first). Before `start`.
    */
   withTunnel(): this {
     const program = join(this.home, 'mytunnel');
     const count = join(this.home, 'tunnel.count');
     const pid = join(this.home, 'tunnel.pid');
-    writeFileSync(program, `#!/bin/sh\nn=$(cat '${count}' 2>/dev/null || echo 0)\necho $((n + 1)) > '${count}'\necho $$ > '${pid}'\nif [ "$n" = 0 ]; then host=127.0.0.1; else host=localhost; fi\necho "at http://$host:$1/"\nexec sleep 100000\n`, { mode: 0o755 });
+    const host = join(this.home, 'tunnel.host');
+    writeFileSync(program, `#!/bin/sh\nn=$(cat '${count}' 2>/dev/null || echo 0)\necho $((n + 1)) > '${count}'\necho $$ > '${pid}'\necho "at http://$(cat '${host}'):$1/"\nexec sleep 100000\n`, { mode: 0o755 });
+    this.tunnelHost('127.0.0.1');
     const config = join(this.home, 'arpc.toml');
     writeFileSync(config, `[tunnel]\nbackend = "custom"\nhealth_check_interval = 1\n[tunnel.reconnect]\nbackoff_base_ms = 10\nbackoff_max_ms = 50\n[tunnel.custom]\ncommand = "${program} {port}"\nurl_pattern = "at (http\\\\S+)"\nstartup_timeout_secs = 60\n`);
     this.#edgeArgs = [...this.#edgeArgs, '--config', config];
     return this;
+  }
+
+  /** The host of the tunnel's address from its next start on. However often it starts, the address changes by this alone. */
+  tunnelHost(host: string): void {
+    writeFileSync(join(this.home, 'tunnel.host'), host);
   }
 
   /** Sends its agents through a gateway of this home, with one upstream a service: the model API. Before `start`. */

@@ -88,7 +88,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.reload();
     await page.locator('.line.down', { hasText: 'laptop' }).getByText('does not know this token').waitFor();
     await page.getByText('2 need you').waitFor();
-    expect(await page.getByText('laptop · shop').count()).toBe(0);
+    await expect.poll(() => page.getByText('laptop · shop').count()).toBe(0);
     // Nor does a start go anywhere else.
     const before = edge.sessions.size;
     const answer = await page.evaluate(async (at) => (await fetch(`${at}/api/sessions`, { method: 'POST', headers: { 'X-ARP-Token': 'other', 'Content-Type': 'application/json' }, body: '{"prompt":"x"}' })).status, base);
@@ -106,7 +106,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     const panel = page.locator('.stranger');
     await panel.getByRole('heading', { name: 'This is not studio' }).waitFor();
     await panel.getByText('intruder answers where studio was kept').waitFor();
-    expect(await page.locator('.item').count()).toBe(0);
+    await expect.poll(() => page.locator('.item').count()).toBe(0);
     const before = stranger.sessions.size;
     await page.evaluate(() => { location.hash = '#/new'; });
     if (await page.getByLabel('Task').isVisible()) {
@@ -120,7 +120,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await list();
     await page.reload();
     await list();
-    expect(await panel.count()).toBe(0);
+    await expect.poll(() => panel.count()).toBe(0);
     expect([...stranger.sessions.values()].filter(({ object }) => object.first_message === 'rm everything')).toEqual([]);
   });
 
@@ -230,7 +230,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.getByRole('button', { name: 'Search' }).click();
     await page.getByLabel('Search sessions').last().fill('work 259 many');
     await item('Bulk work 259 of many').waitFor();
-    expect(await page.locator('.item').count()).toBe(1);
+    await expect.poll(() => page.locator('.item').count()).toBe(1);
     await page.getByLabel('Search sessions').last().press('Escape');
     const rows = page.locator('.inbox-list');
     await expect.poll(async () => {
@@ -254,7 +254,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.locator('.item', { hasText: 'Clean up the build scripts' }).waitFor({ state: 'detached' });
     await page.getByRole('button', { name: 'Live' }).click();
     await page.locator('.item', { hasText: 'Explain this' }).waitFor({ state: 'detached' });
-    expect(await page.locator('.item').count()).toBe(1);
+    await expect.poll(() => page.locator('.item').count()).toBe(1);
   });
 
   test('a_session_that_is_parked_is_not_new', async () => {
@@ -269,7 +269,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     // What is told later is on the page, so this is too.
     edge.sessions.get('runs')?.changed({ title: 'Told after it' });
     await item('Told after it').waitFor();
-    expect(await page.locator('.group.unread', { hasText: 'Login accepts' }).count()).toBe(0);
+    await expect.poll(() => page.locator('.group.unread', { hasText: 'Login accepts' }).count()).toBe(0);
     session?.changed({ turns: 2 });
     session?.push({ type: 'text', id: 'n', text: 'news', delta: false });
     session?.changed();
@@ -318,7 +318,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await item('Move the shop').click();
     await page.getByRole('button', { name: 'More' }).click();
     await page.locator('dialog').getByText('Details').waitFor();
-    expect(await page.locator('dialog').getByText('Files').count()).toBe(0);
+    await expect.poll(() => page.locator('dialog').getByText('Files').count()).toBe(0);
     await page.locator('dialog').getByRole('button', { name: 'Close' }).click();
   });
 
@@ -327,7 +327,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await list();
     await page.evaluate(() => { location.hash = '#/s/nobodyknows/show'; });
     await page.getByRole('heading', { name: 'This machine is not kept on this device' }).first().waitFor();
-    expect(await page.locator('.md').count()).toBe(0);
+    await expect.poll(() => page.locator('.md').count()).toBe(0);
   });
 
   test('output_reads_as_in_a_terminal_tables_scroll_and_a_turned_line_ends_with_itself', async () => {

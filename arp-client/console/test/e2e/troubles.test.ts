@@ -73,7 +73,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await news.waitFor({ state: 'detached' });
     await page.reload();
     await page.locator('.item').first().waitFor();
-    expect(await news.count()).toBe(0);
+    await expect.poll(() => news.count()).toBe(0);
     // The next change is told again.
     edge.tunnel({ state: 'connected', backend: 'cloudflare', public_url: 'https://newer.example', previous_url: 'https://new.example' });
     await news.getByText('https://newer.example').waitFor();
@@ -190,7 +190,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await letter.getByRole('button', { name: 'Open another branch' }).click();
     await page.locator('.md', { hasText: 'in the copy' }).waitFor();
     expect([...edge.sessions.values()].some(({ object }) => object.parent_id === 'show')).toBe(true);
-    expect(await page.locator('.dock .queue li').count()).toBe(0);
+    await expect.poll(() => page.locator('.dock .queue li').count()).toBe(0);
     expect(await page.evaluate(() => localStorage.getItem('arp.outbox'))).toBe(null);
   });
 
