@@ -2,6 +2,8 @@
 //! some.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "raw/passthrough.rs"]
+mod passthrough;
 mod support;
 
 use arp_common::protocol::{Command as Say, TunnelKind};

@@ -10,9 +10,11 @@ use crate::metrics::{self, Counter};
 use crate::shared::{Public, Visitor};
 use crate::tcp::{self, Line, mysql};
 use crate::visitor::census::ConnPermit;
+use crate::visitor::sniff::tls::HANDSHAKE;
 use crate::visitor::sniff::{Sniffed, Speaks, sniff};
 use crate::visitor::{http1, http2};
 use arp_common::net;
+use arp_common::protocol::TlsBegun;
 use arp_common::proxy_header;
 use arp_common::stop::Stop;
 use arp_common::transport::{Joined, Prefixed, Stream};
@@ -24,8 +26,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// First byte of every TLS connection.
-const TLS_HANDSHAKE: u8 = 0x16;
+/// What the first byte of a connection tells, where there is a certificate.
+enum Begun {
+    /// It is read by the relay.
+    Ours(Stream),
+    /// It begins TLS that may be for an edge to read.
+    Unread(TcpStream),
+}
 
 /// Takes the header off a connection that a balancer passes on, and tells whose it is.
 async fn passed_on(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
@@ -86,22 +93,59 @@ impl Public {
             } else {
                 tcp.peek(&mut first).await
             };
-            if peeked? == 0 || first[0] != TLS_HANDSHAKE {
-                return Ok(Stream::Plain(tcp));
+            if peeked? == 0 || first[0] != HANDSHAKE {
+                return Ok(Begun::Ours(Stream::Plain(tcp)));
+            }
+            if self.passes_tls() {
+                return Ok(Begun::Unread(tcp));
             }
             let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(tcp));
             let tls = handshake
                 .await
                 .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
-            Ok::<_, std::io::Error>(Stream::Tls(Box::new(tls.into())))
+            Ok::<_, std::io::Error>(Begun::Ours(Stream::Tls(Box::new(tls.into()))))
         };
         let begun = tokio::select! {
             begun = timeout(self.limits.keep_alive, Box::pin(begin)) => begun,
             () = stop.given() => return,
         };
         match begun {
-            Ok(Ok(stream)) => self.serve(stream, peer, permit, stop).await,
+            Ok(Ok(Begun::Ours(stream))) => self.serve(stream, peer, permit, stop).await,
+            Ok(Ok(Begun::Unread(tcp))) => {
+                let line = self.clone().line(tcp, peer);
+                let Some(line) = Box::pin(tcp::tls::serve(line, TlsBegun::Direct, &stop)).await else {
+                    return;
+                };
+                let handshake = timeout(d::PUBLIC_HANDSHAKE, Box::pin(line.into_tls()));
+                let stream = tokio::select! {
+                    stream = handshake => stream,
+                    () = stop.given() => return,
+                };
+                match stream {
+                    Ok(Some(stream)) => self.serve(stream, peer, permit, stop).await,
+                    _ => metrics::add(Counter::FailedPublic, 1),
+                }
+            }
             _ => metrics::add(Counter::FailedPublic, 1),
+        }
+    }
+
+    /// A connection of which nothing was read.
+    fn line(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr) -> Line {
+        let visitor = Visitor {
+            ip: peer.ip(),
+            trusted: self.trusts(peer.ip()),
+            tls: false,
+        };
+        let (rd, wr) = Stream::Plain(tcp).into_split();
+        Line {
+            public: self,
+            visitor,
+            peer,
+            rd,
+            wr,
+            buf: BytesMut::new(),
+            deadline: Deadline::default(),
         }
     }
 
