@@ -8,7 +8,7 @@ use super::line::Line;
 use super::reach::{Opened, Reached, Shown};
 use crate::answer::Refusal;
 use crate::defaults as d;
-use crate::metrics;
+use crate::metrics::{self, Counter};
 use crate::registry::Spelling;
 use crate::routing::source::label;
 use crate::shared::Public;
@@ -42,6 +42,7 @@ pub(crate) async fn serve(mut line: Line, begun: TlsBegun, stop: &Stop) -> Optio
         match listener.look(&line.buf) {
             Heard::Whole(name) => break name,
             Heard::Bad(record) => {
+                metrics::add(Counter::FailedPublic, 1);
                 line.farewell(&record).await;
                 return None;
             }

@@ -5,6 +5,7 @@ use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::{RawClient, get, within};
 use arp_testkit::origin::Origin;
 use arp_testkit::services::{Server, echo, has};
+use arp_testkit::web;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use std::io;
@@ -315,6 +316,15 @@ async fn postgres_in_tls_that_the_edge_or_the_server_ends() {
             "{dsn}: {told}"
         );
         assert_eq!(told.contains("SSL connection"), sealed, "{dsn}: {told}");
+    }
+    // From the first byte, by a driver that can.
+    if web::ready() {
+        let vars = [
+            ("ARP_TEST_NAME", "db.arp.test"),
+            ("ARP_TEST_CA", root),
+            ("ARP_TEST_USER", "bob"),
+        ];
+        super::drivers::scenario("direct", &relay, &vars).await;
     }
     let told = psql("host=old.arp.test user=bob sslmode=require").await;
     assert!(told.contains("unrecognized name"), "{told}");

@@ -9,7 +9,7 @@ pub(crate) mod postgres;
 mod preamble;
 mod redis;
 mod ssh;
-pub(crate) mod tls;
+mod tls;
 
 /// What a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,6 @@
 
 use super::{Match, begins};
 
-/// First byte of every TLS connection.
-pub(crate) const HANDSHAKE: u8 = 22;
-
 pub(super) fn look(first: &[u8]) -> Match {
-    begins(first, &[HANDSHAKE, 3])
+    begins(first, &[22, 3])
 }
