@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { createHash, generateKeyPairSync, privateDecrypt, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { createServer } from 'node:net'
 import mysql from 'mysql2/promise'
 import postgres from 'postgres'
 
@@ -178,46 +178,6 @@ class Server8 {
   }
 }
 
-/**
- * Connections that a browser opens ahead of time are silent, and greeted where an edge agent serves MySQL. The browser
- * has to notice, and nobody at it.
- */
-async function browser() {
-  const { chromium } = await import('playwright-core')
-  let open = []
-  const middle = createServer((visitor) => {
-    const to = connect(relay)
-    const one = { asked: false, greeted: false }
-    open.push(one)
-    visitor.once('data', () => (one.asked = true))
-    to.once('data', () => (one.greeted = !one.asked))
-    for (const [a, b] of [[visitor, to], [to, visitor]]) a.on('error', () => b.destroy()).on('close', () => b.destroy()).pipe(b)
-  })
-  await new Promise((done) => middle.listen(0, '127.0.0.1', done))
-  const site = `http://127.0.0.1:${middle.address().port}`
-  const launched = await chromium.launch({ executablePath: process.env.ARP_TEST_CHROMIUM, args: ['--no-sandbox'] })
-  const page = await launched.newPage()
-  await page.goto(`${site}/?token=web`)
-  for (let round = 0; round < 3; round++) {
-    await page.evaluate((site) => {
-      for (const crossorigin of [null, 'anonymous', 'use-credentials']) {
-        const link = Object.assign(document.createElement('link'), { rel: 'preconnect', href: site })
-        if (crossorigin) link.crossOrigin = crossorigin
-        document.head.append(link)
-      }
-    }, site)
-    const until = Date.now() + 20_000
-    while (!open.some((one) => one.greeted) && Date.now() < until) await new Promise((done) => setTimeout(done, 50))
-    const told = await page.evaluate(async () => {
-      const one = async (n) => [(await fetch(`/x?n=${n}`)).status, (await fetch('/y', { method: 'POST', body: String(n) })).status]
-      return (await Promise.all([...Array(12).keys()].map(one))).flat()
-    })
-    assert.deepEqual(told, Array(24).fill(200))
-  }
-  assert.ok(open.some((one) => one.greeted), 'a connection of the browser was greeted')
-  await launched.close()
-}
-
-const scenarios = { pipelined, direct, mysql8, browser }
+const scenarios = { pipelined, direct, mysql8 }
 await scenarios[process.argv[2]]()
 process.exit(0)

@@ -1,8 +1,7 @@
-//! Drivers of databases, and a browser beside them: `tests/web/databases.js`.
+//! Drivers of databases, as programs have them: `tests/web/databases.js`.
 
 use super::{run, text};
 use arp_testkit::daemon::{Edge, Relay};
-use arp_testkit::origin::Origin;
 use arp_testkit::services::{Server, free_port, has};
 use arp_testkit::web;
 use std::path::Path;
@@ -42,22 +41,4 @@ async fn the_login_of_mysql_8_by_its_driver() {
         .start()
         .await;
     scenario("mysql8", &relay, &[("ARP_TEST_MYSQL_PORT", &port.to_string())]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_browser_whose_silent_connections_are_greeted_notices_nothing() {
-    let (true, Some(chromium)) = (web::ready(), web::chromium()) else {
-        return;
-    };
-    let (relay, web) = (Relay::start().await, Origin::start("web").await);
-    let _edge = Edge::tcp_builder(&relay, "web", web.addr)
-        .args(["--protocol", "mysql"])
-        .start()
-        .await;
-    scenario(
-        "browser",
-        &relay,
-        &[("ARP_TEST_CHROMIUM", chromium.to_str().unwrap())],
-    )
-    .await;
 }
