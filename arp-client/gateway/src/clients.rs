@@ -10,7 +10,7 @@ const MAX_CLIENTS: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<Network, Client>>);
+pub struct Clients(Mutex<HashMap<(Network, bool), Client>>);
 
 /// An upstream's network settings cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -23,20 +23,33 @@ impl Clients {
     /// # Errors
     /// What is wrong with the settings, in words.
     pub fn get(&self, network: &Network) -> Result<Client, NetworkError> {
+        self.kept(network, false)
+    }
+
+    /// The same for HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_http1(&self, network: &Network) -> Result<Client, NetworkError> {
+        self.kept(network, true)
+    }
+
+    fn kept(&self, network: &Network, http1: bool) -> Result<Client, NetworkError> {
+        let key = (network.clone(), http1);
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(network) {
+        if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = build(network)?;
+        let client = build(network, http1)?;
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
-        clients.insert(network.clone(), client.clone());
+        clients.insert(key, client.clone());
         Ok(client)
     }
 }
 
-fn build(network: &Network) -> Result<Client, NetworkError> {
+fn build(network: &Network, http1: bool) -> Result<Client, NetworkError> {
     arp_common::tls::install_provider();
     #[allow(clippy::disallowed_methods)] // What it needs was put in place above.
     let mut builder = Client::builder()
@@ -46,6 +59,9 @@ fn build(network: &Network) -> Result<Client, NetworkError> {
         .tcp_nodelay(true)
         .retry(reqwest::retry::never())
         .pool_max_idle_per_host(64);
+    if http1 {
+        builder = builder.http1_only();
+    }
     match network.proxy.as_deref() {
         None => {}
         Some("none") => builder = builder.no_proxy(),
