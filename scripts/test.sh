@@ -4,6 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0} RUST_BACKTRACE=${RUST_BACKTRACE:-0}
+# Panics name their line without it, and everything links faster.
+export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG:-none}
+
+export ARP_TEST_AGENTS="${ARP_TEST_AGENTS:-$PWD/.cache/agents/node_modules/.bin}"
+export ARP_TEST_BORE="${ARP_TEST_BORE:-$PWD/.cache/bore/bin/bore}"
 
 # The versions of the agents' programs that the tests were written against.
 AGENTS=(@anthropic-ai/claude-code@2.1.329 @openai/codex@0.169.0 @google/gemini-cli@0.61.0)
@@ -11,7 +16,7 @@ AGENTS=(@anthropic-ai/claude-code@2.1.329 @openai/codex@0.169.0 @google/gemini-c
 # Both ends of a tunnel that can be had without an account.
 BORE=0.6.0
 
-say() { printf '\n== %s\n' "$*"; }
+say() { printf '\n== %s (after %s s)\n' "$*" "$SECONDS"; }
 
 need() { # program debian-package
     command -v "$1" >/dev/null 2>&1 || missing+=("$2")
@@ -53,7 +58,6 @@ install_tools() {
 
 # The real agents, pinned, in a folder of the project's own.
 install_agents() {
-    export ARP_TEST_AGENTS="${ARP_TEST_AGENTS:-$PWD/.cache/agents/node_modules/.bin}"
     local stamp=.cache/agents/installed
     if [ ! -e "$ARP_TEST_AGENTS/claude" ] || { [ -e .cache/agents ] && [ "$(cat $stamp 2>/dev/null)" != "${AGENTS[*]}" ]; }; then
         say "installing ${AGENTS[*]}"
@@ -65,7 +69,6 @@ install_agents() {
 
 # bore, pinned, built once without optimisation, in a folder of the project's own.
 install_bore() {
-    export ARP_TEST_BORE="${ARP_TEST_BORE:-$PWD/.cache/bore/bin/bore}"
     if [ "$ARP_TEST_BORE" = "$PWD/.cache/bore/bin/bore" ] && [ "$("$ARP_TEST_BORE" --version 2>/dev/null)" != "bore-cli $BORE" ]; then
         say "installing bore $BORE"
         cargo install bore-cli --version "=$BORE" --locked --force --root .cache/bore --profile dev --target-dir .cache/bore/build
@@ -73,19 +76,24 @@ install_bore() {
     fi
 }
 
-install_tools
-install_agents
-install_bore
-for tests in tests/web tests/mcp; do
-    say "installing $tests"
-    npm ci --prefix $tests --no-audit --no-fund --loglevel=error
-done
+install_npm() {
+    install_agents
+    for tests in tests/web tests/mcp; do
+        say "installing $tests"
+        npm ci --prefix $tests --no-audit --no-fund --loglevel=error
+    done
+}
 
+install_tools
 say "format"
 cargo fmt --all --check
 
+# npm waits for the network while cargo has both cores busy.
+install_npm & npm=$!
 say "dependencies: licences, doubles, sources, known holes"
 ./scripts/check-dependencies.sh
+install_bore
+wait $npm
 
 say "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -103,6 +111,6 @@ if [ -f arp-client/console/package.json ]; then
 fi
 
 say "tests"
-cargo test --workspace --locked --no-fail-fast
+./scripts/run-tests.py
 
 say "all good"
