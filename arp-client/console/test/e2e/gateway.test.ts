@@ -376,8 +376,8 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await line.getByLabel('Name').fill('a session');
     expect(await save.isDisabled()).toBe(true);
     await line.getByLabel('Dollars').fill('2.5');
-    await line.getByRole('radio', { name: 'Each session' }).check({ force: true });
-    await line.getByRole('radio', { name: 'Refuse' }).check({ force: true });
+    await line.locator('label', { hasText: 'Session' }).first().click();
+    await line.locator('label', { hasText: 'Refuse' }).click();
     await save.click();
     await expect.poll(() => gateway.budgets[2]).toMatchObject({ name: 'a session', per: 'session', usd: 2.5, then: 'refuse' });
     expect(gateway.budgets[1]).toMatchObject({ name: 'relay', per: 'upstream', of: 'team-relay', usd: 5, then: 'warn' });

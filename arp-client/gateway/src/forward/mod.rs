@@ -42,12 +42,14 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Pieces of an answer that may wait for a slow agent.
 const PIECES: usize = 16;
 /// Silence after which the agent is told that the line is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Sockets of agents at a time; whoever comes then uses HTTP.
+const MAX_SOCKETS: usize = 1_024;
 /// Sessions known to be refused elsewhere for what an earlier upstream has sealed.
 const MAX_UNSEALED: usize = 10_000;
 
@@ -62,6 +64,8 @@ pub struct Gateway {
     choices: Choices,
     spent: Spent,
     key: Key,
+    /// Places for sockets of agents, which stay open as long as their sessions.
+    sockets: Arc<Semaphore>,
     /// Lists of models that upstreams have given.
     models: models::Models,
     /// Sessions whose history goes without seals from now on, and since when.
@@ -98,6 +102,7 @@ impl Gateway {
             choices: Choices::new(kept),
             spent,
             key,
+            sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
             models: models::Models::default(),
             unsealed: Mutex::default(),
         }

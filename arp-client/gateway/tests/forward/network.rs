@@ -181,6 +181,13 @@ async fn an_authority_of_a_company_is_trusted_where_it_is_named_and_faults_are_t
     .unwrap();
     assert!(gateway.post(PATH, ASK, None).await.body.contains("over TLS"));
 
+    // As web servers answer what is no HTTP.
+    let plain = Server::start(|mut tcp| async move {
+        let mut some = [0; 64];
+        let _ = tcp.read(&mut some).await;
+        let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    })
+    .await;
     for (url, network, wanted) in [
         (
             "http://no-such-host.invalid".to_owned(),
@@ -188,7 +195,7 @@ async fn an_authority_of_a_company_is_trusted_where_it_is_named_and_faults_are_t
             "its name cannot be resolved",
         ),
         (
-            upstream.url().replace("http:", "https:"),
+            format!("https://{}", plain.address),
             "",
             "it does not speak TLS as expected",
         ),

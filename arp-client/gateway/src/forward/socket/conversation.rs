@@ -19,14 +19,18 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 
 /// Longest history that is kept, in bytes; beyond it the agent says all anew, on another socket.
 const MAX_HISTORY: usize = 32 << 20;
+/// Silence between two turns after which the agent is asked whether it is there.
+const PING: Duration = Duration::from_secs(60);
 /// Longest error that is read from an answer that is no stream.
 const MAX_ERROR: usize = 256 << 10;
 
@@ -94,7 +98,15 @@ impl Conversation {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (mut sink, mut source) = socket.split();
-        while let Some(Ok(message)) = source.next().await {
+        loop {
+            // An agent whose machine is gone says nothing any more, and does not leave either.
+            let Ok(said) = timeout(PING, source.next()).await else {
+                if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+                    break;
+                }
+                continue;
+            };
+            let Some(Ok(message)) = said else { break };
             let Message::Text(text) = message else {
                 if matches!(message, Message::Close(_)) {
                     break;

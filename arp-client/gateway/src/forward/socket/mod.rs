@@ -61,6 +61,10 @@ impl Gateway {
     ) -> Response<Body> {
         let key = request.headers().get(SEC_WEBSOCKET_KEY);
         let accept = key.map(|key| derive_accept_key(key.as_bytes()));
+        let Ok(place) = self.sockets.clone().try_acquire_owned() else {
+            let (_, body) = service.own_error("no_websocket", "there are too many sockets; use HTTP", true);
+            return super::whole(StatusCode::UPGRADE_REQUIRED, body);
+        };
         let Some(accept) = accept.and_then(|accept| HeaderValue::from_str(&accept).ok()) else {
             return super::own(service, "bad_upgrade", "the WebSocket's key cannot be used", true);
         };
@@ -74,6 +78,7 @@ impl Gateway {
                 WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config())).await;
             let conversation = Conversation::new(self, service, head);
             stop.run_until_cancelled(conversation.run(socket)).await;
+            drop(place);
         });
         let mut response = Response::new(Body::Whole(Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
