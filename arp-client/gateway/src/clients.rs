@@ -5,6 +5,8 @@ use reqwest::{Certificate, Client, Proxy, redirect};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+/// Proxies that can be used; with `socks5h` the proxy looks the name up.
+const SCHEMES: [&str; 4] = ["http://", "https://", "socks5://", "socks5h://"];
 /// More ways than this are not kept; a person has a handful.
 const MAX_CLIENTS: usize = 64;
 
@@ -66,6 +68,13 @@ fn build(network: &Network, http1: bool) -> Result<Client, NetworkError> {
         None => {}
         Some("none") => builder = builder.no_proxy(),
         Some(url) => {
+            // What the library does not know it would pass over, and go straight to the upstream.
+            if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+                return Err(NetworkError(
+                    "the proxy cannot be used: it begins with http://, https://, socks5:// or socks5h://, or is \"none\""
+                        .to_owned(),
+                ));
+            }
             let proxy =
                 Proxy::all(url).map_err(|e| NetworkError(format!("the proxy cannot be used: {e}")))?;
             builder = builder.proxy(proxy);

@@ -93,7 +93,7 @@ pub struct PerService {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// `http://`, `https://` or `socks5://` proxy, or `none` to ignore the system's.
+    /// `http://`, `https://`, `socks5://` or `socks5h://` proxy, or `none` to ignore the system's.
     pub proxy: Option<String>,
     /// PEM file with authorities to trust beside the system's.
     pub ca_file: Option<PathBuf>,

@@ -195,7 +195,11 @@ async fn with_socket(api: &ModelApi) -> (String, std::sync::Arc<std::sync::Mutex
                     log.lock().unwrap().push(frame.clone());
                     let body = frame.as_object_mut().unwrap();
                     body.retain(|name, _| !matches!(name.as_str(), "type" | "previous_response_id"));
-                    let asked = arp_testkit::client().post(&http).json(&frame).send().await;
+                    let asked = arp_testkit::client::client()
+                        .post(&http)
+                        .json(&frame)
+                        .send()
+                        .await;
                     let answer = asked.unwrap().text().await.unwrap();
                     for data in answer.lines().filter_map(|line| line.strip_prefix("data: ")) {
                         if data != "[DONE]" && socket.send(Message::text(data)).await.is_err() {
@@ -335,7 +339,7 @@ async fn the_edges_door_leads_to_the_gateway_of_its_machine_and_to_nobody_withou
     let (status, unknown) = edge.get("/api/gateway/nothing").await;
     assert_eq!((status.as_u16(), &unknown["code"]), (404, &json!("not_found")));
 
-    let stranger = arp_testkit::client().get(edge.url("/api/gateway/upstreams"));
+    let stranger = arp_testkit::client::client().get(edge.url("/api/gateway/upstreams"));
     let (status, told) = answer(stranger).await;
     assert_eq!(status.as_u16(), 401, "{told}");
 }
