@@ -26,7 +26,7 @@ install_tools() {
     missing=()
     need curl curl
     need nginx nginx
-    need chromium chromium
+    need chromium-headless-shell chromium-headless-shell
     need cc gcc
     need git git
     need python3 python3

@@ -210,6 +210,97 @@ async fn a_sign_of_life_goes_out_before_anybody_can_decide() {
     }
 }
 
+/// The rest of what an HTTP body says, up to the answer with this number.
+async fn answer_to(mut response: reqwest::Response, id: u64) -> Value {
+    let mut text = String::new();
+    while let Some(piece) = response.chunk().await.expect("the stream goes on") {
+        text.push_str(std::str::from_utf8(&piece).unwrap());
+        let lines = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        let mut messages = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        if let Some(answer) = messages.find(|message| message["id"] == id) {
+            return answer;
+        }
+    }
+    panic!("no answer in {text}");
+}
+
+/// Who gives no token for progress hears nothing but comments meanwhile, and is answered all the same, by both ways in.
+/// `ARP_LONG_WAIT=3600` lets that hour pass that the documentation speaks of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_without_a_progress_token_is_answered_whenever_somebody_decides() {
+    let wait = std::env::var("ARP_LONG_WAIT").map_or(0, |text| text.parse().unwrap());
+    let wait = Duration::from_secs(wait);
+    let edge = Edge::start_with(&MCP).await;
+    let input = json!({"tool_name": "Bash", "input": {"command": "touch by-socket"}});
+    let socket = edge.root.path().join("data/mcp");
+    let (read, mut write) = tokio::io::split(arp_sessions::ipc::connect(&socket).await.unwrap());
+    for message in calling(None, "approval_prompt", &input) {
+        write.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+    }
+    let mut lines = BufReader::new(read).lines();
+    let by_socket = edge.until_any_asked().await;
+
+    let config = printed_config(&edge, true);
+    let server = &config["mcpServers"]["arp"];
+    let post = |session: Option<&str>, message: Value| {
+        let mut request = arp_testkit::client::client()
+            .post(server["url"].as_str().unwrap())
+            .header(
+                "authorization",
+                server["headers"]["Authorization"].as_str().unwrap(),
+            )
+            .header("accept", "application/json, text/event-stream")
+            .json(&message);
+        if let Some(session) = session {
+            request = request.header("mcp-session-id", session);
+        }
+        async move { request.send().await.unwrap().error_for_status().unwrap() }
+    };
+    let input = json!({"tool_name": "Bash", "input": {"command": "touch by-http"}});
+    let mut messages = calling(None, "approval_prompt", &input).into_iter().skip(1);
+    let mut next = || messages.next().unwrap();
+    let begun = post(None, next()).await;
+    let session = begun.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+    answer_to(begun, 0).await;
+    post(Some(&session), next()).await;
+    let call = next();
+    let answered = async { answer_to(post(Some(&session), call).await, 1).await };
+    let decided = async {
+        let both = until_two_ask(&edge).await;
+        // Real time: what must not run out are the clocks of all that is between the two.
+        tokio::time::sleep(wait).await;
+        assert!(both.iter().any(|approval| approval["id"] == by_socket["id"]));
+        for approval in &both {
+            decide(&edge, approval, json!({"decision": "allow"})).await;
+        }
+    };
+    let both = async { tokio::join!(answered, decided).0 };
+    let by_http = tokio::time::timeout(wait + PATIENCE, both)
+        .await
+        .expect("an answer");
+    let allowed = |text: &str, command: &str| {
+        let answer: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(answer["behavior"], "allow");
+        assert_eq!(answer["updatedInput"]["command"], command);
+    };
+    allowed(
+        by_http["result"]["content"][0]["text"].as_str().unwrap(),
+        "touch by-http",
+    );
+    let answered = async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("the server goes on");
+            if let Some(answer) = answer_in(&line) {
+                return answer;
+            }
+        }
+    };
+    allowed(
+        &tokio::time::timeout(PATIENCE, answered).await.expect("an answer"),
+        "touch by-socket",
+    );
+}
+
 /// What a client of the local socket has to say to call one tool, as lines. It says that it is this session.
 fn calling(session: Option<&str>, tool: &str, arguments: &Value) -> Vec<Value> {
     let client = json!({"name": "raw", "version": "1"});

@@ -81,7 +81,9 @@ async function tool(session: MockSession, command: string, beside: object = {}):
   await stream(session, `Ran \`${ran}\`: it went well.`);
 }
 
-export const script: Script = async (session, prompt) => {
+export const script: Script = async (session, prompt, stop) => {
+  let stopped = false;
+  void stop.then(() => { stopped = true; });
   session.push({ type: 'init', agent_session_id: session.object.agent_session_id, model: session.object.model, cwd: session.object.project_path, permission_mode: 'default' });
   await sleep(40);
   const [, word = '', rest = ''] = /^(\w+)\s*([\s\S]*)$/.exec(prompt) ?? [];
@@ -166,7 +168,7 @@ export const script: Script = async (session, prompt) => {
       await sleep(100);
       throw new Error('API Error: 401 The key was not accepted');
     case 'slow':
-      for (let n = 1; n <= 400; n++) {
+      for (let n = 1; n <= 4_000 && !stopped; n++) {
         session.push({ type: 'text', id: 'slow', text: `${n} `, delta: true });
         await sleep(25);
       }

@@ -6,6 +6,8 @@ import type { MockEdge, MockSession } from '../../dev/mock/edge';
 export interface Driven {
   /** Says a piece of one long text; with `delta` false, the whole of it at its end. */
   say(text: string, delta?: boolean): void;
+  /** Tells any other event. */
+  push(event: Parameters<MockSession['push']>[0]): void;
   /** Ends the turn. */
   end(): void;
 }
@@ -18,11 +20,13 @@ export function drive(edge: MockEdge): Driven {
     session = of;
     return new Promise<void>((done) => { resolve = done; });
   };
+  const push: Driven['push'] = (event) => {
+    if (!session) throw new Error('no turn runs yet');
+    session.push(event);
+  };
   return {
-    say: (text, delta = true) => {
-      if (!session) throw new Error('no turn runs yet');
-      session.push({ type: 'text', id: 'driven', text, delta });
-    },
+    push,
+    say: (text, delta = true) => { push({ type: 'text', id: 'driven', text, delta }); },
     end: () => resolve(),
   };
 }

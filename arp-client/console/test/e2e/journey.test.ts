@@ -31,9 +31,10 @@ afterEach(async () => {
   await server.close();
 });
 
-const open = async (size: Size, more: { lang?: 'en' | 'zh'; url?: string } = {}): Promise<void> => {
+const open = async (size: Size, more: { lang?: 'en' | 'zh'; url?: string; clock?: boolean } = {}): Promise<void> => {
   context = await device(browser, { size, lang: more.lang ?? 'en' });
   page = await context.newPage();
+  if (more.clock) await page.clock.install();
   await page.goto(more.url ?? `${base}/?token=demo`);
   await page.locator('.item').first().waitFor({ state: 'attached' });
 };
@@ -63,9 +64,14 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
 
   test('a_tap_and_a_sentence_start_a_session_that_streams', async () => {
     await open(size);
-    await begin(`say The quick brown fox jumps over the lazy dog.${' It does so again and again.'.repeat(8)}`);
-    await page.locator('.md.streaming').waitFor();
-    await said('again and again.');
+    const { say, push, end } = drive(edge);
+    await begin('tell of the fox');
+    say('The quick brown fox jumps over the lazy dog.');
+    await page.locator('.md.streaming', { hasText: 'lazy dog.' }).waitFor();
+    say(' It does so again and again.');
+    await said('lazy dog. It does so again and again.');
+    push({ type: 'usage', input_tokens: 18_240, cached_input_tokens: 15_900, output_tokens: 612, cost_usd: 0.0841 });
+    end();
     await done();
     await page.locator('.usage', { hasText: '$0.08' }).waitFor();
   });
@@ -151,8 +157,8 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     expect(text.trim().split(/\s+/).map(Number)).toEqual(Array.from({ length: 1200 }, (_, index) => index + 1));
   });
 
-  test('a_machine_that_is_away_is_told_with_the_time_and_comes_back_by_itself', async () => {
-    await open(size);
+  test.each(['itself', 'a tap'])('a_machine_that_is_away_is_told_with_the_time_and_comes_back_by %s', async (by) => {
+    await open(size, { clock: true });
     await begin('say before');
     await done();
     server.away = true;
@@ -160,9 +166,18 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     const line = page.locator('.main .line.down');
     await line.waitFor();
     expect(await line.innerText()).toMatch(/Offline since \d\d:\d\d\..*not connected to the relay/s);
-    server.away = false;
-    await line.getByRole('button', { name: 'Try again' }).click();
-    await line.waitFor({ state: 'detached' });
+    const again = line.getByRole('button', { name: 'Try again' });
+    await again.waitFor();
+    if (by === 'a tap') {
+      // It would try by itself soon: that clock stands still.
+      await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 60_000);
+      await again.waitFor();
+      server.away = false;
+      await again.dispatchEvent('click');
+      while (await line.count()) await page.clock.runFor(16);
+      await page.clock.resume();
+    } else server.away = false;
+    await line.waitFor({ state: 'detached', timeout: 60_000 });
     await reply('say after');
     await said('after');
   });
