@@ -462,6 +462,8 @@ test('on_a_wide_screen_a_panel_tells_plan_and_changed_files_and_leads_to_the_cha
 test('the_installed_app_opens_its_machine', async () => {
   await open('phone');
   await list();
+  // The browser without windows keeps the first manifest that it was asked for.
+  await page.locator('link[rel=manifest][href^="data:"]').waitFor({ state: 'attached' });
   const cdp = await context.newCDPSession(page);
   await expect.poll(async () => {
     const { data } = await cdp.send('Page.getAppManifest') as { data?: string };
