@@ -119,8 +119,7 @@ impl Nginx {
 }
 
 fn free_port() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    ([127, 0, 0, 1], arp_testkit::ports::free()).into()
 }
 
 async fn edge() -> Edge {

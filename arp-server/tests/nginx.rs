@@ -108,8 +108,7 @@ async fn counted(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 fn free_port() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    ([127, 0, 0, 1], arp_testkit::ports::free()).into()
 }
 
 async fn certificate(key: &str, cert: &str) {

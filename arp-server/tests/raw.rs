@@ -503,7 +503,7 @@ async fn arpc_connect_is_a_pipe_and_a_local_port() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_of_its_own_is_kept_over_restarts_and_given_to_nobody_else() {
-    let port = arp_testkit::services::free_port();
+    let port = arp_testkit::ports::free();
     let range = format!("{port}-{port}");
     let builder = || Relay::builder().args(["--remote-ports", &range]);
     let mut relay = builder().start().await;

@@ -1,4 +1,4 @@
-//! Test helpers of arp: daemons on port 0, recording origins, scripted peers, a loopback model API.
+//! Test helpers of arp: daemons on free ports, recording origins, scripted peers, a loopback model API.
 //!
 //! Panicking is how a test helper reports that the machine is not as the test needs it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -10,6 +10,7 @@ pub mod http;
 pub mod middlebox;
 pub mod model_api;
 pub mod origin;
+pub mod ports;
 #[cfg(unix)]
 pub mod services;
 pub mod web;

@@ -1,6 +1,6 @@
 //! Real servers of other protocols for tests, small and on free ports; and a plain one that echoes.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,12 +17,6 @@ pub struct Server {
     /// Its files.
     pub dir: TempDir,
     _child: Child,
-}
-
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// Is this program here? CI has all of them.
@@ -111,7 +105,7 @@ impl Server {
         ]);
         init.arg("--pwfile").arg(&password).arg("-D").arg(&data);
         run(&mut init).await;
-        let port = free_port();
+        let port = crate::ports::free();
         let mut command = as_user("postgres", &find("postgres").expect("postgres"));
         let text = format!("{port}");
         command.args(["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-p", &text]);
@@ -154,7 +148,7 @@ impl Server {
         install.arg(format!("--datadir={}", data.display()));
         let done = install.stdin(Stdio::null()).output().await.expect("it runs");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        let port = free_port();
+        let port = crate::ports::free();
         let init = dir.path().join("init.sql");
         let sql = "INSTALL SONAME 'auth_ed25519';\nCREATE DATABASE shop;\n\
             CREATE USER bob@'%' IDENTIFIED BY 's3cret';\nGRANT ALL ON *.* TO bob@'%';\n\
@@ -179,7 +173,7 @@ impl Server {
 
     /// Redis, with a password if one is given.
     pub async fn redis(password: Option<&str>) -> Self {
-        let port = free_port();
+        let port = crate::ports::free();
         let dir = tempfile::tempdir().expect("a directory");
         let mut command = Command::new(find("redis-server").expect("redis-server"));
         command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]);

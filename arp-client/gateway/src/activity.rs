@@ -26,7 +26,7 @@ pub enum Phase {
 /// A request under way.
 #[derive(Debug, Clone)]
 pub struct Live {
-    /// Its number, unique while the gateway runs.
+    /// Its number; its record has the same.
     pub id: u64,
     /// When it came, in Unix milliseconds.
     pub at: i64,
@@ -93,11 +93,7 @@ struct Shared {
 
 impl Default for Activity {
     fn default() -> Self {
-        Self(Arc::new(Shared {
-            next: AtomicU64::new(1),
-            live: Mutex::default(),
-            events: broadcast::Sender::new(WAITING),
-        }))
+        Self::after(0)
     }
 }
 
@@ -109,6 +105,16 @@ pub fn now_ms() -> i64 {
 }
 
 impl Activity {
+    /// Nothing yet; the first request gets the number after this one.
+    #[must_use]
+    pub fn after(last: u64) -> Self {
+        Self(Arc::new(Shared {
+            next: AtomicU64::new(last.saturating_add(1)),
+            live: Mutex::default(),
+            events: broadcast::Sender::new(WAITING),
+        }))
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }

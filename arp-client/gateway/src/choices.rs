@@ -1,5 +1,6 @@
 //! What a person has chosen for one session: its upstream, its model; and how the session stands.
 
+use crate::service::Service;
 use crate::usage::store::Choice;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -65,6 +66,31 @@ impl Choices {
         }
     }
 
+    /// An upstream has another name now.
+    pub fn rename(&self, service: Service, from: &str, to: &str) {
+        let mut inner = self.lock();
+        let Inner {
+            choices, standings, ..
+        } = &mut *inner;
+        let new = |name: &mut Option<String>| {
+            if name.as_deref() == Some(from) {
+                *name = Some(to.to_owned());
+            }
+        };
+        for (session, choice) in choices {
+            // Names are of one service; of which one a session is, is known once it was heard of.
+            let of = standings.get(session).and_then(|(standing, _)| standing.service);
+            if of.is_none_or(|of| of == service.name()) {
+                new(&mut choice.upstream);
+            }
+        }
+        for (standing, _) in standings.values_mut() {
+            if standing.service == Some(service.name()) {
+                new(&mut standing.upstream);
+            }
+        }
+    }
+
     /// How a session stands, if anything was heard of it since the gateway runs.
     #[must_use]
     pub fn standing(&self, session: &str) -> Option<Standing> {
@@ -107,6 +133,8 @@ mod tests {
         };
         let choices = Choices::new(vec![("s".into(), chosen.clone())]);
         assert_eq!(choices.of("s"), chosen);
+        choices.rename(Service::Claude, "a", "b");
+        assert_eq!(choices.of("s").upstream.as_deref(), Some("b"));
         choices.choose("s", Choice::default());
         assert_eq!(choices.of("s"), Choice::default());
         assert!(choices.standing("s").is_none());

@@ -5,12 +5,14 @@ use reqwest::{Certificate, Client, Proxy, redirect};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+/// Proxies that can be used; with `socks5h` the proxy looks the name up.
+const SCHEMES: [&str; 4] = ["http://", "https://", "socks5://", "socks5h://"];
 /// More ways than this are not kept; a person has a handful.
 const MAX_CLIENTS: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<Network, Client>>);
+pub struct Clients(Mutex<HashMap<(Network, bool), Client>>);
 
 /// An upstream's network settings cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -23,20 +25,33 @@ impl Clients {
     /// # Errors
     /// What is wrong with the settings, in words.
     pub fn get(&self, network: &Network) -> Result<Client, NetworkError> {
+        self.kept(network, false)
+    }
+
+    /// The same for HTTP/1.1 alone.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_http1(&self, network: &Network) -> Result<Client, NetworkError> {
+        self.kept(network, true)
+    }
+
+    fn kept(&self, network: &Network, http1: bool) -> Result<Client, NetworkError> {
+        let key = (network.clone(), http1);
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(network) {
+        if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = build(network)?;
+        let client = build(network, http1)?;
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
-        clients.insert(network.clone(), client.clone());
+        clients.insert(key, client.clone());
         Ok(client)
     }
 }
 
-fn build(network: &Network) -> Result<Client, NetworkError> {
+fn build(network: &Network, http1: bool) -> Result<Client, NetworkError> {
     arp_common::tls::install_provider();
     #[allow(clippy::disallowed_methods)] // What it needs was put in place above.
     let mut builder = Client::builder()
@@ -46,10 +61,20 @@ fn build(network: &Network) -> Result<Client, NetworkError> {
         .tcp_nodelay(true)
         .retry(reqwest::retry::never())
         .pool_max_idle_per_host(64);
+    if http1 {
+        builder = builder.http1_only();
+    }
     match network.proxy.as_deref() {
         None => {}
         Some("none") => builder = builder.no_proxy(),
         Some(url) => {
+            // What the library does not know it would pass over, and go straight to the upstream.
+            if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+                return Err(NetworkError(
+                    "the proxy cannot be used: it begins with http://, https://, socks5:// or socks5h://, or is \"none\""
+                        .to_owned(),
+                ));
+            }
             let proxy =
                 Proxy::all(url).map_err(|e| NetworkError(format!("the proxy cannot be used: {e}")))?;
             builder = builder.proxy(proxy);

@@ -18,6 +18,7 @@ pub mod health;
 pub mod home;
 pub mod json;
 pub mod live;
+pub mod names;
 pub mod persist;
 pub mod process;
 pub mod redact;

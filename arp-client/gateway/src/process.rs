@@ -228,11 +228,12 @@ pub async fn run(
     let mut held = lock(&home)?;
     held.write_pid()?;
     let (usage, _thread) = Usage::open(&home.usage()).map_err(|e| ProcessError::Other(e.to_string()))?;
+    // Before anything is read of them.
+    take_over(&home, usage.clone()).await;
     let gateway = Arc::new(Gateway::new(Arc::new(Live::new(home.clone())), usage));
     for fault in gateway.live().faults() {
         tracing::error!("{fault}");
     }
-    take_over(&home, gateway.usage().clone()).await;
     let doors = Arc::new(Doors { key: listen.key });
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();

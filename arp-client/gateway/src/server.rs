@@ -152,6 +152,9 @@ async fn connection(
                     sockets,
                 ));
             }
+            if gateway.takes_socket(service, &request) {
+                return Ok(gateway.socket(service, request, sockets));
+            }
             Ok(gateway.handle(service, request).await)
         }
     });

@@ -4,6 +4,7 @@ use crate::files::routes::fits;
 use crate::files::{self, FileError};
 use crate::redact::{self, Redaction};
 use crate::service::Service;
+use crate::usage::bodies::Recording;
 use crate::usage::budgets::Budget;
 use crate::usage::prices::{Own, Price};
 use serde::Deserialize;
@@ -27,12 +28,24 @@ pub struct Settings {
     pub route: Vec<Route>,
     /// Limits on what is spent: `[[budget]]`.
     pub budget: Vec<Budget>,
+    /// Whether bodies of requests are kept to be looked at.
+    pub recording: Recording,
+    /// What is particular to Codex.
+    pub codex: Codex,
     /// `redaction`, ready to be used.
     #[serde(skip)]
     pub redact: Redaction,
     /// `price`, exact names first.
     #[serde(skip)]
     pub prices: Own,
+}
+
+/// `[codex]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Codex {
+    /// Is Codex's WebSocket served? Off: it is told to use HTTP.
+    pub websocket: bool,
 }
 
 /// One `[[route]]`: the first that fits counts, before CLP's own.
@@ -80,7 +93,7 @@ pub struct PerService {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// `http://`, `https://` or `socks5://` proxy, or `none` to ignore the system's.
+    /// `http://`, `https://`, `socks5://` or `socks5h://` proxy, or `none` to ignore the system's.
     pub proxy: Option<String>,
     /// PEM file with authorities to trust beside the system's.
     pub ca_file: Option<PathBuf>,
@@ -90,6 +103,8 @@ pub struct Network {
     pub first_byte_timeout_secs: u64,
     /// Seconds of silence after which a stream counts as broken.
     pub idle_timeout_secs: u64,
+    /// Does it speak WebSocket, so that turns that come over one go on over one? Of Codex only.
+    pub websocket: bool,
     /// Header fields to add or replace.
     pub headers: std::collections::BTreeMap<String, String>,
 }
@@ -99,6 +114,7 @@ impl Default for Network {
         Self {
             proxy: None,
             ca_file: None,
+            websocket: false,
             // A relay site on another continent answers a SYN in under a second; what takes longer is down.
             connect_timeout_secs: 10,
             // Long prompts with deep reasoning were seen to take minutes before the first byte.
@@ -162,7 +178,8 @@ impl Settings {
             message,
         };
         settings.redact = Redaction::new(&settings.redaction).map_err(wrong)?;
-        if let Some(fault) = settings.budget.iter().find_map(Budget::fault) {
+        let fault = settings.budget.iter().find_map(Budget::fault);
+        if let Some(fault) = fault.or_else(|| settings.recording.fault()) {
             return Err(wrong(fault));
         }
         if let Some(route) = settings
@@ -173,6 +190,13 @@ impl Settings {
             return Err(wrong(format!(
                 "a [[route]] leads nowhere (to, upstream): {route:?}"
             )));
+        }
+        if let Some((model, fault)) = settings
+            .price
+            .iter()
+            .find_map(|(model, price)| Some((model, price.fault()?)))
+        {
+            return Err(wrong(format!("price {model:?}: {fault}")));
         }
         settings.prices = settings
             .price
@@ -206,6 +230,17 @@ pub fn change(
     let text = file.to_string();
     Settings::parse(path, &text)?;
     files::write(path, &text)
+}
+
+/// Changes whether bodies are kept, and how many.
+///
+/// # Errors
+/// As [`change`].
+pub fn set_recording(path: &Path, recording: Recording) -> Result<(), FileError> {
+    change(path, |file| {
+        file.insert("recording", toml_edit::Item::Table(table(&recording)?));
+        Ok(())
+    })
 }
 
 /// A value as a table of the file.

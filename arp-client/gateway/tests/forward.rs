@@ -2,8 +2,14 @@
 
 #[path = "forward/api.rs"]
 mod api;
+#[path = "forward/models.rs"]
+mod models;
+#[path = "forward/network.rs"]
+mod network;
 #[path = "forward/protect.rs"]
 mod protect;
+#[path = "forward/socket.rs"]
+mod socket;
 mod support;
 
 use arp_gateway::files::upstreams::{Change, change};

@@ -99,8 +99,13 @@ async fn exchange(state: &Arc<State>, head: &Parts, method: Method, path: &str, 
 
 /// A session's object with what the gateway knows of it.
 pub(super) fn joined(state: &State, session: &impl serde::Serialize) -> Value {
+    joined_by(state.gateway.as_deref(), session)
+}
+
+/// The same, with this gateway.
+pub(super) fn joined_by(gateway: Option<&Gateway>, session: &impl serde::Serialize) -> Value {
     let mut value = serde_json::to_value(session).unwrap_or_default();
-    let Some(gateway) = &state.gateway else {
+    let Some(gateway) = gateway else {
         return value;
     };
     if let Some(object) = value.as_object_mut() {

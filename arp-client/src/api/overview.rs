@@ -82,9 +82,12 @@ impl Entry {
         words.iter().all(|word| text.contains(word.as_str()))
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, state: &State) -> Value {
         match self {
-            Self::Own(session) => json!({"kind": "session", "session": session}),
+            Self::Own(session) => {
+                let session = super::gateway::joined(state, session);
+                json!({"kind": "session", "session": session})
+            }
             Self::Past(session) => {
                 json!({"kind": "past", "executor": session.agent.name(), "session": session})
             }
@@ -133,7 +136,7 @@ pub(super) async fn list(state: &Arc<State>, call: &Call) -> Answer {
     );
     entries.retain(|entry| entry.has(&words));
     let (page, next, total) = cut(entries, before.as_ref(), limit);
-    let page: Vec<Value> = page.iter().map(Entry::json).collect();
+    let page: Vec<Value> = page.iter().map(|entry| entry.json(state)).collect();
     ok(&json!({"type": "overview", "entries": page, "total": total, "next": next}))
 }
 

@@ -103,7 +103,7 @@ async fn start(state: &Arc<State>, call: &Call, body: NewSessionBody) -> Answer 
     } else {
         json(
             status,
-            &json!({"type": "session_started", "session_id": session.id, "session": session}),
+            &json!({"type": "session_started", "session_id": session.id, "session": super::gateway::joined(state, &session)}),
         )?
     };
     let headers = response.headers_mut();
@@ -352,6 +352,7 @@ pub(super) async fn cancel(state: &Arc<State>, mut call: Call) -> Answer {
     let _: serde::de::IgnoredAny = call.json().await?;
     let id = state.sessions.get(call.param("id"))?.id.clone();
     let session = state.sessions.cancel(&id).await?;
+    let session = super::gateway::joined(state, &session);
     ok(&json!({"type": "session_cancelled", "session_id": id, "session": session}))
 }
 
@@ -359,6 +360,7 @@ pub(super) async fn patch(state: &Arc<State>, mut call: Call) -> Answer {
     let body: ChangeBody = call.json().await?;
     let id = state.sessions.get(call.param("id"))?.id.clone();
     let session = state.sessions.set(&id, body.into_change()?).await?;
+    let session = super::gateway::joined(state, &session);
     ok(&json!({"type": "session", "session_id": id, "session": session}))
 }
 

@@ -3,6 +3,7 @@
 use super::State;
 use super::body::{self, Body};
 use super::feed::{self, FeedRequest, Item};
+use crate::command::gateway::Gateway;
 use arp_sessions::Follower;
 use arp_sessions::log::Large;
 use arp_sessions::model::SessionView;
@@ -77,13 +78,19 @@ pub(crate) fn session(
     status: StatusCode,
 ) -> Response<Body> {
     let (out, response) = response(status);
-    let gateway = state.gateway.as_ref().map(|gateway| gateway.watch());
-    let items = feed::start(follower, request, gateway);
-    tokio::spawn(run(items, out, request));
+    let gateway = state.gateway.clone();
+    let news = gateway.as_ref().map(|gateway| gateway.watch());
+    let items = feed::start(follower, request, news);
+    tokio::spawn(run(items, out, request, gateway));
     response
 }
 
-async fn run(mut items: mpsc::Receiver<Item>, out: mpsc::Sender<Bytes>, request: FeedRequest) {
+async fn run(
+    mut items: mpsc::Receiver<Item>,
+    out: mpsc::Sender<Bytes>,
+    request: FeedRequest,
+    gateway: Option<Arc<Gateway>>,
+) {
     let raw = request.sequence == Sequence::Lines;
     let mut first = true;
     let mut told = None;
@@ -103,10 +110,11 @@ async fn run(mut items: mpsc::Receiver<Item>, out: mpsc::Sender<Bytes>, request:
                 }
             }
             Item::Session(view) => {
+                let session = super::gateway::joined_by(gateway.as_deref(), &view);
                 write_json(
                     &mut bytes,
                     Some("session"),
-                    &json!({"type": "session", "session": view}),
+                    &json!({"type": "session", "session": session}),
                 );
             }
             Item::Entries(entries) => {

@@ -242,7 +242,11 @@ impl Gateway {
             }
             let state = sessions.entry(session.clone()).or_insert_with(|| {
                 json!({
-                    "upstream": null, "model": null, "choice": {"upstream": null, "model": null}, "usage": {},
+                    "upstream": null, "model": null, "choice": {"upstream": null, "model": null},
+                    "usage": {
+                        "key": session, "requests": 0, "failures": 0, "input": 0, "cache_write": 0, "cache_read": 0,
+                        "output": 0, "reasoning": 0, "cost": 0.0, "unpriced": 0,
+                    },
                     "failovers": 0, "redacted": 0, "waits_until": null,
                 })
             });

@@ -28,7 +28,7 @@ pub(crate) use ws::Ws;
 /// The token of the edge under test.
 pub(crate) const TOKEN: &str = "test-token";
 /// Whatever is waited for has to come within this.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A directory for one test, and an edge that runs in it.
 pub(crate) struct Edge {

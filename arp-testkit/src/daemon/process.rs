@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 /// Time that anything a test waits for may take. Far above what it takes, for busy machines.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running daemon. Dropping it kills it.
 #[derive(Debug)]

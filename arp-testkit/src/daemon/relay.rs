@@ -1,6 +1,7 @@
 //! A relay for a test.
 
 use super::process::Daemon;
+use crate::ports;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -78,7 +79,7 @@ impl RelayBuilder {
 
     /// Starts it and does not wait for anything.
     pub fn spawn(self) -> (Daemon, Arc<TempDir>) {
-        let [control, proxy, public] = self.at.unwrap_or_default();
+        let [control, proxy, public] = self.at.unwrap_or_else(|| std::array::from_fn(|_| ports::free()));
         let mut args: Vec<String> = ["--bind", "127.0.0.1", "--data-dir"].map(str::to_owned).into();
         let data = self
             .data

@@ -1,7 +1,7 @@
 //! A pretended gateway: the endpoints of docs/gateway.md that the console asks for, with a memory of what it was told.
 
 import { EventEmitter } from 'node:events';
-import type { Filters, GatewayRequest, LiveRequest, Mode, Service, RouteConfig, ServiceUpstreams, SessionGateway, Sum, Upstream, UsageBy } from '../../src/gateway/types';
+import type { Budget, Filters, GatewayRequest, LiveRequest, Mode, Price, Recording, Service, RouteConfig, ServiceUpstreams, SessionGateway, Sum, Upstream, UsageBy } from '../../src/gateway/types';
 import { HttpError, type Body } from './http.ts';
 
 const SERVICES: Service[] = ['claude', 'codex', 'gemini'];
@@ -28,6 +28,11 @@ export class MockGateway extends EventEmitter {
     rules: [], fault: null, redaction: { presets: ['mails'], words: [], patterns: [], keep: [], services: [], fail_open: false },
     presets: [['api_keys', 'keys'], ['tokens', 'tokens'], ['mails', 'mail addresses'], ['bank_cards', 'cards']].map(([name = '', what = '']) => ({ name, what })),
   };
+  recording: Recording = { on: false, requests: 200, max_kb: 512, hours: 24, kept: 0, bytes: 0 };
+  /** Bodies that are kept, by the request's number. */
+  readonly bodies = new Map<number, string>();
+  budgets: Budget[] = [];
+  own: Price[] = [];
   #next = 1;
 
   constructor() {
@@ -164,7 +169,38 @@ export class MockGateway extends EventEmitter {
       }
       case 'GET filters':
         return { type: 'gateway_filters', ...this.filters };
+      case 'GET recording':
+        return { type: 'gateway_recording', ...this.recording, kept: this.bodies.size };
+      case 'PUT recording':
+        this.recording.on = body['on'] === true;
+        return { type: 'gateway_recording', ...this.recording, kept: this.bodies.size };
+      case 'DELETE recording':
+        this.bodies.clear();
+        for (const one of this.requests) one.recorded = false;
+        return { type: 'gateway_recording', ...this.recording, kept: 0 };
+      case 'GET requests/*': {
+        const kept = this.bodies.get(Number(service));
+        if (kept === undefined) throw new HttpError(404, 'not_found', 'This body is not recorded.');
+        return { type: 'gateway_request_body', id: Number(service), at: Date.now(), until: Date.now() + 86_400_000, body: kept, cut: false, hidden: [] };
+      }
+      case 'GET budgets':
+        return { type: 'gateway_budgets', budgets: this.budgets };
+      case 'PUT budgets':
+        this.budgets = (body['budgets'] as Budget[]).map((one) => ({ ...one, spent: 0, reached: false }));
+        return { type: 'gateway_budgets', budgets: this.budgets };
+      case 'PUT prices':
+        this.own = Object.entries(body['own'] as Record<string, Price>).map(([model, price]) => ({ ...price, cache_read: price.cache_read ?? price.input / 10, cache_write: price.cache_write ?? price.input, model, own: true }));
+        return this.answer('GET', ['prices'], query, {});
+      case 'GET prices':
+        return {
+          type: 'gateway_prices', source: 'a pretended list', dated: '2026-11-28',
+          prices: [...this.own, { model: 'claude-opus-5', input: 5, output: 25, cache_read: 0.5, cache_write: 6.25, own: false }, { model: 'gpt-5.5', input: 5, output: 30, cache_read: 0.5, cache_write: 5, own: false }],
+        };
       case 'POST filters/*': {
+        if (body['recorded'] !== undefined) {
+          const found = this.bodies.size ? [{ by: 'mails', count: this.bodies.size, example: '…' }] : [];
+          return { type: 'gateway_dry_run', recording: this.recording.on, found, requests: [...this.bodies.keys()].map((id) => ({ id, at: Date.now(), service: 'claude', model: 'opus', found })) };
+        }
         let text = String(body['text']);
         const found: { by: string; count: number; example: string }[] = [];
         const redaction = (body['redaction'] ?? this.filters.redaction) as Filters['redaction'];
@@ -220,5 +256,10 @@ export function busyGateway(): MockGateway {
       });
     }
   }
+  gateway.budgets = [
+    { name: 'each day', per: 'day', usd: 20, then: 'refuse', spent: 12.4, reached: false },
+    { name: 'relay', per: 'upstream', of: 'team-relay', usd: 5, then: 'warn', spent: 5.1, reached: true },
+  ];
+  gateway.own = [{ model: 'glm-*', input: 0.6, output: 2.2, cache_read: 0.06, cache_write: 0.6, own: true }];
   return gateway;
 }

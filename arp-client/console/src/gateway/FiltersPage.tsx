@@ -10,10 +10,12 @@ import { ask } from './feed';
 import { Refused } from './Gateway';
 import { Cell, Lines, SaveBar } from './lines';
 import { Faults } from './parts';
-import type { DryRun, FilterRule, Filters, Redaction } from './types';
+import type { DryRun, FilterRule, Filters, RecordedRun, Redaction } from './types';
 import { w } from './words';
 
 const OPS = ['replace', 'remove'] as const;
+/** Recorded requests that are looked at, at most. */
+const LOOKED = 200;
 type Draft = Pick<Filters, 'rules' | 'redaction'>;
 
 /** One a line; lines without anything are none. */
@@ -44,6 +46,7 @@ function foundBy(by: string): string {
 function DryRunForm({ room, draft }: { room: Room; draft: Draft }) {
   const [text, setText] = useState('');
   const [result, setResult] = useState<DryRun | null>(null);
+  const [recorded, setRecorded] = useState<RecordedRun | null>(null);
   const [busy, setBusy] = useState(false);
   const id = useId();
   return (
@@ -53,6 +56,7 @@ function DryRunForm({ room, draft }: { room: Room; draft: Draft }) {
         event.preventDefault();
         if (busy) return;
         setBusy(true);
+        setRecorded(null);
         void attempt(async () => setResult(await ask<DryRun>(room, 'POST', '/filters/dry-run', { text, ...draft }))).then((well) => {
           setBusy(false);
           if (!well) setResult(null);
@@ -60,8 +64,18 @@ function DryRunForm({ room, draft }: { room: Room; draft: Draft }) {
       }}>
         <label for={id} class="soft small">{w.dryRunText}</label>
         <textarea id={id} class="field mono" rows={4} spellcheck={false} autocapitalize="off" value={text} onInput={(event) => setText(event.currentTarget.value)} />
-        <div class="actions"><button type="submit" class="button" disabled={busy || !text}>{w.dryRunDo}</button></div>
+        <div class="actions wrap"><button type="submit" class="button" disabled={busy || !text}>{w.dryRunDo}</button><button type="button" class="button" disabled={busy} onClick={() => {
+          setBusy(true);
+          setResult(null);
+          void attempt(async () => setRecorded(await ask<RecordedRun>(room, 'POST', '/filters/dry-run', { recorded: LOOKED, ...draft }))).then(() => setBusy(false));
+        }}>{w.dryRunRecorded}</button></div>
       </form>
+      {recorded && (
+        <div class="panel" role="status">
+          {recorded.requests.length ? <p>{w.recordedLooked(recorded.requests.length)}</p> : <p>{w.nothingRecorded}</p>}
+          {recorded.found.length ? <ul>{recorded.found.map((one) => <li key={one.by}>{w.found(foundBy(one.by), one.count, visible(one.example))}</li>)}</ul> : recorded.requests.length > 0 && <p>{w.nothingFound}</p>}
+        </div>
+      )}
       {result && (
         <div class="panel" role="status">
           {result.found.length ? <ul>{result.found.map((one) => <li key={one.by}>{w.found(foundBy(one.by), one.count, visible(one.example))}</li>)}</ul> : <p>{w.nothingFound}</p>}

@@ -8,6 +8,7 @@ import { hasGateway, nameOf, roomOf, rooms, type Room } from '../state/machines'
 import { GATEWAY_TABS, go, hrefOf, type GatewayTab } from '../state/route';
 import { Connection, Empty, Failed } from '../ui/kit';
 import { Feed } from './feed';
+import { BudgetsPage } from './BudgetsPage';
 import { FiltersPage } from './FiltersPage';
 import { OverviewPage } from './OverviewPage';
 import { RequestsPage } from './RequestsPage';
@@ -46,6 +47,8 @@ function Page({ room, tab, feed }: { room: Room; tab: GatewayTab; feed: Feed }) 
       return <RequestsPage room={room} feed={feed} />;
     case 'usage':
       return <UsagePage room={room} />;
+    case 'budgets':
+      return <BudgetsPage room={room} />;
   }
 }
 

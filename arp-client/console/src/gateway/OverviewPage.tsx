@@ -93,7 +93,7 @@ export function OverviewPage({ room, feed }: { room: Room; feed: Feed }) {
           <ul class="rows cards">{over.value.slice(0, 5).map((request) => <RequestLine key={request.id} request={request} onOpen={() => setOpen(request)} />)}</ul>
         </section>
       )}
-      {open && <RequestSheet request={open} onClose={() => setOpen(null)} />}
+      {open && <RequestSheet room={room} request={open} onClose={() => setOpen(null)} />}
     </>
   );
 }

@@ -1,19 +1,54 @@
 //! The requests that are over: searched, newest first, each with all that is known of it.
 
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { t } from '../i18n';
+import { number, t } from '../i18n';
 import type { Room } from '../state/machines';
 import { Icon } from '../ui/icons';
 import { attempt, Empty, Loading } from '../ui/kit';
+import { useLoad } from '../ui/load';
 import { ask, type Feed } from './feed';
 import { Refused } from './Gateway';
 import { isBad, RequestLine, RequestSheet } from './parts';
-import { SERVICES, type GatewayRequest, type RequestPage, type Service } from './types';
+import { SERVICES, type GatewayRequest, type Recording, type RequestPage, type Service } from './types';
 import { w } from './words';
 
 const PAGE = 50;
 /** Pause after the last letter before it is asked, in milliseconds. */
 const PAUSE = 250;
+
+/** Whether bodies are kept, and what of them is there. */
+function RecordingSwitch({ room, onChange }: { room: Room; onChange(): void }) {
+  const { value, set } = useLoad(() => ask<Recording>(room, 'GET', '/recording'), []);
+  const [busy, setBusy] = useState(false);
+  // What was tapped stands there at once, and goes back if it is refused.
+  const [wanted, setWanted] = useState<boolean | null>(null);
+  // A gateway that is older knows nothing of it.
+  if (!value) return null;
+  const change = (asked: Promise<Recording>): void => {
+    setBusy(true);
+    void attempt(async () => {
+      set(await asked);
+      onChange();
+    }).then(() => {
+      setBusy(false);
+      setWanted(null);
+    });
+  };
+  return (
+    <div class="recording">
+      <label class="switch">
+        <span class="two"><span>{w.recording}</span><span class="soft small">{w.recordingText(value.requests, value.hours)}</span></span>
+        <input type="checkbox" role="switch" checked={wanted ?? value.on} onChange={(event) => {
+          const on = event.currentTarget.checked;
+          setWanted(on);
+          change(ask<Recording>(room, 'PUT', '/recording', { on }));
+        }} />
+        <i aria-hidden="true" />
+      </label>
+      {value.kept > 0 && <div class="actions wrap"><span class="soft small">{w.keptNow(number(value.kept))}</span><button type="button" class="button" disabled={busy} onClick={() => change(ask<Recording>(room, 'DELETE', '/recording'))}>{w.forgetKept}</button></div>}
+    </div>
+  );
+}
 
 export function RequestsPage({ room, feed }: { room: Room; feed: Feed }) {
   const [words, setWords] = useState('');
@@ -75,7 +110,8 @@ export function RequestsPage({ room, feed }: { room: Room; feed: Feed }) {
         <ul class="rows cards">{shown.map((request) => <RequestLine key={request.id} request={request} onOpen={() => setOpen(request)} />)}</ul>
       )}
       {page?.has_more && <button type="button" class="button wide older" onClick={() => void attempt(older)}>{w.older}</button>}
-      {open && <RequestSheet request={open} onClose={() => setOpen(null)} />}
+      <RecordingSwitch room={room} onChange={() => setRound((n) => n + 1)} />
+      {open && <RequestSheet room={room} request={open} onClose={() => setOpen(null)} />}
     </>
   );
 }

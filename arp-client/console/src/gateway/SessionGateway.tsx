@@ -40,7 +40,7 @@ function Choose({ room, session, gateway, onClose }: { room: Room; session: Sess
   useEffect(() => {
     if (value) void sessionOf(room, session.id).then(set, () => undefined);
   }, [gateway]);
-  if (open) return <RequestSheet request={open} onClose={() => setOpen(null)} />;
+  if (open) return <RequestSheet room={room} request={open} onClose={() => setOpen(null)} />;
   const now = value ?? gateway;
   const chosen = wanted === undefined ? now.choice.upstream : wanted;
   const choose = (choice: { upstream?: string | null; model?: string | null }): void => {

@@ -26,9 +26,9 @@ export function Lines<T extends object>({ lines, add, fresh, onChange, children 
 }
 
 /** A field of a line, with its name above. */
-export function Cell({ label, value, onValue, list, mono = true }: { label: string; value: string; onValue(value: string): void; list?: string; mono?: boolean }) {
+export function Cell({ label, value, onValue, list, mono = true, number = false }: { label: string; value: string; onValue(value: string): void; list?: string; mono?: boolean; number?: boolean }) {
   return (
-    <label class="cell"><span>{label}</span><input type="text" class={mono ? 'field mono' : 'field'} value={value} {...(list ? { list } : {})} autocomplete="off" autocapitalize="off" spellcheck={false} onInput={(event) => onValue(event.currentTarget.value)} /></label>
+    <label class={number ? 'cell narrow' : 'cell'}><span>{label}</span><input type="text" class={mono ? 'field mono' : 'field'} value={value} {...(list ? { list } : {})} {...(number ? { inputMode: 'decimal' } : {})} autocomplete="off" autocapitalize="off" spellcheck={false} onInput={(event) => onValue(event.currentTarget.value)} /></label>
   );
 }
 

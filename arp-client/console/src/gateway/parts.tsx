@@ -1,11 +1,14 @@
 //! Small parts of the gateway's pages: counts, bars of days, a request in a line and in full.
 
 import type { ComponentChildren } from 'preact';
+import { useState } from 'preact/hooks';
 import { clock, money, number, short, span } from '../i18n';
+import type { Room } from '../state/machines';
 import { visible } from '../text/visible';
 import { AgentMark, Icon } from '../ui/icons';
-import { Sheet } from '../ui/kit';
-import type { GatewayRequest, Service, Sum } from './types';
+import { attempt, Sheet } from '../ui/kit';
+import { ask } from './feed';
+import type { GatewayRequest, RequestBody, Service, Sum } from './types';
 import { w } from './words';
 
 /** All tokens of a sum: what the cache served was input, too. */
@@ -97,7 +100,38 @@ export function RequestLine({ request, onOpen }: { request: GatewayRequest; onOp
   );
 }
 
-export function RequestSheet({ request, onClose }: { request: GatewayRequest; onClose(): void }) {
+/** What was kept of a request's body, once it is asked for. */
+function KeptBody({ room, id }: { room: Room; id: number }) {
+  const [body, setBody] = useState<RequestBody | null>(null);
+  const [busy, setBusy] = useState(false);
+  if (!body) {
+    return (
+      <div class="actions"><button type="button" class="button" disabled={busy} onClick={() => {
+        setBusy(true);
+        void attempt(async () => setBody(await ask<RequestBody>(room, 'GET', `/requests/${id}/body`))).then(() => setBusy(false));
+      }}>{w.showBody}</button></div>
+    );
+  }
+  return (
+    <section>
+      <h3 class="field-label">{w.body}</h3>
+      <p class="soft small">{w.bodyText(clock(body.until))}</p>
+      <pre class="output kept" tabIndex={0}>{visible(pretty(body.body))}</pre>
+      {body.cut && <p class="soft small">{w.bodyCut}</p>}
+    </section>
+  );
+}
+
+/** JSON with a line for each member; as it is where it is none (any more). */
+function pretty(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+export function RequestSheet({ request, room, onClose }: { request: GatewayRequest; room: Room; onClose(): void }) {
   const rows: [string, ComponentChildren][] = [
     [w.time, clock(request.at)],
     [w.upstream, visible(request.upstream ?? '')],
@@ -123,6 +157,7 @@ export function RequestSheet({ request, onClose }: { request: GatewayRequest; on
   return (
     <Sheet title={modelOf(request) || visible(request.path)} onClose={onClose}>
       <dl class="details">{rows.filter(([, value]) => value !== '' && value !== false && value !== null).map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}</dl>
+      {request.recorded && <KeptBody room={room} id={request.id} />}
     </Sheet>
   );
 }

@@ -81,6 +81,8 @@ export interface GatewayRequest {
   cost: number | null;
   redacted: number;
   error: string | null;
+  /** Is its body kept? Missing where the gateway is older. */
+  recorded?: boolean;
 }
 export interface RequestPage { requests: GatewayRequest[]; has_more: boolean }
 
@@ -143,7 +145,29 @@ export interface Redaction {
   fail_open: boolean;
 }
 export interface Filters { rules: FilterRule[]; redaction: Redaction; presets: { name: string; what: string }[]; fault: string | null }
-export interface DryRun { text: string; found: { by: string; count: number; example: string }[] }
+export interface Found { by: string; count: number; example: string }
+export interface DryRun { text: string; found: Found[] }
+/** What rules would hide of the requests that were recorded. */
+export interface RecordedRun { recording: boolean; found: Found[]; requests: { id: number; at: number; service: Service; model: string | null; found: Found[] }[] }
+
+/** Whether bodies of requests are kept. */
+export interface Recording { on: boolean; requests: number; max_kb: number; hours: number; kept: number; bytes: number }
+export interface RequestBody { id: number; until: number; body: string; cut: boolean; hidden: { by: string; count: number }[] }
+
+/** A limit on what is spent. */
+export interface Budget {
+  name: string;
+  per: 'day' | 'session' | 'upstream';
+  of?: string | null;
+  usd: number;
+  then: 'warn' | 'refuse';
+  spent: number;
+  reached: boolean;
+}
+export interface BudgetsAnswer { budgets: Budget[] }
+/** Dollars for a million tokens. */
+export interface Price { model: string; input: number; output: number; cache_read: number; cache_write: number; own: boolean }
+export interface PricesAnswer { source: string; dated: string; prices: Price[] }
 
 /** What is known of a session, in the session object and alone. */
 export interface SessionGateway {

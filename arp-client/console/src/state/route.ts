@@ -13,7 +13,7 @@ export type Route =
   | { name: 'settings' };
 
 /** The pages of a machine's gateway. */
-export const GATEWAY_TABS = ['overview', 'upstreams', 'routing', 'filters', 'requests', 'usage'] as const;
+export const GATEWAY_TABS = ['overview', 'upstreams', 'routing', 'filters', 'requests', 'usage', 'budgets'] as const;
 export type GatewayTab = (typeof GATEWAY_TABS)[number];
 
 /** Reads a fragment; what is not understood is the inbox. */

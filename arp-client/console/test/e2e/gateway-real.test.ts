@@ -1,5 +1,5 @@
 //! The gateway's pages with nothing pretended but the models: the real arpc with `--gateway`, the real gateway that it
-//! starts, the real Claude Code, two loopback model APIs. With ARP_TEST_GATEWAY, where arpc knows `--gateway`.
+//! starts, the real Claude Code, two loopback model APIs.
 
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -7,7 +7,7 @@ import { device, faults, openBrowser, seriousFaults } from './browser';
 import { knows, RealMachine } from './machine';
 import { cannotRun, Visit } from './visit';
 
-describe.skipIf(!process.env['ARP_TEST_GATEWAY'] || cannotRun('the real gateway') || !knows('--gateway'))('real gateway', { timeout: 240_000 }, () => {
+describe.skipIf(cannotRun('the real gateway') || !knows('--gateway'))('real gateway', { timeout: 240_000 }, () => {
   const machine = new RealMachine().withGateway();
   let browser: Browser;
   let visit: Visit | undefined;

@@ -343,6 +343,56 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.goBack();
     await page.waitForURL(/#\/settings$/);
   });
+
+  test('bodies_are_kept_only_when_switched_on_and_rules_are_tried_on_them', async () => {
+    await open(size, 'Requests');
+    const box = page.getByRole('switch', { name: /Keep bodies/ });
+    expect(await box.isChecked()).toBe(false);
+    await box.check({ force: true });
+    await expect.poll(() => gateway.recording.on).toBe(true);
+    const { id } = gateway.request({ model: 'kept-model', recorded: true });
+    gateway.bodies.set(id, '{"model":"kept-model","messages":[{"content":"to ‹hidden:mails›"}]}');
+    await row('kept-model').click();
+    await page.getByRole('button', { name: 'Show the body' }).click();
+    await page.locator('dialog pre', { hasText: '"content": "to ‹hidden:mails›"' }).waitFor();
+    await sound(size);
+    await page.locator('dialog').getByRole('button', { name: 'Close' }).click();
+    await page.locator('.tabs').getByRole('link', { name: 'Filters' }).click();
+    await page.getByRole('button', { name: 'Try on recorded requests' }).click();
+    await page.getByText('Of 1 recorded request:').waitFor();
+    await page.locator('.tabs').getByRole('link', { name: 'Requests' }).click();
+    await page.getByRole('button', { name: 'Delete what was kept' }).click();
+    await expect.poll(() => gateway.bodies.size).toBe(0);
+  });
+
+  test('budgets_and_own_prices_are_seen_and_changed', async () => {
+    await open(size, 'Budgets');
+    await page.locator('.budgets .rowlike', { hasText: 'each day' }).getByText(/12\.40 of/).waitFor();
+    await page.locator('.budgets .rowlike', { hasText: 'relay' }).getByText('Used up').waitFor();
+    await sound(size);
+    await page.getByRole('button', { name: 'Add a budget' }).click();
+    const line = page.locator('.lines-edit').first().locator('li').last();
+    const save = page.getByRole('button', { name: 'Save' });
+    await line.getByLabel('Name').fill('a session');
+    expect(await save.isDisabled()).toBe(true);
+    await line.getByLabel('Dollars').fill('2.5');
+    await line.locator('label', { hasText: 'Session' }).first().click();
+    await line.locator('label', { hasText: 'Refuse' }).click();
+    await save.click();
+    await expect.poll(() => gateway.budgets[2]).toMatchObject({ name: 'a session', per: 'session', usd: 2.5, then: 'refuse' });
+    expect(gateway.budgets[1]).toMatchObject({ name: 'relay', per: 'upstream', of: 'team-relay', usd: 5, then: 'warn' });
+
+    await page.getByRole('button', { name: 'Add a price' }).click();
+    const price = page.locator('.lines-edit').last().locator('li').last();
+    await price.getByLabel('Model').fill('kimi-*');
+    await price.getByLabel('Input').fill('0.5');
+    await price.getByLabel('Output').fill('2');
+    await save.click();
+    await expect.poll(() => gateway.own.map(({ model, input, cache_read }) => [model, input, cache_read])).toEqual([['glm-*', 0.6, 0.06], ['kimi-*', 0.5, 0.05]]);
+    await page.getByText('The table of 2026-11-28').click();
+    await page.locator('.sums').getByText('claude-opus-5').waitFor();
+    await sound(size);
+  });
 });
 
 /** Bodies of the changes that the gateway was told. */

@@ -142,6 +142,10 @@ const screens: [string, (page: Page) => Promise<void>][] = [
     await page.evaluate(() => { location.hash = '#/gateway//usage'; });
     await page.locator('.sums').waitFor();
   }],
+  ['gateway-budgets', async (page) => {
+    await page.evaluate(() => { location.hash = '#/gateway//budgets'; });
+    await page.locator('.budgets .rowlike').nth(1).waitFor();
+  }],
   ['gateway-filters-zh', async (page) => {
     await page.evaluate(() => { location.hash = '#/gateway//filters'; });
     await page.locator('.lines-edit').waitFor();

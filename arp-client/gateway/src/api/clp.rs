@@ -1,7 +1,7 @@
 //! CLP's HTTP API, for scripts that know it. What it says of itself is what CLP's page reads; keys are shown as
 //! [`MASK`], and a file that comes back with it keeps the key that it had.
 
-use super::upstreams::{empty_routes, forget, json_file, write_routes};
+use super::upstreams::{empty_routes, follow, forget, json_file, write_routes};
 use super::{Answer, Api, ApiError, Call, ok, probe};
 use crate::activity::now_ms;
 use crate::files::balance::Balance;
@@ -9,6 +9,7 @@ use crate::files::filters::Filters;
 use crate::files::object::Object;
 use crate::files::upstreams::{Change, Upstreams, change, check};
 use crate::files::{self, FileError};
+use crate::names;
 use crate::secret::Secret;
 use crate::service::Service;
 use crate::usage::store::{By, Sum};
@@ -254,8 +255,14 @@ fn put_config(api: &Arc<Api>, service: Service, call: &Call) -> Answer {
     }
     files::write(&path, &text)?;
     let before = Upstreams::parse(&path, &old_text)?;
+    let renamed = names::renamed(&old, &new);
+    if let Some((from, to)) = &renamed {
+        follow(api, service, from, to)?;
+    }
     for gone in before.list.iter().filter(|u| after.get(&u.name).is_none()) {
-        forget(api, service, &gone.name)?;
+        if renamed.as_ref().is_none_or(|(from, _)| *from != *gone.name) {
+            forget(api, service, &gone.name)?;
+        }
     }
     api.upstreams_changed();
     done("the configuration is written")

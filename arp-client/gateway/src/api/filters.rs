@@ -59,17 +59,15 @@ pub(super) fn put(api: &Arc<Api>, call: &Call) -> Answer {
     get(api)
 }
 
-pub(super) fn dry_run(api: &Arc<Api>, call: &Call) -> Answer {
+pub(super) async fn dry_run(api: &Arc<Api>, call: &Call) -> Answer {
     #[derive(Deserialize)]
     struct Given {
         text: Option<String>,
+        recorded: Option<u32>,
         rules: Option<Vec<Entry>>,
         redaction: Option<redact::Settings>,
     }
     let given: Given = call.json()?;
-    let Some(text) = given.text else {
-        return Err(ApiError::invalid("give the text to look at as \"text\""));
-    };
     let snapshot = api.gateway.live().snapshot(Service::Claude);
     // Rules that are being written can be tried before they count.
     let filters = match given.rules {
@@ -83,6 +81,14 @@ pub(super) fn dry_run(api: &Arc<Api>, call: &Call) -> Answer {
     let redaction = match &given.redaction {
         Some(settings) => Redaction::new(settings).map_err(ApiError::invalid)?,
         None => snapshot.settings.redact.clone(),
+    };
+    if let Some(count) = given.recorded {
+        return super::recording::dry_run(api, count, &snapshot, filters, redaction).await;
+    }
+    let Some(text) = given.text else {
+        return Err(ApiError::invalid(
+            "give the text to look at as \"text\", or \"recorded\": how many of the newest recorded requests",
+        ));
     };
     let (text, found) = redact::dry_run(&filters, &redaction, api.gateway.redaction_key(), &text);
     ok(&json!({"type": "gateway_dry_run", "text": text, "found": found}))

@@ -8,6 +8,7 @@ mod machine;
 mod money;
 pub mod probe;
 mod realtime;
+mod recording;
 mod requests;
 mod sessions;
 mod upstreams;
@@ -280,13 +281,18 @@ impl Api {
             ("PUT", ["routes"]) => upstreams::put_routes(self, call),
             ("GET", ["filters"]) => filters::get(self),
             ("PUT", ["filters"]) => filters::put(self, call),
-            ("POST", ["filters", "dry-run"]) => filters::dry_run(self, call),
+            ("POST", ["filters", "dry-run"]) => filters::dry_run(self, call).await,
+            ("GET", ["recording"]) => recording::get(self).await,
+            ("PUT", ["recording"]) => recording::put(self, call).await,
+            ("DELETE", ["recording"]) => recording::forget(self).await,
+            ("GET", ["requests", id, "body"]) => recording::body(self, id).await,
             ("GET", ["requests"]) => requests::list(self, call).await,
             ("DELETE", ["requests"]) => requests::clear(self).await,
             ("GET", ["usage"]) => requests::usage(self, call).await,
             ("GET", ["budgets"]) => money::budgets(self),
             ("PUT", ["budgets"]) => money::put_budgets(self, call),
             ("GET", ["prices"]) => money::prices(self),
+            ("PUT", ["prices"]) => money::put_prices(self, call),
             ("GET", ["sessions", id]) => sessions::get(self, id).await,
             ("PUT", ["sessions", id]) => sessions::put(self, id, call).await,
             _ => Err(ApiError::not_found(

@@ -5,9 +5,10 @@ use crate::activity::now_ms;
 use crate::service::Service;
 use crate::settings;
 use crate::usage::budgets::{Budget, day_of};
-use crate::usage::prices;
+use crate::usage::prices::{self, Price};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) fn budgets(api: &Arc<Api>) -> Answer {
@@ -58,6 +59,38 @@ pub(super) fn put_budgets(api: &Arc<Api>, call: &Call) -> Answer {
         Ok(())
     })?;
     budgets(api)
+}
+
+pub(super) fn put_prices(api: &Arc<Api>, call: &Call) -> Answer {
+    #[derive(Deserialize)]
+    struct Given {
+        own: BTreeMap<String, Price>,
+    }
+    let given: Given = call.json()?;
+    if let Some((model, fault)) = given
+        .own
+        .iter()
+        .find_map(|(model, price)| Some((model, price.fault()?)))
+    {
+        return Err(ApiError::invalid(format!("{model:?}: {fault}")));
+    }
+    if given.own.keys().any(|model| model.trim().is_empty()) {
+        return Err(ApiError::invalid("a price is of a model: name one, or a pattern"));
+    }
+    settings::change(&api.gateway.live().home().settings(), |file| {
+        let mut table = toml_edit::Table::new();
+        table.set_implicit(true);
+        for (model, price) in &given.own {
+            table.insert(model, toml_edit::Item::Table(settings::table(price)?));
+        }
+        if table.is_empty() {
+            file.remove("price");
+        } else {
+            file.insert("price", toml_edit::Item::Table(table));
+        }
+        Ok(())
+    })?;
+    prices(api)
 }
 
 pub(super) fn prices(api: &Arc<Api>) -> Answer {

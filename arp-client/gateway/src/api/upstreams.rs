@@ -9,6 +9,7 @@ use crate::files::upstreams::{Change, Upstream, change};
 use crate::files::{self, FileError};
 use crate::health::Standing;
 use crate::live::Snapshot;
+use crate::names;
 use crate::service::Service;
 use crate::usage::budgets::day_of;
 use crate::usage::store::{By, Sum};
@@ -148,12 +149,16 @@ pub(super) fn remove(api: &Arc<Api>, service: Service, name: &str) -> Answer {
 /// What other files say of an upstream that is gone.
 pub(super) fn forget(api: &Api, service: Service, name: &str) -> Result<(), ApiError> {
     api.gateway.health(service).reset(Some(name));
-    let path = api.gateway.live().home().balance();
-    let Some(text) = files::read(&path)? else {
-        return Ok(());
-    };
-    let text = balance::edited(&path, &text, service, |own| balance::disable(own, name, None))?;
-    Ok(files::write(&path, &text)?)
+    Ok(names::carry(api.gateway.live().home(), service, name, None)?)
+}
+
+/// What other files, counts and choices say of an upstream that has another name now.
+pub(super) fn follow(api: &Api, service: Service, from: &str, to: &str) -> Result<(), ApiError> {
+    api.gateway.health(service).reset(Some(from));
+    names::carry(api.gateway.live().home(), service, from, Some(to))?;
+    api.gateway.choices().rename(service, from, to);
+    api.gateway.usage().rename(service, from, to);
+    Ok(())
 }
 
 pub(super) async fn act(api: &Arc<Api>, service: Service, name: &str, verb: &str, call: &Call) -> Answer {
@@ -186,6 +191,18 @@ pub(super) async fn act(api: &Arc<Api>, service: Service, name: &str, verb: &str
             })?;
             files::write(&path, &text)?;
         }
+        "rename" => {
+            #[derive(Deserialize)]
+            struct Given {
+                to: String,
+            }
+            let given: Given = call.json()?;
+            let to = given.to.trim();
+            change(&home.upstreams(service), &Change::Rename { from: name, to })?;
+            follow(api, service, name, to)?;
+            api.upstreams_changed();
+            return one(api, service, to).await;
+        }
         "test" => {
             #[derive(Deserialize)]
             struct Given {
@@ -208,7 +225,7 @@ pub(super) async fn act(api: &Arc<Api>, service: Service, name: &str, verb: &str
         }
         _ => {
             return Err(ApiError::not_found(
-                "an upstream can be told to: activate, disable, reset, test",
+                "an upstream can be told to: activate, disable, reset, rename, test",
             ));
         }
     }

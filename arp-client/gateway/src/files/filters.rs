@@ -95,6 +95,13 @@ impl Rule {
         })
     }
 
+    /// `text` with this mark in each place where it holds; `None` if it does not.
+    #[must_use]
+    pub fn marked(&self, text: &str, mark: &str) -> Option<String> {
+        let found = self.pattern.is_match(text);
+        found.then(|| self.pattern.replace_all(text, regex::NoExpand(mark)).into_owned())
+    }
+
     /// The first place where it holds.
     #[must_use]
     pub fn example<'t>(&self, text: &'t str) -> Option<&'t str> {

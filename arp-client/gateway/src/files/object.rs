@@ -60,6 +60,13 @@ impl Object {
         self.0.len() < before
     }
 
+    /// Gives a value another name, in its place.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        for (name, _) in self.0.iter_mut().filter(|(name, _)| name == from) {
+            to.clone_into(name);
+        }
+    }
+
     /// The whole as text: one line a name at this depth, each value as it was written.
     #[must_use]
     pub fn to_text(&self, depth: usize) -> String {

@@ -171,6 +171,13 @@ pub enum Change<'a> {
     },
     /// Takes one out.
     Remove(&'a str),
+    /// Gives one another name, in its place.
+    Rename {
+        /// The name that it has.
+        from: &'a str,
+        /// The name that it gets.
+        to: &'a str,
+    },
 }
 
 /// Why a change was not made.
@@ -202,6 +209,15 @@ pub fn change(path: &Path, change: &Change<'_>) -> Result<(), ChangeError> {
     // What we would not understand ourselves is never written.
     Upstreams::parse(path, &changed)?;
     Ok(write(path, &changed)?)
+}
+
+fn check_name(name: &str) -> Result<(), ChangeError> {
+    if name.trim().is_empty() || name.chars().any(char::is_control) || name.len() > 128 {
+        return Err(ChangeError::Invalid(
+            "a name has 1 to 128 characters and no control characters".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn changed(path: &Path, text: &str, change: &Change<'_>) -> Result<String, ChangeError> {
@@ -247,11 +263,7 @@ fn changed(path: &Path, text: &str, change: &Change<'_>) -> Result<String, Chang
             api_key,
             weight,
         } => {
-            if name.trim().is_empty() || name.chars().any(char::is_control) || name.len() > 128 {
-                return Err(ChangeError::Invalid(
-                    "a name has 1 to 128 characters and no control characters".to_owned(),
-                ));
-            }
+            check_name(name)?;
             let mut entry = match file.get(name) {
                 Some(value) => Object::parse(value.get()).map_err(|_| {
                     ChangeError::Invalid(format!("{name:?} is in the file as something else"))
@@ -291,6 +303,14 @@ fn changed(path: &Path, text: &str, change: &Change<'_>) -> Result<String, Chang
         Change::Remove(name) => {
             names.get(name).ok_or_else(|| unknown(name))?;
             file.remove(name);
+        }
+        Change::Rename { from, to } => {
+            names.get(from).ok_or_else(|| unknown(from))?;
+            check_name(to)?;
+            if file.get(to).is_some() {
+                return Err(ChangeError::Invalid(format!("there is {to:?} already")));
+            }
+            file.rename(from, to);
         }
     }
     Ok(file.to_text(0) + "\n")

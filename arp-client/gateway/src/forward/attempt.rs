@@ -2,6 +2,7 @@
 
 use super::headers::HOP_MARK;
 use super::request::Work;
+use super::socket::{self, TurnStream};
 use crate::clients::explain;
 use crate::dialect::First;
 use crate::files::upstreams::Upstream;
@@ -32,7 +33,44 @@ pub(crate) struct Answer {
     /// What of it was read already.
     pub(crate) begun: Begun,
     /// The rest.
-    pub(crate) rest: Response,
+    pub(crate) rest: Rest,
+}
+
+/// Where the rest of an answer comes from.
+#[derive(Debug)]
+pub(crate) enum Rest {
+    /// The body of an answer over HTTP.
+    Http(Response),
+    /// An upstream's socket.
+    Socket(Box<TurnStream>),
+}
+
+impl Rest {
+    /// The next bytes; `None` at the end. Nothing is lost when it is dropped while it waits.
+    ///
+    /// # Errors
+    /// In words, when it broke off.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
+        match self {
+            Self::Http(response) => response.chunk().await.map_err(|e| explain(&e)),
+            Self::Socket(turn) => turn.chunk().await,
+        }
+    }
+}
+
+/// Whom to ask, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route<'a> {
+    /// Connections to it.
+    pub(crate) client: &'a Client,
+    /// The upstream.
+    pub(crate) upstream: &'a Upstream,
+    /// How it is reached.
+    pub(crate) network: &'a Network,
+    /// The model that is asked for, where it is another one than the agent named.
+    pub(crate) model: Option<&'a str>,
+    /// Texts in an error's body that send the request on.
+    pub(crate) texts: &'a [String],
 }
 
 /// What of an answer was read to judge it.
@@ -70,7 +108,7 @@ impl Failure {
 }
 
 /// Statuses for which another upstream may do better: it is busy, broken, or does not know this key (any more).
-fn is_upstreams(status: StatusCode) -> bool {
+pub(super) fn is_upstreams(status: StatusCode) -> bool {
     matches!(status.as_u16(), 401 | 402 | 403 | 408 | 429 | 500..=599)
 }
 
@@ -98,23 +136,19 @@ pub(crate) fn extra(headers: &mut HeaderMap, network: &Network) {
     }
 }
 
-/// Asks `upstream`.
-pub(crate) async fn ask(
-    service: Service,
-    client: &Client,
-    upstream: &Upstream,
-    network: &Network,
-    work: &mut Work,
-    model: Option<&str>,
-    texts: &[String],
-) -> Result<Answer, Failure> {
-    let routed = model.and_then(|model| service.path_with_model(&work.path, model));
+/// The URL and the header fields of a request to an upstream; why not, in words.
+pub(super) fn prepared(service: Service, route: &Route<'_>, work: &Work) -> Result<(Url, HeaderMap), String> {
+    let Route {
+        upstream, network, ..
+    } = route;
+    let routed = route
+        .model
+        .and_then(|model| service.path_with_model(&work.path, model));
     let url = url_at(
         &upstream.base_url,
         routed.as_deref().unwrap_or(&work.path),
         work.query.as_deref(),
-    )
-    .map_err(Failure::upstreams)?;
+    )?;
     let mut headers = work.headers.clone();
     service.credentials(&mut headers, upstream);
     extra(&mut headers, network);
@@ -122,26 +156,59 @@ pub(crate) async fn ask(
     if url.host_str().is_some_and(is_own) {
         headers.insert(HOP_MARK, HeaderValue::from_static("1"));
     }
-    let body = work.body_for(model, &mut headers);
-    let mut request = client.request(work.method.clone(), url).headers(headers);
+    Ok((url, headers))
+}
+
+/// Asks an upstream.
+pub(crate) async fn ask(service: Service, route: &Route<'_>, work: &mut Work) -> Result<Answer, Failure> {
+    let deadline = Instant::now() + route.network.first_byte_timeout();
+    // What has none is asked over HTTP, as all others are.
+    if route.network.websocket
+        && work.turn.is_some()
+        && let Some(answered) = socket::ask(service, route, work, deadline).await
+    {
+        return answered;
+    }
+    let (url, mut headers) = prepared(service, route, work).map_err(Failure::upstreams)?;
+    let body = work.body_for(route.model, &mut headers);
+    let mut request = route.client.request(work.method.clone(), url).headers(headers);
     if let Some(body) = body {
         request = request.body(body);
     }
-    let deadline = Instant::now() + network.first_byte_timeout();
     let response = match timeout_at(deadline, request.send()).await {
         Ok(Ok(response)) => response,
         Ok(Err(e)) => return Err(Failure::upstreams(explain(&e))),
         Err(_) => return Err(Failure::upstreams("it did not answer in time")),
     };
-    judge(service, response, work, texts, deadline).await
+    judge(service, response, work, route.texts, deadline).await
 }
 
-fn is_own(host: &str) -> bool {
+pub(super) fn is_own(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
         || host
             .parse()
             .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback() || ip.is_unspecified())
+}
+
+/// What an answer says that is an error.
+pub(super) async fn refused(mut response: Response, texts: &[String]) -> Failure {
+    let status = response.status();
+    let headers = response.headers().clone();
+    let body = timeout(ERROR_BODY, read_up_to(&mut response, MAX_ERROR)).await;
+    let body = body.map(|(body, _)| body).unwrap_or_default();
+    let named = texts
+        .iter()
+        .any(|text| !text.is_empty() && memchr::memmem::find(&body, text.as_bytes()).is_some());
+    let wait = (status != StatusCode::REQUEST_TIMEOUT)
+        .then(|| named_wait(&headers, &body))
+        .flatten();
+    Failure {
+        message: format!("it answered {}{}", status.as_u16(), said(&body)),
+        upstreams: named || is_upstreams(status),
+        wait,
+        error: Some((status, headers, body)),
+    }
 }
 
 async fn judge(
@@ -154,20 +221,7 @@ async fn judge(
     let status = response.status();
     let headers = response.headers().clone();
     if status.is_client_error() || status.is_server_error() {
-        let body = timeout(ERROR_BODY, read_up_to(&mut response, MAX_ERROR)).await;
-        let body = body.map(|(body, _)| body).unwrap_or_default();
-        let named = texts
-            .iter()
-            .any(|text| !text.is_empty() && memchr::memmem::find(&body, text.as_bytes()).is_some());
-        let wait = (status != StatusCode::REQUEST_TIMEOUT)
-            .then(|| named_wait(&headers, &body))
-            .flatten();
-        return Err(Failure {
-            message: format!("it answered {}{}", status.as_u16(), said(&body)),
-            upstreams: named || is_upstreams(status),
-            wait,
-            error: Some((status, headers, body)),
-        });
+        return Err(refused(response, texts).await);
     }
     let kind = headers
         .get(CONTENT_TYPE)
@@ -182,7 +236,7 @@ async fn judge(
             status,
             headers,
             begun,
-            rest: response,
+            rest: Rest::Http(response),
         });
     }
     // A page, an empty text or an error with 200: relay sites that have run dry do this.
@@ -211,7 +265,7 @@ async fn judge(
         status,
         headers,
         begun: Begun::Bytes(body, ended == Ended::Whole),
-        rest: response,
+        rest: Rest::Http(response),
     })
 }
 
@@ -231,7 +285,7 @@ async fn events(
             status,
             headers,
             begun: Begun::Events(splitter, begun),
-            rest: response,
+            rest: Rest::Http(response),
         });
     }
     loop {
@@ -265,7 +319,7 @@ async fn events(
         status,
         headers,
         begun: Begun::Events(splitter, begun),
-        rest: response,
+        rest: Rest::Http(response),
     })
 }
 
@@ -334,7 +388,7 @@ pub(crate) fn named_wait(headers: &HeaderMap, body: &[u8]) -> Option<Duration> {
 }
 
 /// The message in an error's body, in short.
-fn said(body: &[u8]) -> String {
+pub(super) fn said(body: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let message = ["/error/message", "/message", "/error", "/detail"]
         .iter()
@@ -343,7 +397,7 @@ fn said(body: &[u8]) -> String {
 }
 
 /// No more than a line of somebody else's words.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let clean: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })

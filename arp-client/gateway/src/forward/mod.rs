@@ -7,9 +7,11 @@
 mod attempt;
 pub mod body;
 mod headers;
+mod models;
 mod pump;
 mod record;
 mod request;
+mod socket;
 
 pub(crate) use attempt::{extra, url_at};
 pub use headers::HOP_MARK;
@@ -23,10 +25,11 @@ use crate::health::Health;
 use crate::live::{Live, Snapshot};
 use crate::redact;
 use crate::redact::placeholder::{Hidden, Key};
+use crate::redact::recorded::Masker;
 use crate::service::Service;
 use crate::usage::budgets::{self, Spent};
 use crate::usage::store::{Choice, Record, Usage};
-use attempt::{Answer, Failure};
+use attempt::{Answer, Failure, Route};
 use body::{Body, Cut, Owner};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -39,12 +42,14 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Pieces of an answer that may wait for a slow agent.
 const PIECES: usize = 16;
 /// Silence after which the agent is told that the line is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Sockets of agents at a time; whoever comes then uses HTTP.
+const MAX_SOCKETS: usize = 1_024;
 /// Sessions known to be refused elsewhere for what an earlier upstream has sealed.
 const MAX_UNSEALED: usize = 10_000;
 
@@ -59,6 +64,10 @@ pub struct Gateway {
     choices: Choices,
     spent: Spent,
     key: Key,
+    /// Places for sockets of agents, which stay open as long as their sessions.
+    sockets: Arc<Semaphore>,
+    /// Lists of models that upstreams have given.
+    models: models::Models,
     /// Sessions whose history goes without seals from now on, and since when.
     unsealed: Mutex<HashMap<String, Instant>>,
 }
@@ -79,15 +88,22 @@ impl Gateway {
             tracing::warn!("placeholders will be others after a restart: {e}");
             Key::random()
         });
+        // Requests under way and those that are over have one row of numbers, over restarts, too.
+        let last = usage.last_id().unwrap_or_else(|e| {
+            tracing::warn!("the requests that are over cannot be read: {e}");
+            0
+        });
         Self {
             live,
             health: Default::default(),
             clients: Clients::default(),
             usage,
-            activity: Activity::default(),
+            activity: Activity::after(last),
             choices: Choices::new(kept),
             spent,
             key,
+            sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
+            models: models::Models::default(),
             unsealed: Mutex::default(),
         }
     }
@@ -186,7 +202,7 @@ impl Gateway {
     /// Answers a request that came on the port of `service`.
     pub async fn handle(self: Arc<Self>, service: Service, request: Request<Incoming>) -> Response<Body> {
         let (head, incoming) = request.into_parts();
-        let path = head.uri.path();
+        let (_, path) = request::session_prefix(head.uri.path());
         if head.headers.contains_key(HOP_MARK) {
             return own(
                 service,
@@ -207,6 +223,9 @@ impl Gateway {
         // What agents send at their start, to see whether anybody is there.
         if matches!(head.method, Method::HEAD | Method::GET) && matches!(path, "/" | "/api/hello") {
             return whole(StatusCode::OK, Bytes::from_static(b"{\"gateway\":\"arp\"}"));
+        }
+        if models::is_list(service, &head) {
+            return self.models(service, &head).await;
         }
         let Ok(work) = Work::read(service, head, incoming).await else {
             return own(
@@ -244,6 +263,11 @@ impl Gateway {
         let health = self.health(service);
         let session = work.identity.session.clone();
         let model = work.identity.model.clone().unwrap_or_default();
+        if now.settings.recording.on && work.identity.generates {
+            log.keeps(work.readable(), || {
+                Masker::new(&now.filters, &now.settings.redact)
+            });
+        }
         let hidden = match self.hide(service, &now, &mut work) {
             Ok(hidden) => hidden,
             Err((code, message)) => {
@@ -461,28 +485,26 @@ impl Gateway {
         log: &mut Log,
     ) -> Result<Option<Answer>, Failure> {
         let network = now.settings.network(service, &upstream.name);
-        let client = self.clients.get(&network).map_err(|e| Failure {
-            message: e.to_string(),
-            error: None,
-            upstreams: true,
-            wait: None,
-        })?;
+        let client = match work.turn {
+            // Upgrades are a thing of HTTP/1.1.
+            Some(_) if network.websocket => self.clients.get_http1(&network),
+            _ => self.clients.get(&network),
+        };
+        let client = client.map_err(|e| Failure::upstreams(e.to_string()))?;
         let model = work.identity.model.clone().unwrap_or_default();
         let routed = chosen.or_else(|| now.routes().model_for(&upstream.name, &model));
         let routed = routed.filter(|routed| *routed != model).map(str::to_owned);
         log.asks(upstream, routed.as_deref());
-        let texts = &now.settings.failover_texts;
+        let route = Route {
+            client: &client,
+            upstream,
+            network: &network,
+            model: routed.as_deref(),
+            texts: &now.settings.failover_texts,
+        };
         let mut unsealed = false;
         loop {
-            let asking = attempt::ask(
-                service,
-                &client,
-                upstream,
-                &network,
-                work,
-                routed.as_deref(),
-                texts,
-            );
+            let asking = attempt::ask(service, &route, work);
             let Some(result) = output.while_waiting(asking).await else {
                 return Ok(None);
             };
@@ -622,6 +644,9 @@ impl Work {
         match service.without_seals(self.kept()) {
             Some(body) => {
                 self.replace(body);
+                if let Some(turn) = &mut self.turn {
+                    turn.begins_anew();
+                }
                 true
             }
             None => false,

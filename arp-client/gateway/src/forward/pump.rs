@@ -1,11 +1,10 @@
 //! The way back: what an upstream says goes to the agent as it comes, an event at a time.
 
 use super::KEEP_ALIVE;
-use super::attempt::{Answer, Begun};
+use super::attempt::{Answer, Begun, Rest};
 use super::body::Cut;
 use super::record::Log;
 use super::request::Work;
-use crate::clients::explain;
 use crate::dialect::{Ending, Reader};
 use crate::redact::placeholder::Hidden;
 use crate::redact::restore;
@@ -195,7 +194,7 @@ struct Stream {
     secrets: Option<restore::Stream>,
     reader: Box<dyn Reader>,
     splitter: Splitter,
-    rest: reqwest::Response,
+    rest: Rest,
     /// Was a part of an event passed on whose end has not come?
     torn: bool,
 }
@@ -256,7 +255,7 @@ impl Stream {
                 read = self.rest.chunk() => return Some(match read {
                     Ok(Some(bytes)) => Next::Bytes(bytes),
                     Ok(None) => Next::End,
-                    Err(e) => Next::Broken(format!("it broke off: {}", explain(&e))),
+                    Err(why) => Next::Broken(format!("it broke off: {why}")),
                 }),
                 () = output.body.closed() => return None,
                 () = sleep_until(silent) => return Some(Next::Broken("it fell silent".to_owned())),
@@ -345,7 +344,7 @@ async fn bytes(
     headers: HeaderMap,
     begun: Bytes,
     all: bool,
-    mut rest: reqwest::Response,
+    mut rest: Rest,
     idle: Duration,
     output: &mut Output,
     log: &mut Log,

@@ -4,12 +4,13 @@ use super::Gateway;
 use super::request::Work;
 use crate::activity::{Phase, now_ms};
 use crate::files::upstreams::Upstream;
+use crate::redact::recorded::Masker;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::usage::store::Record;
 use crate::usage::{Tokens, budgets, prices};
+use bytes::Bytes;
 use http::StatusCode;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,15 +27,19 @@ pub(crate) struct Log {
     asked: Option<Upstream>,
     /// The last upstream's own time to wait.
     wait: Option<Duration>,
+    /// The body, where it is to be kept.
+    body: Option<(Bytes, Masker)>,
 }
 
 impl Log {
     /// For a request that came now.
     pub(crate) fn new(service: Service, work: &Work, gateway: Arc<Gateway>, settings: Arc<Settings>) -> Self {
-        let path: String = format!("{} {}", work.method, work.path)
-            .chars()
-            .take(200)
-            .collect();
+        let way = if work.turn.is_some() {
+            "WS"
+        } else {
+            work.method.as_str()
+        };
+        let path: String = format!("{way} {}", work.path).chars().take(200).collect();
         let id = gateway.activity().begin(
             service,
             work.identity.session.clone(),
@@ -42,6 +47,7 @@ impl Log {
             path.clone(),
         );
         let record = Record {
+            id: i64::try_from(id).unwrap_or(0),
             at: now_ms(),
             service: service.name(),
             session: work.identity.session.clone(),
@@ -69,7 +75,13 @@ impl Log {
             id,
             asked: None,
             wait: None,
+            body: None,
         }
+    }
+
+    /// This body is to be kept beside the record, without what a masker finds.
+    pub(crate) fn keeps(&mut self, body: Option<Bytes>, masker: impl FnOnce() -> Masker) {
+        self.body = body.map(|body| (body, masker()));
     }
 
     fn edit(&mut self, change: impl FnOnce(&mut Record)) {
@@ -198,12 +210,7 @@ impl Drop for Log {
             "request"
         );
         let id = self.id;
-        self.gateway.activity().end(id, || {
-            let mut data = record.to_json();
-            // The number that it had while it ran; the record gets one of its own when it is on disk.
-            data["id"] = json!(id);
-            data
-        });
+        self.gateway.activity().end(id, || record.to_json());
         // Lists and counts of tokens cost nothing; of them only what failed is of interest.
         if !self.generates && record.status < 400 {
             return;
@@ -221,6 +228,9 @@ impl Drop for Log {
                 usd,
             );
         }
-        self.gateway.usage().note(record);
+        let usage = self.gateway.usage();
+        let kept = self.body.take();
+        let kept = kept.and_then(|(body, masker)| usage.to_keep(body, masker, self.settings.recording));
+        usage.note(record, kept);
     }
 }

@@ -1,6 +1,7 @@
 //! A request of an agent, as it is kept for one or several tries.
 
 use super::headers;
+use super::socket::Turn;
 use crate::dialect::Identity;
 use crate::json;
 use crate::service::Service;
@@ -31,6 +32,8 @@ pub(crate) struct Work {
     /// Who it is for.
     pub(crate) identity: Identity,
     body: Payload,
+    /// What it is over a socket, where it came over one.
+    pub(crate) turn: Option<Turn>,
     /// The body as it came, where that was compressed: it goes on like that as long as nothing in it changes.
     coded: Option<Bytes>,
 }
@@ -90,6 +93,7 @@ impl Work {
             method: head.method,
             path,
             identity,
+            turn: None,
             coded,
             body: if whole {
                 Payload::Kept(kept)
@@ -97,6 +101,28 @@ impl Work {
                 Payload::Through(Some((kept, body)))
             },
         })
+    }
+
+    /// A turn of a socket, whose handshake had this head, as a request over HTTP.
+    #[must_use]
+    pub(crate) fn of_frame(service: Service, head: &request::Parts, body: Bytes, turn: Turn) -> Self {
+        let (prefix, path) = session_prefix(head.uri.path());
+        let path = path.to_owned();
+        let mut identity = service.identity(&head.method, &path, &head.headers, &body);
+        if let Some(session) = prefix {
+            identity.session = Some(session.to_owned());
+            identity.joined = true;
+        }
+        Self {
+            query: head.uri.query().map(str::to_owned),
+            headers: headers::to_upstream(&head.headers),
+            method: head.method.clone(),
+            path,
+            identity,
+            turn: Some(turn),
+            coded: None,
+            body: Payload::Kept(body),
+        }
     }
 
     /// Can it be made again?
@@ -114,6 +140,15 @@ impl Work {
         }
     }
 
+    /// Its body as the agent sent it, where it is kept and can be read.
+    #[must_use]
+    pub(crate) fn readable(&self) -> Option<Bytes> {
+        match &self.body {
+            Payload::Kept(bytes) if !self.is_coded() => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+
     /// Is the kept body compressed in a way that nobody can see what is in it?
     #[must_use]
     pub(crate) fn is_coded(&self) -> bool {
@@ -128,6 +163,16 @@ impl Work {
                 self.headers.remove(CONTENT_ENCODING);
             }
         }
+    }
+
+    /// The kept body, asking for `model` if that is given.
+    #[must_use]
+    pub(crate) fn kept_for(&self, model: Option<&str>) -> Bytes {
+        let Payload::Kept(bytes) = &self.body else {
+            return Bytes::new();
+        };
+        let changed = model.and_then(|model| json::with_text_member(bytes, "model", model));
+        changed.unwrap_or_else(|| bytes.clone())
     }
 
     /// The body for a try, asking for `model` if that is given; `None` where there is none. `headers` are those that
@@ -176,7 +221,7 @@ fn unpacked(packed: &[u8]) -> Option<Bytes> {
 }
 
 /// `/s/ID/rest` as `ID` and `/rest`: a base URL that names a session, for agents that cannot say it otherwise.
-fn session_prefix(path: &str) -> (Option<&str>, &str) {
+pub(super) fn session_prefix(path: &str) -> (Option<&str>, &str) {
     let Some(rest) = path.strip_prefix("/s/") else {
         return (None, path);
     };

@@ -3,6 +3,7 @@
 
 pub mod find;
 pub mod placeholder;
+pub mod recorded;
 pub mod restore;
 
 use crate::files::filters::Filters;
@@ -282,12 +283,7 @@ pub fn dry_run(filters: &Filters, redaction: &Redaction, key: &Key, text: &str) 
         }
     }
     for (range, by) in redaction.find(&text) {
-        let by = match by {
-            By::Word => "word".to_owned(),
-            By::Pattern(number) => format!("pattern {}", number + 1),
-            By::Preset(preset) => preset.name().to_owned(),
-        };
-        note(by, &text[range]);
+        note(by.name(), &text[range]);
     }
     let mut hidden = Hidden::of("");
     let out = redaction.hide(key, &mut hidden, &text).unwrap_or(text);

@@ -177,61 +177,79 @@ impl Stream {
     }
 
     fn gemini(&mut self, event: Bytes, data: &[u8], value: &Value) -> Bytes {
-        let candidate = &value["candidates"][0];
-        let parts = candidate["content"]["parts"]
+        let plain = |part: &Value| part["text"].is_string() && part["thought"] != true;
+        let candidates = value["candidates"]
             .as_array()
             .map(Vec::as_slice)
             .unwrap_or_default();
-        let plain = |part: &Value| part["text"].is_string() && part["thought"] != true;
-        // One text is the usual case; a chunk that ends the answer, or holds more, is whole.
-        if let [part] = parts
-            && plain(part)
-            && candidate["finishReason"].is_null()
-        {
-            let at = ["candidates", "content", "parts", "text"];
-            return self.piece(
-                "text".to_owned(),
-                event,
-                data,
-                &at,
-                part["text"].as_str(),
-                str::to_owned,
-            );
+        // What stands in the place of each text of a part, in their order.
+        let mut texts: Vec<Option<String>> = Vec::new();
+        let mut before = Vec::new();
+        for (at, candidate) in candidates.iter().enumerate() {
+            let index = candidate["index"].as_u64().unwrap_or(at as u64);
+            let key = format!("text {index}");
+            let parts = candidate["content"]["parts"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let ends = !candidate["finishReason"].is_null();
+            if parts.is_empty() && !ends {
+                continue;
+            }
+            let waiting = self.waiting.remove(&key);
+            let mut waited = waiting.map(|waiting| waiting.text).unwrap_or_default();
+            for (n, part) in parts.iter().enumerate() {
+                let Some(text) = part["text"].as_str() else {
+                    continue;
+                };
+                if !plain(part) {
+                    texts.push(None);
+                    continue;
+                }
+                let all = std::mem::take(&mut waited) + text;
+                if ends || n + 1 < parts.len() {
+                    texts.push(Some(self.hidden.restore(&all, str::to_owned).unwrap_or(all)));
+                    continue;
+                }
+                let (ready, end) = self.hidden.restore_piece(&all, str::to_owned);
+                if end < all.len() {
+                    let waiting = Waiting {
+                        event: gemini_chunk(index, &all[end..]),
+                        text: all[end..].to_owned(),
+                    };
+                    self.waiting.insert(key.clone(), waiting);
+                    // Nothing is sure of it yet, and there is nothing else in it.
+                    if ready.is_empty() && candidates.len() == 1 && parts.len() == 1 {
+                        return Bytes::new();
+                    }
+                }
+                texts.push(Some(ready));
+            }
+            // Nothing in this chunk could carry it: a chunk of its own before it.
+            if !waited.is_empty() {
+                let text = self.hidden.restore(&waited, str::to_owned).unwrap_or(waited);
+                before.append(&mut gemini_chunk(index, &text));
+            }
         }
-        let waited = self
-            .waiting
-            .remove("text")
-            .map(|waiting| waiting.text)
-            .unwrap_or_default();
-        if waited.is_empty() {
-            return self.all_strings(event, data);
-        }
-        let mut first = true;
+        let mut texts = texts.into_iter();
         let hidden = &self.hidden;
         let new = strings::rewrite(data, |at, text| {
             if at.key == "text"
                 && at.parent == "parts"
-                && std::mem::take(&mut first)
-                && parts.first().is_some_and(plain)
+                && !at.free
+                && let Some(Some(new)) = texts.next()
             {
-                let all = format!("{waited}{text}");
-                return Some(hidden.restore(&all, str::to_owned).unwrap_or(all));
+                return (new != text).then_some(new);
             }
             restored(hidden, at, text)
         });
-        let said = parts.first().is_some_and(plain);
-        let event = match new {
-            Ok(Some(new)) => with_data(&event, &new),
-            _ => event,
-        };
-        if said {
-            return event;
-        }
-        // Nothing in this chunk could carry it: a chunk of its own before it.
-        let text = hidden.restore(&waited, str::to_owned).unwrap_or(waited);
-        let chunk =
-            json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}]});
-        joined(format!("data: {chunk}\n\n").into_bytes(), event)
+        joined(
+            before,
+            match new {
+                Ok(Some(new)) => with_data(&event, &new),
+                _ => event,
+            },
+        )
     }
 
     fn all_strings(&self, event: Bytes, data: &[u8]) -> Bytes {
@@ -291,6 +309,13 @@ impl Stream {
         });
         out
     }
+}
+
+/// A chunk with a text of one candidate and nothing else.
+fn gemini_chunk(index: u64, text: &str) -> Vec<u8> {
+    let chunk =
+        json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "index": index}]});
+    format!("data: {chunk}\n\n").into_bytes()
 }
 
 fn joined(mut before: Vec<u8>, event: Bytes) -> Bytes {
@@ -444,6 +469,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn each_of_several_candidates_gets_its_own_secrets_back() {
+        let (map, placeholder) = hidden("secret");
+        let (first, second) = placeholder.split_at(7);
+        let mut stream = Stream::new(Service::Gemini, map);
+        let chunk = |a: &str, b: &str, finish: Value| {
+            let of = |index: u64, text: &str| json!({"index": index, "content": {"parts": [{"text": text}]}, "finishReason": finish});
+            sse(&json!({"candidates": [of(0, a), of(1, b)]}))
+        };
+        let mut out = Vec::new();
+        out.extend_from_slice(&stream.event(chunk(&format!("a {first}"), "b ", Value::Null)));
+        out.extend_from_slice(&stream.event(chunk(second, first, Value::Null)));
+        // Only one of them goes on.
+        let one = json!({"candidates": [{"index": 1, "content": {"parts": [{"text": second}]}}]});
+        out.extend_from_slice(&stream.event(sse(&one)));
+        out.extend_from_slice(&stream.event(chunk(".", &placeholder, "STOP".into())));
+        out.extend_from_slice(&stream.end());
+        let said = |wanted: u64| -> String {
+            let events = events_of(&out);
+            let all = events.iter().filter_map(|e| e["candidates"].as_array()).flatten();
+            all.filter(|candidate| candidate["index"] == wanted)
+                .filter_map(|candidate| candidate["content"]["parts"][0]["text"].as_str())
+                .collect()
+        };
+        assert_eq!(
+            (said(0).as_str(), said(1).as_str()),
+            ("a secret.", "b secretsecret")
+        );
     }
 
     #[test]

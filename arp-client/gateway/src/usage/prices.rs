@@ -4,11 +4,12 @@ use super::Tokens;
 use crate::files::routes::fits;
 use serde::{Deserialize, Serialize};
 
-/// When the table was made.
-pub const DATED: &str = "2025-11-30";
-/// Where its figures come from.
-pub const SOURCE: &str =
-    "list prices as published by Anthropic, OpenAI and Google; a relay site charges what it says itself";
+/// When the table was last compared.
+pub const DATED: &str = "2026-11-28";
+/// Where its figures come from, and how far they were compared.
+pub const SOURCE: &str = "Claude 4 and later: a stored copy of Anthropic's price page; GPT-5.4, GPT-5.5 and Gemini 3: \
+    what others have copied from OpenAI's and Google's price pages in June and October 2026; all older models: not \
+    compared again. A relay site charges what it says itself";
 
 /// Dollars for a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
@@ -19,10 +20,10 @@ pub struct Price {
     /// Written by the model, reasoning included.
     pub output: f64,
     /// Read from the prompt cache; a tenth of `input` where it is not given.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<f64>,
     /// Written to the prompt cache; as `input` where it is not given.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<f64>,
 }
 
@@ -34,6 +35,19 @@ impl Price {
             cache_read: Some(cache_read),
             cache_write: Some(cache_write),
         }
+    }
+
+    /// What is wrong with it, if anything is.
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
+        let all = [
+            Some(self.input),
+            Some(self.output),
+            self.cache_read,
+            self.cache_write,
+        ];
+        let good = all.into_iter().flatten().all(|n| n.is_finite() && n >= 0.0);
+        (!good).then_some("prices are numbers from 0 up")
     }
 
     /// Dollars for these tokens.
@@ -50,16 +64,40 @@ impl Price {
 
 /// By pattern of the model's name; the first that fits counts. Prices for long prompts are not in it.
 const TABLE: &[(&str, Price)] = &[
+    ("claude-fable-5-1*", Price::new(10.0, 50.0, 0.25, 12.5)),
+    ("claude-mythos-5-1*", Price::new(10.0, 50.0, 0.25, 12.5)),
+    ("claude-fable-5*", Price::new(10.0, 50.0, 1.0, 12.5)),
+    ("claude-mythos-5*", Price::new(10.0, 50.0, 1.0, 12.5)),
+    ("claude-opus-5-5*", Price::new(4.0, 20.0, 0.2, 5.0)),
+    ("claude-opus-5", Price::new(5.0, 25.0, 0.5, 6.25)),
+    ("claude-opus-5-20*", Price::new(5.0, 25.0, 0.5, 6.25)),
     ("claude-opus-4-5*", Price::new(5.0, 25.0, 0.5, 6.25)),
+    ("claude-opus-4-6*", Price::new(5.0, 25.0, 0.5, 6.25)),
+    ("claude-opus-4-7*", Price::new(5.0, 25.0, 0.5, 6.25)),
+    ("claude-opus-4-8*", Price::new(5.0, 25.0, 0.5, 6.25)),
     ("claude-opus-4*", Price::new(15.0, 75.0, 1.5, 18.75)),
     ("claude-3-opus*", Price::new(15.0, 75.0, 1.5, 18.75)),
+    ("claude-sonnet-5-5*", Price::new(2.0, 10.0, 0.1, 2.5)),
+    ("claude-sonnet-5", Price::new(2.0, 10.0, 0.2, 2.5)),
+    ("claude-sonnet-5-20*", Price::new(2.0, 10.0, 0.2, 2.5)),
     ("claude-sonnet-4*", Price::new(3.0, 15.0, 0.3, 3.75)),
     ("claude-3-?-sonnet*", Price::new(3.0, 15.0, 0.3, 3.75)),
+    // Of prompts up to 100,000 tokens.
+    ("claude-haiku-5-5*", Price::new(0.1, 0.5, 0.01, 0.125)),
     ("claude-haiku-4-5*", Price::new(1.0, 5.0, 0.1, 1.25)),
     ("claude-3-5-haiku*", Price::new(0.8, 4.0, 0.08, 1.0)),
     ("claude-3-haiku*", Price::new(0.25, 1.25, 0.03, 0.3)),
+    ("gpt-5.5-pro*", Price::new(30.0, 180.0, 30.0, 30.0)),
+    ("gpt-5.5", Price::new(5.0, 30.0, 0.5, 5.0)),
+    ("gpt-5.5-20*", Price::new(5.0, 30.0, 0.5, 5.0)),
+    ("gpt-5.4-pro*", Price::new(30.0, 180.0, 30.0, 30.0)),
+    ("gpt-5.4-mini*", Price::new(0.75, 4.5, 0.075, 0.75)),
+    ("gpt-5.4-nano*", Price::new(0.2, 1.25, 0.02, 0.2)),
+    ("gpt-5.4", Price::new(2.5, 15.0, 0.25, 2.5)),
+    ("gpt-5.4-20*", Price::new(2.5, 15.0, 0.25, 2.5)),
     ("gpt-5-nano*", Price::new(0.05, 0.4, 0.005, 0.05)),
-    ("gpt-5*-mini*", Price::new(0.25, 2.0, 0.025, 0.25)),
+    ("gpt-5-mini*", Price::new(0.25, 2.0, 0.025, 0.25)),
+    ("gpt-5.1-codex-mini*", Price::new(0.25, 2.0, 0.025, 0.25)),
     ("gpt-5-pro*", Price::new(15.0, 120.0, 15.0, 15.0)),
     ("gpt-5", Price::new(1.25, 10.0, 0.125, 1.25)),
     ("gpt-5-codex*", Price::new(1.25, 10.0, 0.125, 1.25)),
@@ -71,6 +109,11 @@ const TABLE: &[(&str, Price)] = &[
     ("gpt-4o*", Price::new(2.5, 10.0, 1.25, 2.5)),
     ("o4-mini*", Price::new(1.1, 4.4, 0.275, 1.1)),
     ("o3", Price::new(2.0, 8.0, 0.5, 2.0)),
+    // Until the end of 2026; twice that from then on.
+    ("gemini-3.8-flash", Price::new(0.75, 3.75, 0.075, 0.75)),
+    ("gemini-3.5-flash-lite*", Price::new(0.3, 2.5, 0.03, 0.3)),
+    ("gemini-3.5-flash", Price::new(1.5, 9.0, 0.15, 1.5)),
+    ("gemini-3.1-pro*", Price::new(2.0, 12.0, 0.2, 2.0)),
     ("gemini-3-pro*", Price::new(2.0, 12.0, 0.2, 2.0)),
     ("gemini-2.5-pro*", Price::new(1.25, 10.0, 0.125, 1.25)),
     ("gemini-2.5-flash-lite*", Price::new(0.1, 0.4, 0.01, 0.1)),
@@ -111,6 +154,12 @@ mod tests {
         let price_of = |name| price(&Vec::new(), name).map(|p| p.input);
         assert_eq!(price_of("claude-opus-4-5-20251101"), Some(5.0));
         assert_eq!(price_of("claude-opus-4-1"), Some(15.0));
+        assert_eq!(price_of("claude-opus-4-20250514"), Some(15.0));
+        assert_eq!(price_of("claude-opus-4-8"), Some(5.0));
+        assert_eq!(price_of("claude-opus-5-5"), Some(4.0));
+        // What was not there when the table was made has no price, rather than another one's.
+        assert_eq!(price_of("claude-opus-5-9"), None);
+        assert_eq!(price_of("gpt-5.5-codex"), None);
         assert_eq!(price_of("anthropic/claude-sonnet-4-5[1m]"), Some(3.0));
         assert_eq!(price_of("gpt-5-mini"), Some(0.25));
         assert_eq!(price_of("glm-5"), None);

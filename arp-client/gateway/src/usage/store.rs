@@ -4,13 +4,15 @@
 //! (a disk that hangs) loses records, never a request.
 
 use super::Tokens;
+use super::bodies::{self, Pending, ToKeep};
 use crate::service::Service;
 use rusqlite::{Connection, params};
 use serde::Serialize;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Records that may wait for the disk.
 const QUEUE: usize = 4_096;
@@ -18,10 +20,14 @@ const QUEUE: usize = 4_096;
 const MAX_ROWS: u32 = 50_000;
 /// Rows are thinned out once in so many.
 const THIN_EVERY: u32 = 1_000;
+/// Recorded bodies whose time is over are looked for this often.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// What is known of a request once it is over.
 #[derive(Debug, Clone, Serialize)]
 pub struct Record {
+    /// Its number; 0 where it is to get one.
+    pub id: i64,
     /// When it came, in Unix milliseconds.
     pub at: i64,
     /// Whose API.
@@ -59,17 +65,17 @@ pub struct Record {
 }
 
 impl Record {
-    /// As the API shows it, without its number.
+    /// As the API shows it.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let t = &self.tokens;
         serde_json::json!({
-            "at": self.at, "service": self.service, "session": self.session, "agent": self.agent,
+            "id": self.id, "at": self.at, "service": self.service, "session": self.session, "agent": self.agent,
             "project": self.project, "upstream": self.upstream, "failed": self.failed, "model": self.model,
             "routed": self.routed, "path": self.path, "status": self.status, "millis": self.millis,
             "first_millis": self.first_millis, "input": t.input, "cache_write": t.cache_write,
             "cache_read": t.cache_read, "output": t.output, "reasoning": t.reasoning, "cost": self.cost,
-            "redacted": self.redacted, "error": self.error,
+            "redacted": self.redacted, "error": self.error, "recorded": false,
         })
     }
 }
@@ -78,12 +84,15 @@ impl Record {
 #[derive(Debug, Clone)]
 pub struct Usage {
     queue: SyncSender<Message>,
-    reader: Arc<Mutex<Connection>>,
+    pub(super) reader: Arc<Mutex<Connection>>,
+    pub(super) pending: Pending,
 }
 
 #[derive(Debug)]
-enum Message {
-    Record(Box<Record>),
+pub(super) enum Message {
+    Record(Box<(Record, Option<ToKeep>)>),
+    Rename(Service, String, String),
+    ForgetBodies(SyncSender<rusqlite::Result<()>>),
     Choice(String, Choice),
     Import(Box<super::import::Imported>, SyncSender<rusqlite::Result<bool>>),
     ClearTotals(SyncSender<rusqlite::Result<()>>),
@@ -200,7 +209,8 @@ CREATE TABLE IF NOT EXISTS totals (
 ";
 
 /// What came later, one step a version of the file.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 ALTER TABLE requests ADD COLUMN cost REAL;
 ALTER TABLE requests ADD COLUMN redacted INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE requests ADD COLUMN project TEXT;
@@ -208,7 +218,11 @@ ALTER TABLE totals ADD COLUMN cost REAL NOT NULL DEFAULT 0;
 ALTER TABLE totals ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE choices (session TEXT PRIMARY KEY, upstream TEXT, model TEXT, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE imports (file TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE bodies (request INTEGER PRIMARY KEY, until INTEGER NOT NULL, body TEXT NOT NULL, cut INTEGER NOT NULL);
+",
+];
 
 /// Choices that are kept; the oldest go first.
 const MAX_CHOICES: u32 = 10_000;
@@ -244,6 +258,8 @@ impl Usage {
         db.busy_timeout(std::time::Duration::from_secs(5))
             .map_err(failed)?;
         migrate(&db).map_err(failed)?;
+        // A recorded body that is deleted is to be gone.
+        db.pragma_update(None, "secure_delete", true).map_err(failed)?;
         let reader = Connection::open(path).map_err(failed)?;
         reader
             .busy_timeout(std::time::Duration::from_secs(5))
@@ -256,13 +272,15 @@ impl Usage {
         let usage = Self {
             queue,
             reader: Arc::new(Mutex::new(reader)),
+            pending: Pending::default(),
         };
         Ok((usage, thread))
     }
 
-    /// Notes a request that is over. Never waits.
-    pub fn note(&self, record: Record) {
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Record(Box::new(record))) {
+    /// Notes a request that is over, with its body where that is to be kept. Never waits.
+    pub fn note(&self, record: Record, body: Option<ToKeep>) {
+        let message = Message::Record(Box::new((record, body)));
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(message) {
             tracing::warn!("the disk does not keep up: a request was not counted");
         }
     }
@@ -339,7 +357,8 @@ impl Usage {
         let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut statement = db.prepare_cached(
             "SELECT at, service, session, agent, upstream, failed, model, routed, path, status, millis, first_millis, \
-             input, cache_write, cache_read, output, reasoning, error, id, cost, redacted, project FROM requests \
+             input, cache_write, cache_read, output, reasoning, error, id, cost, redacted, project, \
+             EXISTS (SELECT 1 FROM bodies WHERE request = id AND until > ?9) FROM requests \
              WHERE (?1 IS NULL OR service = ?1) AND (?2 IS NULL OR upstream = ?2) AND (?3 IS NULL OR session = ?3) \
              AND (?4 IS NULL OR model = ?4 OR routed = ?4) \
              AND (NOT ?5 OR error IS NOT NULL OR status >= 400 OR failed <> '[]') \
@@ -356,7 +375,8 @@ impl Usage {
                 wanted.failed,
                 wanted.text,
                 wanted.before,
-                wanted.limit
+                wanted.limit,
+                crate::activity::now_ms(),
             ],
             request,
         )?;
@@ -426,6 +446,14 @@ impl Usage {
         }
     }
 
+    /// An upstream has another name now: what was counted of it is counted on.
+    pub fn rename(&self, service: Service, from: &str, to: &str) {
+        let message = Message::Rename(service, from.to_owned(), to.to_owned());
+        if self.queue.try_send(message).is_err() {
+            tracing::warn!("the disk does not keep up: what {from} has used stays counted under that name");
+        }
+    }
+
     /// Takes over what another program has counted, once for each file. Was it new? Blocks the thread.
     ///
     /// # Errors
@@ -450,7 +478,18 @@ impl Usage {
         self.ask(Message::ClearRequests)
     }
 
-    fn ask<T>(
+    /// The number of the newest request; 0 when there is none.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn last_id(&self) -> rusqlite::Result<u64> {
+        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        db.query_row("SELECT coalesce(max(id), 0) FROM requests", [], |row| {
+            count(row, 0)
+        })
+    }
+
+    pub(super) fn ask<T>(
         &self,
         message: impl FnOnce(SyncSender<rusqlite::Result<T>>) -> Message,
     ) -> rusqlite::Result<T> {
@@ -504,6 +543,7 @@ fn request(row: &rusqlite::Row<'_>) -> rusqlite::Result<serde_json::Value> {
         "cost": row.get::<_, Option<f64>>(19)?,
         "redacted": count(row, 20)?,
         "error": row.get::<_, Option<String>>(17)?,
+        "recorded": row.get::<_, bool>(22)?,
     }))
 }
 
@@ -513,7 +553,18 @@ fn count(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<u64> {
 
 fn write(db: Connection, records: &Receiver<Message>) {
     let mut since_thinned = 0;
-    while let Ok(message) = records.recv() {
+    bodies::sweep(&db);
+    let mut swept = Instant::now();
+    loop {
+        if swept.elapsed() >= SWEEP {
+            bodies::sweep(&db);
+            swept = Instant::now();
+        }
+        let message = match records.recv_timeout(SWEEP) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         match message {
             Message::Flush(done) => drop(done.send(())),
             Message::Choice(session, choice) => {
@@ -521,15 +572,39 @@ fn write(db: Connection, records: &Receiver<Message>) {
                     tracing::warn!("a session's choice was not kept: {e}");
                 }
             }
+            Message::Rename(service, from, to) => {
+                if let Err(e) = rename(&db, service, &from, &to) {
+                    tracing::warn!("what {from} has used stays counted under that name: {e}");
+                }
+            }
             Message::Import(imported, done) => drop(done.send(super::import::store(&db, &imported))),
             Message::ClearTotals(done) => {
-                let cleared = db.execute_batch("BEGIN; DELETE FROM totals; DELETE FROM requests; COMMIT;");
+                let cleared = db.execute_batch(
+                    "BEGIN; DELETE FROM totals; DELETE FROM bodies; DELETE FROM requests; COMMIT;",
+                );
+                bodies::empty_log(&db);
                 drop(done.send(cleared));
             }
-            Message::ClearRequests(done) => drop(done.send(db.execute_batch("DELETE FROM requests"))),
-            Message::Record(record) => {
-                if let Err(e) = insert(&db, &record) {
-                    tracing::warn!("a request was not counted: {e}");
+            Message::ClearRequests(done) => {
+                let cleared = db.execute_batch("BEGIN; DELETE FROM bodies; DELETE FROM requests; COMMIT;");
+                bodies::empty_log(&db);
+                drop(done.send(cleared));
+            }
+            Message::ForgetBodies(done) => {
+                let forgotten = db.execute_batch("DELETE FROM bodies");
+                bodies::empty_log(&db);
+                drop(done.send(forgotten));
+            }
+            Message::Record(noted) => {
+                let (record, body) = *noted;
+                match insert(&db, &record) {
+                    Ok(id) => {
+                        let kept = body.map(|body| bodies::keep(&db, id, body));
+                        if let Some(Err(e)) = kept {
+                            tracing::warn!("a request's body was not recorded: {e}");
+                        }
+                    }
+                    Err(e) => tracing::warn!("a request was not counted: {e}"),
                 }
                 since_thinned += 1;
                 if since_thinned >= THIN_EVERY {
@@ -542,6 +617,34 @@ fn write(db: Connection, records: &Receiver<Message>) {
             }
         }
     }
+}
+
+fn rename(db: &Connection, service: Service, from: &str, to: &str) -> rusqlite::Result<()> {
+    let transaction = db.unchecked_transaction()?;
+    let names = params![service.name(), from, to];
+    transaction.execute(
+        "INSERT INTO totals SELECT day, service, ?3, model, requests, failures, input, cache_write, cache_read, output, \
+         reasoning, cost, unpriced FROM totals WHERE service = ?1 AND upstream = ?2 \
+         ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, failures = failures + excluded.failures, \
+         input = input + excluded.input, cache_write = cache_write + excluded.cache_write, \
+         cache_read = cache_read + excluded.cache_read, output = output + excluded.output, \
+         reasoning = reasoning + excluded.reasoning, cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced",
+        names,
+    )?;
+    transaction.execute(
+        "DELETE FROM totals WHERE service = ?1 AND upstream = ?2",
+        params![service.name(), from],
+    )?;
+    transaction.execute(
+        "UPDATE requests SET upstream = ?3 WHERE service = ?1 AND upstream = ?2",
+        names,
+    )?;
+    transaction.execute(
+        "UPDATE choices SET upstream = ?3 WHERE upstream = ?2 AND session IN \
+         (SELECT session FROM requests WHERE service = ?1 AND session IS NOT NULL)",
+        names,
+    )?;
+    transaction.commit()
 }
 
 fn keep_choice(db: &Connection, session: &str, choice: &Choice) -> rusqlite::Result<()> {
@@ -560,7 +663,8 @@ fn keep_choice(db: &Connection, session: &str, choice: &Choice) -> rusqlite::Res
     Ok(())
 }
 
-fn insert(db: &Connection, record: &Record) -> rusqlite::Result<()> {
+/// Notes it; its number.
+fn insert(db: &Connection, record: &Record) -> rusqlite::Result<i64> {
     let failed = serde_json::to_string(&record.failed).unwrap_or_default();
     let t = &record.tokens;
     let counts = [t.input, t.cache_write, t.cache_read, t.output, t.reasoning]
@@ -569,8 +673,8 @@ fn insert(db: &Connection, record: &Record) -> rusqlite::Result<()> {
     let transaction = db.unchecked_transaction()?;
     db.prepare_cached(
         "INSERT INTO requests (at, service, session, agent, upstream, failed, model, routed, path, status, millis, \
-         first_millis, input, cache_write, cache_read, output, reasoning, error, cost, redacted, project) \
-         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21)",
+         first_millis, input, cache_write, cache_read, output, reasoning, error, cost, redacted, project, id) \
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,nullif(?22,0))",
     )?
     .execute(params![
         record.at,
@@ -594,7 +698,9 @@ fn insert(db: &Connection, record: &Record) -> rusqlite::Result<()> {
         record.cost,
         i64::try_from(record.redacted).unwrap_or(i64::MAX),
         record.project,
+        record.id,
     ])?;
+    let id = db.last_insert_rowid();
     let failure = i64::from(record.error.is_some() || record.status >= 400);
     db.prepare_cached(
         "INSERT INTO totals (day, service, upstream, model, requests, failures, input, cache_write, cache_read, output, \
@@ -624,12 +730,37 @@ fn insert(db: &Connection, record: &Record) -> rusqlite::Result<()> {
         record.cost.unwrap_or(0.0),
         i64::from(record.cost.is_none()),
     ])?;
-    transaction.commit()
+    transaction.commit()?;
+    Ok(id)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A request with this number.
+    pub(in crate::usage) fn record(id: i64) -> Record {
+        Record {
+            id,
+            at: 1_800_000_000_000,
+            service: "claude",
+            session: None,
+            agent: None,
+            upstream: None,
+            failed: vec![],
+            model: None,
+            routed: None,
+            path: "POST /v1/messages".into(),
+            status: 200,
+            millis: 5,
+            first_millis: Some(1),
+            tokens: Tokens::default(),
+            cost: None,
+            redacted: 0,
+            project: None,
+            error: None,
+        }
+    }
 
     #[test]
     fn each_request_counts_once_and_sums_stay() {
@@ -637,29 +768,21 @@ mod tests {
         let path = dir.path().join("data/gateway.db");
         let (usage, thread) = Usage::open(&path).unwrap();
         for n in 0..3_u64 {
-            usage.note(Record {
-                at: 1_800_000_000_000,
-                service: "claude",
+            let noted = Record {
                 session: Some("s".into()),
-                agent: None,
                 upstream: Some(if n == 0 { "a" } else { "b" }.into()),
                 failed: vec![("x".into(), "503".into())],
                 model: Some("m".into()),
-                routed: None,
-                path: "POST /v1/messages".into(),
                 status: if n == 2 { 500 } else { 200 },
-                millis: 5,
-                first_millis: Some(1),
                 tokens: Tokens {
                     input: n,
                     output: 10,
                     ..Tokens::default()
                 },
                 cost: (n > 0).then_some(0.25),
-                redacted: 0,
-                project: None,
-                error: None,
-            });
+                ..record(0)
+            };
+            usage.note(noted, None);
         }
         usage.flush();
         let all = usage.sums(None, None, By::All).unwrap();
@@ -688,6 +811,10 @@ mod tests {
                 .is_empty()
         );
         assert_eq!(usage.newest(2).unwrap()[0]["status"], 500);
+        usage.rename(Service::Claude, "a", "b");
+        usage.flush();
+        let by = usage.sums(None, None, By::Upstream).unwrap();
+        assert_eq!((by.len(), by[0].key.as_str(), by[0].requests), (1, "b", 3));
         assert_eq!((all[0].cost, all[0].unpriced), (0.5, 1));
         let session = usage.session("s").unwrap();
         assert_eq!((session.requests, session.cost), (3, 0.5));
@@ -699,7 +826,7 @@ mod tests {
             limit: 9,
             ..Wanted::default()
         };
-        assert_eq!(usage.requests(&wanted).unwrap().len(), 2);
+        assert_eq!(usage.requests(&wanted).unwrap().len(), 3);
         assert_eq!(usage.sums(None, None, By::Session).unwrap()[0].key, "s");
         let choice = Choice {
             upstream: Some("b".into()),

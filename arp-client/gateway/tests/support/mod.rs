@@ -54,8 +54,12 @@ pub enum Say {
     Events(Vec<String>),
     /// The same, cut without the last chunk.
     Broken(Vec<String>),
+    /// These events, then silence.
+    Stalled(Vec<String>),
     /// Nothing: the connection is closed.
     Close,
+    /// Nothing: the connection stays open.
+    Silent,
 }
 
 pub fn error(status: u16, message: &str) -> Say {
@@ -117,8 +121,10 @@ async fn connection(mut tcp: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<
         };
         log.lock().unwrap().push(asked.clone());
         let mut out = String::new();
+        let mut stalls = false;
         let (events, whole) = match script(&asked) {
             Say::Close => return,
+            Say::Silent => return std::future::pending().await,
             Say::Whole(status, kind, headers, body) => {
                 let _ = write!(
                     out,
@@ -136,6 +142,10 @@ async fn connection(mut tcp: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<
             }
             Say::Events(events) => (events, true),
             Say::Broken(events) => (events, false),
+            Say::Stalled(events) => {
+                stalls = true;
+                (events, false)
+            }
         };
         out.push_str(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
@@ -146,7 +156,13 @@ async fn connection(mut tcp: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<
         if whole {
             out.push_str("0\r\n\r\n");
         }
-        if tcp.write_all(out.as_bytes()).await.is_err() || !whole {
+        if tcp.write_all(out.as_bytes()).await.is_err() {
+            return;
+        }
+        if stalls {
+            return std::future::pending().await;
+        }
+        if !whole {
             return;
         }
     }

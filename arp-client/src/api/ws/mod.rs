@@ -127,7 +127,8 @@ impl Conversation {
                 if view.status.is_live() {
                     *leave_at = None;
                 }
-                send(socket, &json!({"type": "session", "session": view})).await
+                let session = super::gateway::joined(&self.state, &view);
+                send(socket, &json!({"type": "session", "session": session})).await
             }
             Item::Entries(entries) => {
                 for entry in entries {
@@ -280,10 +281,12 @@ impl Conversation {
             "set" => {
                 let body: ChangeBody = frame_as(frame)?;
                 let session = sessions.set(id, body.into_change()?).await?;
+                let session = super::gateway::joined(&self.state, &session);
                 Ok(json!({"type": "session", "session_id": id, "session": session}))
             }
             "cancel" => {
                 let session = sessions.cancel(id).await?;
+                let session = super::gateway::joined(&self.state, &session);
                 Ok(json!({"type": "session_cancelled", "session_id": id, "session": session}))
             }
             other => Err(ApiError::new(

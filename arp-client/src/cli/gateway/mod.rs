@@ -2,6 +2,7 @@
 
 mod agents;
 mod doctor;
+mod recording;
 mod upstreams;
 
 use super::Failure;
@@ -63,6 +64,17 @@ pub enum Action {
         #[command(flatten)]
         output: Output,
     },
+    /// Give an upstream another name; routes, exclusions, settings and counts follow.
+    Rename {
+        /// claude, codex or gemini.
+        service: Service,
+        /// The name that it has.
+        name: String,
+        /// The name that it gets.
+        new: String,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Ask an upstream for one word: is it there, does it know the key, does it answer?
     Test {
         /// Its name.
@@ -101,6 +113,21 @@ pub enum Action {
     Doctor(Output),
     /// What models cost, by the gateway's table and your own in gateway.toml.
     Prices(Output),
+    /// Are bodies of requests kept to be looked at? Switch it on or off, or delete what was kept.
+    Recording {
+        /// Without it, only says how it stands.
+        #[arg(value_enum)]
+        switch: Option<recording::Switch>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// What would the filters and the redaction hide? Nothing is sent anywhere.
+    DryRun {
+        /// A text to look at, `-` for standard input; without it, the requests that were recorded.
+        file: Option<std::path::PathBuf>,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// How to say it.
@@ -206,6 +233,12 @@ pub(super) fn run(action: Action) -> Result<(), Failure> {
             name,
             output,
         } => upstreams::remove(&home, service, &name, output),
+        Action::Rename {
+            service,
+            name,
+            new,
+            output,
+        } => upstreams::rename(&home, service, &name, &new, output),
         Action::Test {
             name,
             service,
@@ -221,6 +254,8 @@ pub(super) fn run(action: Action) -> Result<(), Failure> {
         Action::Import { dry_run, output } => agents::import(&home, dry_run, output),
         Action::Doctor(output) => doctor::run(&home, output),
         Action::Prices(output) => upstreams::prices(&home, output),
+        Action::Recording { switch, output } => recording::recording(&home, switch, output),
+        Action::DryRun { file, output } => recording::dry_run(&home, file.as_deref(), output),
     }
 }
 

@@ -6,8 +6,10 @@ use arp_gateway::clients::Clients;
 use arp_gateway::files::upstreams::{Change, change};
 use arp_gateway::home::Home;
 use arp_gateway::live::Live;
+use arp_gateway::names;
 use arp_gateway::service::Service;
 use arp_gateway::usage::prices;
+use arp_gateway::usage::store::Usage;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -62,8 +64,31 @@ pub(super) fn activate(home: &Home, service: Service, name: &str, output: Output
     Ok(())
 }
 
+pub(super) fn rename(
+    home: &Home,
+    service: Service,
+    from: &str,
+    to: &str,
+    output: Output,
+) -> Result<(), Failure> {
+    let to = to.trim();
+    change(&home.upstreams(service), &Change::Rename { from, to }).map_err(told)?;
+    names::carry(home, service, from, Some(to)).map_err(told)?;
+    if home.usage().exists() {
+        let (usage, _) = Usage::open(&home.usage()).map_err(told)?;
+        usage.rename(service, from, to);
+        usage.flush();
+    }
+    output.say(
+        format!("{from} is called {to} now"),
+        || json!({"service": service.name(), "from": from, "name": to}),
+    );
+    Ok(())
+}
+
 pub(super) fn remove(home: &Home, service: Service, name: &str, output: Output) -> Result<(), Failure> {
     change(&home.upstreams(service), &Change::Remove(name)).map_err(told)?;
+    names::carry(home, service, name, None).map_err(told)?;
     output.say(
         format!("{name} is out"),
         || json!({"service": service.name(), "removed": name}),
