@@ -2,7 +2,8 @@
 
 use super::{run, text};
 use arp_testkit::daemon::{Edge, Relay};
-use arp_testkit::services::{Server, free_port, has};
+use arp_testkit::ports;
+use arp_testkit::services::{Server, has};
 use arp_testkit::web;
 use std::path::Path;
 
@@ -35,7 +36,7 @@ async fn the_login_of_mysql_8_by_its_driver() {
     if !web::ready() {
         return;
     }
-    let (relay, port) = (Relay::start().await, free_port());
+    let (relay, port) = (Relay::start().await, ports::free());
     let _edge = Edge::tcp_builder(&relay, "eight", ([127, 0, 0, 1], port).into())
         .args(["--protocol", "mysql"])
         .start()
