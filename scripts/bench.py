@@ -1,5 +1,6 @@
 """Measures arp and rathole in turns; see bench.sh, which starts this and says what it needs."""
 
+import glob
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ def main():
         return links(origin)
     if MODE == "quick":
         return quick(origin)
+    if MODE == "raw":
+        return raw(origin)
     subjects = {"arp": arp(origin), "rathole": rathole(origin)}
     figures = {}
     note_rss(figures, subjects, "idle")
@@ -73,6 +76,137 @@ def links(origin):
     table(figures, names, [("arp", "arp plain"), ("arp", "rathole noise"), ("rathole noise", "rathole plain")])
     idle_tunnels(origin)
     handshakes()
+
+
+def raw(origin):
+    """Other protocols than HTTP: Redis, PostgreSQL and bulk, by a token, by a port of their own, and by rathole's ports."""
+    redis, postgres = redis_server(), postgres_server()
+    services = {"web": origin, "cache": redis, "db": postgres}
+    by_port = arp_ports(services)
+    subjects = {"arp by token": by_port[0], "arp by port": by_port[1]}
+    ratios = []
+    if RATHOLE:
+        subjects["rathole"] = rathole_ports(services)
+        ratios = [("arp by token", "rathole"), ("arp by port", "rathole")]
+    figures = {}
+    everybody = list(subjects.items())
+    for at in range(ROUNDS):
+        order = everybody[at % len(everybody) :] + everybody[: at % len(everybody)]
+        for name, (pids, at_port) in order:
+            before = cpu_of(pids)
+            rate, p50 = redis_load(at_port["cache"], name == "arp by token")
+            note(figures, "redis-benchmark, 50 clients, GET: requests/s", name, rate)
+            note(figures, "redis-benchmark, 50 clients, GET: p50 (µs)", name, p50)
+            note(figures, "redis-benchmark: CPU per request (µs)", name, (cpu_of(pids) - before) * 1e6 / REDIS)
+        for name, (_, at_port) in order:
+            _, p50 = redis_load(at_port["cache"], name == "arp by token", clients=1, n=REDIS // 10)
+            note(figures, "redis-benchmark, one client: p50 (µs)", name, p50)
+        for name, (_, at_port) in order:
+            rate, latency = pgbench(at_port["db"], name == "arp by token")
+            note(figures, "pgbench -S, 8 clients: transactions/s", name, rate)
+            note(figures, "pgbench -S, 8 clients: latency (µs)", name, latency)
+        for name, (pids, at_port) in order:
+            before = cpu_of(pids)
+            note(figures, "1 GiB in one stream (MB/s)", name, stream(at_port["web"], name == "arp by token"))
+            note(figures, "1 GiB in one stream: CPU (s)", name, cpu_of(pids) - before)
+        print(f"round {at + 1} of {ROUNDS} done", file=sys.stderr)
+    note_rss(figures, subjects, "after the load")
+    table(figures, {name: name for name in subjects}, ratios)
+
+
+REDIS = 200_000
+
+
+def redis_load(port, token, clients=50, n=REDIS):
+    """Requests a second, and the median latency in µs."""
+    who = ["-a", "?token=cache"] if token else []
+    command = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), *who, "-t", "get", "-c", str(clients), "-n", str(n), "--csv"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    fields = [field.strip('"') for field in told.split(",")]
+    return float(fields[1]), float(fields[4]) * 1000
+
+
+def pgbench(port, token):
+    """Transactions a second, and the mean latency in µs."""
+    who = "bench?token=db" if token else "bench"
+    env = os.environ | {"PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
+    command = ["pgbench", "-h", "127.0.0.1", "-p", str(port), "-U", who, "-n", "-S", "-M", "prepared", "-c", "8", "-T", str(SECONDS), "postgres"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
+    return float(re.search(r"tps = ([\d.]+)", told)[1]), float(re.search(r"latency average = ([\d.]+) ms", told)[1]) * 1000
+
+
+def stream(port, token):
+    """MB a second of one GiB on one raw connection."""
+    with socket.create_connection(("127.0.0.1", port)) as to:
+        begun = time.monotonic()
+        to.sendall((b"?token=web\n" if token else b"") + b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        room, got = bytearray(1 << 18), 0
+        while n := to.recv_into(room):
+            got += n
+        assert got > 1 << 30, f"{got} bytes came"
+        return got / 1e6 / (time.monotonic() - begun)
+
+
+def arp_ports(services):
+    """Two views of one pair of daemons: all services by their tokens, and by ports of their own."""
+    first = free_port()
+    ports = {name: first + n for n, name in enumerate(services)}
+    relay, (control, proxy, public) = arps("--remote-ports", f"{first}-{first + 9}")
+    settings = f"{HOME}/arpc.toml"
+    with open(settings, "w") as file:
+        for name, port in services.items():
+            file.write(f"[services.{name}]\nport = {port}\nremote-port = {ports[name]}\n")
+    link = ["--server-addr", "127.0.0.1", "--control-port", control, "--proxy-port", proxy, "--plaintext"]
+    edge = start([f"{BIN}/arpc", *link, "--data-dir", tempfile.mkdtemp(dir=HOME), "--config", settings])
+    for port in ports.values():
+        listens(port)
+    pids = (relay, edge.pid)
+    return (pids, dict.fromkeys(services, int(public))), (pids, ports)
+
+
+def rathole_ports(services):
+    control = free_port()
+    ports = {name: free_port() for name in services}
+    server_file, client_file = (f"{HOME}/{kind}-{control}.toml" for kind in ("server", "client"))
+    with open(server_file, "w") as file:
+        file.write(f'[server]\nbind_addr = "127.0.0.1:{control}"\ndefault_token = "bench"\n')
+        for name, port in ports.items():
+            file.write(f'[server.services.{name}]\nbind_addr = "127.0.0.1:{port}"\nnodelay = true\n')
+    with open(client_file, "w") as file:
+        file.write(f'[client]\nremote_addr = "127.0.0.1:{control}"\ndefault_token = "bench"\n')
+        for name, port in services.items():
+            file.write(f'[client.services.{name}]\nlocal_addr = "127.0.0.1:{port}"\nnodelay = true\n')
+    server = start([RATHOLE, "--server", server_file])
+    listens(control)
+    client = start([RATHOLE, "--client", client_file])
+    for port in ports.values():
+        listens(port)
+    return (server.pid, client.pid), ports
+
+
+def redis_server():
+    port = free_port()
+    start(["redis-server", "--bind", "127.0.0.1", "--save", "", "--port", str(port), "--dir", HOME])
+    listens(port)
+    return port
+
+
+def postgres_server():
+    """One that lets everybody in; it refuses to be run by root."""
+    port, home = free_port(), tempfile.mkdtemp(prefix="arp-bench-pg-")
+    of_all = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+    tool = lambda name: next((f"{place}/{name}" for place in reversed(of_all)), name)
+    who = []
+    if os.geteuid() == 0:
+        shutil.chown(home, "postgres")
+        who = ["runuser", "-u", "postgres", "--"]
+    subprocess.run([*who, tool("initdb"), "-A", "trust", "--no-sync", "-U", "bench", "-D", f"{home}/data"], check=True, capture_output=True)
+    off = ["-c", "fsync=off", "-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1"]
+    start([*who, tool("postgres"), *off, "-p", str(port), "-D", f"{home}/data"])
+    listens(port)
+    fill = ["pgbench", "-h", "127.0.0.1", "-p", str(port), "-U", "bench", "-i", "-q", "-s", "5", "postgres"]
+    patiently(lambda: subprocess.run(fill, check=True, capture_output=True))
+    return port
 
 
 def note(figures, what, name, value):
@@ -304,7 +438,7 @@ def patiently(attempt):
     while True:
         try:
             return attempt()
-        except OSError:
+        except (OSError, subprocess.CalledProcessError):
             if time.monotonic() > end:
                 raise
             time.sleep(0.05)

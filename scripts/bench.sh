@@ -8,6 +8,8 @@
 #   scripts/bench.sh --links …    what TLS on the link costs: TLS, plain, and rathole's noise and plain; the memory of
 #                                 idle tunnels, and the cost of handshakes
 #   scripts/bench.sh --quick …    ratios in some two minutes: TLS beside plain, and beside rathole if it is there
+#   scripts/bench.sh --raw …      other protocols than HTTP: Redis, PostgreSQL (both from Debian) and one bulky stream, by a
+#                                 token and by a port of their own, beside rathole
 #   BASE=DIR                      with --quick: beside the arps and arpc of an older build, too
 #   scripts/bench.sh [ROUNDS]     rounds of each measurement, interleaved; medians are printed (default 5)
 #   SECONDS_EACH=5                seconds of each load
@@ -19,10 +21,16 @@ cd "$(dirname "$0")/.."
 MODE=all
 if [ "${1:-}" = --links ]; then MODE=links; shift; fi
 if [ "${1:-}" = --quick ]; then MODE=quick; shift; fi
+if [ "${1:-}" = --raw ]; then MODE=raw; shift; fi
 
 need() { command -v "$1" >/dev/null || { echo "bench.sh: $1 is missing: apt-get install nginx-light wrk curl python3" >&2; exit 1; }; }
 PATH=$PATH:/usr/sbin
 for tool in nginx wrk curl python3; do need "$tool"; done
+if [ "$MODE" = raw ]; then
+  for tool in redis-server redis-benchmark pgbench; do
+    command -v "$tool" >/dev/null || { echo "bench.sh: $tool is missing: apt-get install redis postgresql" >&2; exit 1; }
+  done
+fi
 
 RATHOLE=${RATHOLE:-$(command -v rathole || true)}
 if [ -z "$RATHOLE" ]; then

@@ -54,7 +54,7 @@ pub fn registered(config: &Config, names: &Names, public: &Public, key: Option<F
     let mut urls = id
         .into_iter()
         .chain(tokens.iter().map(Token::as_str))
-        .map(|t| config.public_url(public, &told(t)));
+        .map(|t| config.public_url(public, t, &told(t)));
     let Some(url) = urls.next() else {
         say("No visitor can come in: there is no token (--no-id-token). This makes one:\n  arpc tokens add");
         return;
@@ -64,8 +64,8 @@ pub fn registered(config: &Config, names: &Names, public: &Public, key: Option<F
         say(&format!("            {url}"));
     }
     // For raw connections that no relay can read: arpc connect --e2e.
-    if let Some(key) = key.filter(|_| !matches!(config.mode, Mode::Command(_)) || !config.services.is_empty())
-    {
+    let key = key.filter(|_| !matches!(config.mode, Mode::Command(_)) || !config.services.is_empty());
+    if let Some(key) = key {
         say(&format!("Own key:    {key}"));
     }
     for remote in &public.remote_ports {
@@ -85,7 +85,16 @@ pub fn registered(config: &Config, names: &Names, public: &Public, key: Option<F
         say("Tokens are cut short in the journal; in full they are told by: arpc tokens list");
     }
     if config.qr {
-        qr(&url);
+        qr(&with_key(&url, key));
+    }
+}
+
+/// A URL that also tells our key: behind `#`, which browsers send to nobody, and there as a directive, which they do
+/// not even show to the page (<https://wicg.github.io/scroll-to-text-fragment/#the-fragment-directive>).
+fn with_key(url: &str, key: Option<Fingerprint>) -> String {
+    match key {
+        Some(key) => format!("{url}#:~:e2e={key}"),
+        None => url.to_owned(),
     }
 }
 

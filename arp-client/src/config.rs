@@ -5,7 +5,7 @@ use crate::command_settings;
 use crate::defaults as d;
 use crate::gate::Gate;
 use crate::services;
-pub use crate::services::Service;
+pub use crate::services::{EndsTls, Service};
 pub use crate::settings::{Settings, data_dir};
 use crate::tokens::Names;
 use crate::trust::{self, KnownRelays, Policy};
@@ -17,7 +17,7 @@ use arp_common::private;
 use arp_common::protocol::{Protocol, RemotePort, Secret};
 use arp_common::proxy_header::Version;
 use arp_common::settings::ConfigError;
-use arp_common::tls::Identity;
+use arp_common::tls::{Certificate, Files, Identity};
 use arp_tunnels::TunnelConfig;
 use clap::Parser;
 use std::path::PathBuf;
@@ -117,6 +117,10 @@ pub struct Config {
     pub remote_port: Option<u16>,
     /// Is it told who its visitors are?
     pub proxy_protocol: Option<Version>,
+    /// Where the TLS of visitors ends who come by a name that is no service's own.
+    pub ends_tls: EndsTls,
+    /// The certificate for TLS that ends here.
+    pub tls: Option<Files>,
     /// Connect again when the relay is lost.
     pub auto_reconnect: bool,
     /// Longest pause before that.
@@ -173,6 +177,8 @@ impl Config {
             remote_port.and_then(|port| services::remote_port(port, "--remote-port", &mut faults));
         let proxy_protocol =
             services::proxy_protocol(s.proxy_protocol.as_deref(), "--proxy-protocol", &mut faults);
+        let tls = certificate(&s, &mut faults);
+        let ends_tls = EndsTls::of(s.tls_passthrough.filter(|on| *on), tls.is_some());
         let mode = mode_of(&s, client_id.as_ref(), !services.is_empty(), &mut faults);
         if s.reconnect_interval == Some(0) {
             faults.push("--reconnect-interval must be at least 1 second".into());
@@ -198,6 +204,21 @@ impl Config {
         if gate.is_some() && s.command_mode == Some(true) {
             faults.push("--require-auth and --require-key are for a local service; with --command-mode use --edge-key".into());
         }
+        if ends_tls == EndsTls::Service && !matches!(mode, Some(Mode::Tcp { .. }) | None) {
+            faults.push(
+                "--tls-passthrough is for the service of --local-port; others have tls-passthrough in [services.NAME], \
+                 and the console has --tls-cert"
+                    .into(),
+            );
+        }
+        let at_a_service = services.iter().map(|s| s.ends_tls).chain([ends_tls]);
+        if gate.is_some() && at_a_service.into_iter().any(|ends| ends == EndsTls::Service) {
+            faults.push(
+                "--require-auth and --require-key do not go with tls-passthrough: what visitors show is for the service \
+                 alone to read then"
+                    .into(),
+            );
+        }
         let local = match &mode {
             Some(Mode::Tcp { host, port }) => Some((host.as_str(), *port)),
             Some(Mode::Command(_) | Mode::Services) | None => None,
@@ -219,12 +240,17 @@ impl Config {
                 proxy_port: s.proxy_port.unwrap_or(PROXY_PORT),
             },
             id_token: !s.no_id_token.unwrap_or(false) && !matches!(mode, Mode::Services),
-            mode,
             services,
             protocol,
             default_user,
             remote_port,
             proxy_protocol,
+            ends_tls: if matches!(mode, Mode::Services) {
+                EndsTls::Relay
+            } else {
+                ends_tls
+            },
+            tls,
             auto_reconnect: s.auto_reconnect.unwrap_or(true),
             reconnect_interval: Duration::from_secs(s.reconnect_interval.unwrap_or(d::RECONNECT_INTERVAL)),
             plaintext: s.plaintext.unwrap_or(false),
@@ -236,6 +262,7 @@ impl Config {
             relay: tunnel.is_none() || relay_named,
             tunnel,
             log_format: s.log_format.unwrap_or_default(),
+            mode,
         })
     }
 
@@ -263,6 +290,9 @@ impl Config {
         if let Err(e) = Names::check(dir, &self.client_id) {
             fault(e.to_string());
         }
+        if let Some(Err(e)) = self.tls.clone().map(Certificate::load) {
+            faults.push(format!("--tls-cert, --tls-key: {e}"));
+        }
         if let Mode::Command(command) = &self.mode {
             for root in command.fs_roots.iter().filter(|root| !root.is_dir()) {
                 faults.push(format!(
@@ -278,8 +308,28 @@ impl Config {
         }
     }
 
-    /// Where visitors find us by `token`; `told` is what the relay said of itself.
-    pub fn public_url(&self, told: &Public, token: &str) -> String {
+    /// Does TLS end on this side for any name?
+    pub fn passes_tls(&self) -> bool {
+        let of_services = self.services.iter().map(|s| s.ends_tls);
+        of_services.chain([self.ends_tls]).any(EndsTls::passes)
+    }
+
+    /// Where the TLS of visitors ends who come by `token`.
+    fn ends_tls_of(&self, token: &str) -> EndsTls {
+        let same = |s: &&Service| s.token.as_str().eq_ignore_ascii_case(token);
+        let service = self.services.iter().find(same);
+        service.map_or(self.ends_tls, |s| s.ends_tls)
+    }
+
+    /// Where visitors find us by `token`, written as `shown`; `told` is what the relay said of itself.
+    pub fn public_url(&self, told: &Public, token: &str, shown: &str) -> String {
+        let domain = told.domain.as_deref();
+        if let Some(domain) = domain.filter(|_| self.ends_tls_of(token).passes() && is_host(token)) {
+            let port = told.url.as_deref().and_then(port_of).or(told.port);
+            let port = port.filter(|port| *port != 443);
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            return format!("https://{}.{domain}{port}/", shown.to_ascii_lowercase());
+        }
         let base = match &told.url {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => {
@@ -293,7 +343,7 @@ impl Config {
                 format!("{scheme}://{host}:{}", told.port.unwrap_or(PUBLIC_PORT))
             }
         };
-        format!("{base}/?token={token}")
+        format!("{base}/?token={shown}")
     }
 }
 
@@ -308,6 +358,8 @@ pub struct Public {
     pub tls: bool,
     /// The ports that our services have there for themselves.
     pub remote_ports: Vec<RemotePort>,
+    /// The domain below which names are host names.
+    pub domain: Option<String>,
 }
 
 /// Name of the file of this machine's key in the data directory.
@@ -333,6 +385,46 @@ fn trust(s: &Settings, faults: &mut Vec<String>) -> Policy {
         (None, None) => {}
     }
     Policy::FirstUse
+}
+
+/// The files of the certificate for TLS that ends here.
+fn certificate(s: &Settings, faults: &mut Vec<String>) -> Option<Files> {
+    match (s.tls_cert.clone(), s.tls_key.clone()) {
+        (Some(cert), Some(key)) => Some(Files { cert, key }),
+        (None, None) => None,
+        _ => {
+            faults.push("--tls-cert and --tls-key go together: give both or none".into());
+            None
+        }
+    }
+}
+
+/// Can it stand in front of a domain?
+pub(crate) fn is_host(name: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    name.split('.').all(label)
+}
+
+/// The port of a URL.
+fn port_of(url: &str) -> Option<u16> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    match authority.rsplit_once(':') {
+        Some((_, port)) if port.bytes().all(|b| b.is_ascii_digit()) => port.parse().ok(),
+        _ => Some(if scheme.eq_ignore_ascii_case("https") {
+            443
+        } else {
+            80
+        }),
+    }
 }
 
 fn join_key(s: &Settings, faults: &mut Vec<String>) -> Option<Secret> {
@@ -429,7 +521,7 @@ mod tests {
         assert!(matches!(&c.mode, Mode::Tcp { host, port: 3000 } if host == "127.0.0.1"));
         assert!(c.auto_reconnect && !c.plaintext);
         assert_eq!(
-            c.public_url(&Public::default(), "demo"),
+            c.public_url(&Public::default(), "demo", "demo"),
             "http://127.0.0.1:17003/?token=demo"
         );
         let v6 = parse(&["--local-port", "1", "--server-addr", "[::1]"]).unwrap();
@@ -440,6 +532,7 @@ mod tests {
                     port: Some(80),
                     ..Public::default()
                 },
+                "x",
                 "x"
             ),
             "http://[::1]:80/?token=x"
@@ -450,7 +543,41 @@ mod tests {
             tls: true,
             ..Public::default()
         };
-        assert_eq!(v6.public_url(&told, "x"), "https://relay.example/?token=x");
+        assert_eq!(v6.public_url(&told, "x", "x"), "https://relay.example/?token=x");
+    }
+
+    #[test]
+    fn names_whose_tls_ends_here_have_a_host_name() {
+        let files = ["--tls-cert", "c.pem", "--tls-key", "k.pem"];
+        let args = [&files[..], &["--local-port", "1", "--service", "db=5432"]].concat();
+        let c = parse(&args).unwrap();
+        assert!(c.passes_tls() && c.services[0].ends_tls == EndsTls::Edge);
+        let told = |url: Option<&str>, domain: Option<&str>| Public {
+            url: url.map(str::to_owned),
+            port: Some(17003),
+            domain: domain.map(str::to_owned),
+            ..Public::default()
+        };
+        for (url, name, shown) in [
+            (None, "Demo", "https://demo.r.test:17003/"),
+            (Some("https://r.test"), "db", "https://db.r.test/"),
+            (Some("http://r.test:8080/"), "a.b_c", "https://a.b_c.r.test:8080/"),
+            (Some("https://r.test"), "a~b", "https://r.test/?token=a~b"),
+        ] {
+            assert_eq!(c.public_url(&told(url, Some("r.test")), name, name), shown);
+        }
+        let without = told(Some("https://r.test"), None);
+        assert_eq!(c.public_url(&without, "db", "db"), "https://r.test/?token=db");
+        for args in [
+            &["--command-mode", "--tls-passthrough"][..],
+            &["--service", "db=1", "--tls-passthrough"],
+            &["--local-port", "1", "--tls-passthrough", "--require-key", "k"],
+            &["--local-port", "1", "--tls-cert", "c.pem"],
+        ] {
+            assert_eq!(parse(args).unwrap_err().0.len(), 1, "{args:?}");
+        }
+        let c = parse(&["--local-port", "1", "--tls-passthrough=false"]).unwrap();
+        assert!(!c.passes_tls());
     }
 
     #[test]

@@ -1,21 +1,24 @@
 //! What comes through a tunnel goes to a local service, and back, byte for byte.
 
 use crate::defaults as d;
+use crate::edge_tls::{EdgeTls, Sealed};
 use crate::gate::Gate;
 use crate::local::LocalService;
+use crate::services::EndsTls;
 use crate::trace::Traced;
 use arp_common::defaults::HANDSHAKE;
 use arp_common::duplex::{self, Transferred};
 use arp_common::error_body::ErrorBody;
 use arp_common::ids::Token;
 use arp_common::net;
-use arp_common::protocol::{Command, OpenError, Secret, TunnelKind, write_frame};
+use arp_common::protocol::{Command, OpenError, Secret, TlsBegun, TunnelKind, write_frame};
 use arp_common::tls::E2eAcceptor;
-use arp_common::transport::Stream;
+use arp_common::transport::{Carrier, Stream};
 use bytes::BytesMut;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -28,6 +31,8 @@ pub struct Forward {
     gate: Option<Gate>,
     /// For visitors who want no relay to read what they send; there is none without a key of this machine.
     e2e: Option<E2eAcceptor>,
+    /// For visitors who come by a host name, where there is a certificate for it.
+    tls: Option<Arc<EdgeTls>>,
 }
 
 /// What the relay said of a tunnel at its first use.
@@ -43,6 +48,8 @@ pub struct Opening {
     pub peer: Option<SocketAddr>,
     /// Does the visitor speak TLS with us, by our own key?
     pub e2e: bool,
+    /// How the visitor began TLS that the relay did not read.
+    pub tls: Option<TlsBegun>,
     /// Does the relay wait to be told whether the service was reached?
     pub answer: bool,
 }
@@ -60,6 +67,13 @@ impl Forward {
     #[must_use]
     pub fn with_e2e(mut self, acceptor: Option<E2eAcceptor>) -> Self {
         self.e2e = acceptor;
+        self
+    }
+
+    /// For visitors, too, who come by a host name for which there is a certificate.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<EdgeTls>>) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -99,6 +113,9 @@ impl Forward {
                 refuse(tunnel, opening.answer, error).await
             };
         };
+        if let Some(begun) = opening.tls {
+            return self.serve_tls(tunnel, head, opening, begun, service).await;
+        }
         if let Some(gate) = &self.gate {
             if is_http {
                 return gate.serve(tunnel, head, service).await;
@@ -129,11 +146,7 @@ impl Forward {
         let mut local = match dialed {
             Ok(local) => Traced::client(local, is_http),
             Err(e) => {
-                tracing::warn!("cannot reach the local service at {service}: {e}; is it running?");
-                let error = OpenError {
-                    code: "local_service_unreachable".into(),
-                    message: service.unreachable(&e),
-                };
+                let error = unreachable(service, &e);
                 return if is_http {
                     answer(tunnel, 502, "Bad Gateway", &error).await
                 } else {
@@ -141,37 +154,110 @@ impl Forward {
                 };
             }
         };
-        if opening.answer {
-            let opened = write_frame(&mut tunnel, &Command::Opened { error: None });
-            if !matches!(timeout(HANDSHAKE, opened).await, Ok(Ok(()))) {
-                return;
-            }
+        if opening.answer && !opened(&mut tunnel).await {
+            return;
         }
         if let Some(acceptor) = self.e2e.as_ref().filter(|_| opening.e2e) {
-            return encrypted(acceptor, tunnel, head, local).await;
+            // One that is cut ends without TLS's own goodbye, which the other side sees as a failure.
+            return match timeout(HANDSHAKE, acceptor.accept(head, tunnel)).await {
+                Ok(Ok(mut tunnel)) => carry(&mut tunnel, &mut local, BytesMut::new()).await,
+                Ok(Err(e)) => tracing::debug!("no TLS with a visitor: {e}"),
+                Err(_) => tracing::debug!("no TLS with a visitor in time"),
+            };
         }
-        let mut count = Transferred::default();
-        if let Err(e) = duplex::copy(&mut tunnel, &mut local, head, BytesMut::new(), &mut count).await {
-            tracing::debug!(up = count.a_to_b, down = count.b_to_a, "tunnel broke off: {e}");
+        carry(&mut tunnel, &mut local, head).await;
+    }
+
+    /// Serves a visitor's TLS that the relay did not read.
+    async fn serve_tls(
+        &self,
+        mut tunnel: Stream,
+        head: BytesMut,
+        opening: Opening,
+        begun: TlsBegun,
+        service: &LocalService,
+    ) {
+        match service.ends_tls() {
+            EndsTls::Relay => refuse(tunnel, opening.answer, no_passthrough()).await,
+            EndsTls::Service => {
+                let dialed = match begun {
+                    TlsBegun::Direct => service.dial_for(opening.peer).await,
+                    TlsBegun::Postgres => service.dial_postgres_tls(opening.peer).await,
+                };
+                let mut local = match dialed {
+                    Ok(local) => local,
+                    Err(e) => return refuse(tunnel, opening.answer, unreachable(service, &e)).await,
+                };
+                if opening.answer && !opened(&mut tunnel).await {
+                    return;
+                }
+                carry(&mut tunnel, &mut local, head).await;
+            }
+            // Behind the gate there is HTTP, and each request has a connection of its own.
+            EndsTls::Edge => {
+                if let Some(gate) = &self.gate {
+                    if let Some(tunnel) = self.unseal(tunnel, head, opening.answer).await {
+                        gate.serve(tunnel, BytesMut::new(), service).await;
+                    }
+                    return;
+                }
+                let mut local = match service.dial_for(opening.peer).await {
+                    Ok(local) => local,
+                    Err(e) => return refuse(tunnel, opening.answer, unreachable(service, &e)).await,
+                };
+                if let Some(mut tunnel) = self.unseal(tunnel, head, opening.answer).await {
+                    carry(&mut tunnel, &mut local, BytesMut::new()).await;
+                }
+            }
         }
+    }
+
+    /// Says that we are there, and ends the TLS of a visitor by our certificate.
+    pub(crate) async fn unseal(&self, mut tunnel: Stream, head: BytesMut, answer: bool) -> Option<Sealed> {
+        let Some(tls) = &self.tls else {
+            refuse(tunnel, answer, no_passthrough()).await;
+            return None;
+        };
+        if answer && !opened(&mut tunnel).await {
+            return None;
+        }
+        let accepted = tls.accept(head, tunnel).await;
+        accepted
+            .inspect_err(|e| tracing::debug!("no TLS with a visitor: {e}"))
+            .ok()
     }
 }
 
-/// Carries a connection whose visitor speaks TLS with us. One that is cut ends without TLS's own goodbye, which the
-/// other side sees as a failure.
-async fn encrypted(
-    acceptor: &E2eAcceptor,
-    tunnel: Stream,
-    head: BytesMut,
-    mut local: impl AsyncRead + AsyncWrite + Unpin,
-) {
-    let accepted = timeout(HANDSHAKE, acceptor.accept(head, tunnel)).await;
-    match accepted {
-        Ok(Ok(mut tunnel)) => {
-            let _ = tokio::io::copy_bidirectional(&mut tunnel, &mut local).await;
-        }
-        Ok(Err(e)) => tracing::debug!("no TLS with a visitor: {e}"),
-        Err(_) => tracing::debug!("no TLS with a visitor in time"),
+/// Tells the relay that the service was reached.
+async fn opened(tunnel: &mut Stream) -> bool {
+    let opened = write_frame(tunnel, &Command::Opened { error: None });
+    matches!(timeout(HANDSHAKE, opened).await, Ok(Ok(())))
+}
+
+fn no_passthrough() -> OpenError {
+    OpenError {
+        code: "no_passthrough".into(),
+        message: "this edge agent ends no TLS for this name".into(),
+    }
+}
+
+fn unreachable(service: &LocalService, e: &io::Error) -> OpenError {
+    tracing::warn!("cannot reach the local service at {service}: {e}; is it running?");
+    OpenError {
+        code: "local_service_unreachable".into(),
+        message: service.unreachable(e),
+    }
+}
+
+/// Carries bytes both ways, to the end.
+async fn carry<A, B>(tunnel: &mut A, local: &mut B, head: BytesMut)
+where
+    A: AsyncRead + AsyncWrite + Carrier + Unpin,
+    B: AsyncRead + AsyncWrite + Carrier + Unpin,
+{
+    let mut count = Transferred::default();
+    if let Err(e) = duplex::copy(tunnel, local, head, BytesMut::new(), &mut count).await {
+        tracing::debug!(up = count.a_to_b, down = count.b_to_a, "tunnel broke off: {e}");
     }
 }
 

@@ -8,7 +8,7 @@ use crate::local::LocalService;
 use crate::trace::Traced;
 use arp_common::error_body::ErrorBody;
 use arp_common::protocol::Secret;
-use arp_common::transport::{Prefixed, Stream};
+use arp_common::transport::Prefixed;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
@@ -22,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;
 use subtle::{Choice, ConstantTimeEq};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -116,7 +117,10 @@ impl Gate {
     }
 
     /// Serves a tunnel of HTTP exchanges in front of a local service, to its end.
-    pub async fn serve(&self, tunnel: Stream, head: BytesMut, local: &LocalService) {
+    pub async fn serve<S>(&self, tunnel: S, head: BytesMut, local: &LocalService)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let tasks = Tasks::default();
         // Whatever was started for this tunnel ends with it.
         let _guard: DropGuard = tasks.end.clone().drop_guard();

@@ -21,6 +21,7 @@ mod command_settings;
 pub mod config;
 pub mod console;
 pub mod defaults;
+pub mod edge_tls;
 mod encoding;
 pub mod forward;
 pub mod gate;

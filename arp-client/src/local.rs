@@ -1,6 +1,7 @@
 //! The local service: how it is dialed, and what a visitor is told when it cannot be reached.
 
 use crate::defaults as d;
+use crate::services::EndsTls;
 use arp_common::net;
 use arp_common::proxy_header::{self, Version};
 use std::fmt;
@@ -8,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -18,6 +19,7 @@ pub struct LocalService {
     host: String,
     port: u16,
     proxy: Option<Version>,
+    ends_tls: EndsTls,
     last_answer: Mutex<Option<Instant>>,
 }
 
@@ -34,6 +36,7 @@ impl LocalService {
             host: host.into(),
             port,
             proxy: None,
+            ends_tls: EndsTls::default(),
             last_answer: Mutex::new(None),
         }
     }
@@ -45,6 +48,18 @@ impl LocalService {
         self
     }
 
+    /// Says where the TLS of its visitors ends.
+    #[must_use]
+    pub fn with_tls(mut self, ends: EndsTls) -> Self {
+        self.ends_tls = ends;
+        self
+    }
+
+    /// Where the TLS of its visitors ends.
+    pub(crate) fn ends_tls(&self) -> EndsTls {
+        self.ends_tls
+    }
+
     /// Connects for one raw connection of a visitor, and says who that is where it wants to know.
     pub(crate) async fn dial_for(&self, visitor: Option<SocketAddr>) -> io::Result<TcpStream> {
         let mut stream = self.dial().await?;
@@ -53,6 +68,21 @@ impl LocalService {
             timeout(d::LOCAL_DIAL, stream.write_all(&header)).await??;
         }
         Ok(stream)
+    }
+
+    /// The same to a PostgreSQL server that ends TLS itself: a visitor has asked for TLS in its protocol's own way and
+    /// been told yes, so we ask, too ("Frontend/Backend Protocol", `SSLRequest`).
+    pub(crate) async fn dial_postgres_tls(&self, visitor: Option<SocketAddr>) -> io::Result<TcpStream> {
+        const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+        let mut stream = self.dial_for(visitor).await?;
+        let ask = async {
+            stream.write_all(&SSL_REQUEST).await?;
+            stream.read_u8().await
+        };
+        match timeout(d::LOCAL_DIAL, ask).await?? {
+            b'S' => Ok(stream),
+            _ => Err(io::Error::other("it takes no TLS (ssl = on in postgresql.conf)")),
+        }
     }
 
     /// Connects, and gives a service that answered a moment ago the time to come back.

@@ -6,6 +6,7 @@ use arp_common::service::{self, Pulses};
 use arp_common::settings::{ConfigError, EXIT_USAGE, with_causes};
 use arp_sessions::Leaving;
 use arpc::config::{Cli, Config, Mode, Public, Settings};
+use arpc::edge_tls::EdgeTls;
 use arpc::forward::Forward;
 use arpc::link::{Dialer, Handler, Link};
 use arpc::local::LocalService;
@@ -92,12 +93,19 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         let names = Arc::new(names.with_services(of_services));
         let e2e = dialer.e2e()?;
         let fingerprint = dialer.fingerprint();
+        let edge_tls = match &config.tls {
+            Some(files) => Some(Arc::new(EdgeTls::load(files.clone())?)),
+            None => None,
+        };
+        if let Some(tls) = edge_tls.clone() {
+            let stop = stop.clone();
+            tokio::spawn(async move { stop.run_until_cancelled(tls.watch()).await });
+        }
+        let whole = |forward| with_services(forward, &config).with_e2e(e2e).with_tls(edge_tls);
         let mut command = None;
         let handler = match &config.mode {
-            Mode::Tcp { host, port } => {
-                Handler::Tcp(with_services(main_service(host, *port, &config), &config).with_e2e(e2e))
-            }
-            Mode::Services => Handler::Tcp(with_services(Forward::default(), &config).with_e2e(e2e)),
+            Mode::Tcp { host, port } => Handler::Tcp(whole(main_service(host, *port, &config))),
+            Mode::Services => Handler::Tcp(whole(Forward::default())),
             Mode::Command(settings) => {
                 let mode = CommandMode::start((**settings).clone(), names.clone()).await?;
                 command = Some(mode.clone());
@@ -107,7 +115,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                     stop.run_until_cancelled(async { banner::agents(&asked.agents().await) })
                         .await
                 });
-                Handler::Command(mode, with_services(Forward::default(), &config).with_e2e(e2e))
+                Handler::Command(mode, whole(Forward::default()))
             }
         };
         let leaving = Arc::new(std::sync::OnceLock::new());
@@ -196,7 +204,8 @@ fn fixed(config: &Config) -> Fixed {
 
 /// The service of all names that have none of their own.
 fn main_service(host: &str, port: u16, config: &Config) -> Forward {
-    Forward::new(LocalService::new(host, port).with_proxy_protocol(config.proxy_protocol))
+    let service = LocalService::new(host, port).with_proxy_protocol(config.proxy_protocol);
+    Forward::new(service.with_tls(config.ends_tls))
 }
 
 /// Adds the services that have names of their own, and the gate in front of all.
@@ -205,7 +214,7 @@ fn with_services(forward: Forward, config: &Config) -> Forward {
     services
         .fold(forward, |forward, s| {
             let service = LocalService::new(s.host.as_str(), s.port).with_proxy_protocol(s.proxy_protocol);
-            forward.with_service(s.token.clone(), service)
+            forward.with_service(s.token.clone(), service.with_tls(s.ends_tls))
         })
         .with_gate(config.gate.clone())
 }

@@ -23,6 +23,36 @@ pub struct Service {
     pub remote_port: Option<u16>,
     /// Is it told who its visitors are?
     pub proxy_protocol: Option<Version>,
+    /// Where the TLS of its visitors ends.
+    pub ends_tls: EndsTls,
+}
+
+/// Where the TLS ends that visitors speak by a host name of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EndsTls {
+    /// At the relay, if it has a certificate.
+    #[default]
+    Relay,
+    /// Here, by our own certificate.
+    Edge,
+    /// At the local service.
+    Service,
+}
+
+impl EndsTls {
+    /// Is the relay to pass it on unread?
+    pub fn passes(self) -> bool {
+        self != Self::Relay
+    }
+
+    /// As a setting says, or else the certificate that there is.
+    pub(crate) fn of(passthrough: Option<bool>, certificate: bool) -> Self {
+        match passthrough {
+            Some(true) => Self::Service,
+            None if certificate => Self::Edge,
+            _ => Self::Relay,
+        }
+    }
 }
 
 /// A table of the file.
@@ -40,6 +70,8 @@ pub struct ServiceTable {
     remote_port: Option<toml::Value>,
     #[serde(default)]
     proxy_protocol: Option<String>,
+    #[serde(default)]
+    tls_passthrough: Option<bool>,
 }
 
 /// Reads `--service` and `[services]`.
@@ -57,6 +89,7 @@ pub(crate) fn read(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>
             default_user: None,
             remote_port: None,
             proxy_protocol: None,
+            tls_passthrough: None,
         };
         (name.to_owned(), table, format!("--service {text}"))
     });
@@ -95,6 +128,7 @@ pub(crate) fn read(s: &Settings, id: Option<&ClientId>, faults: &mut Vec<String>
             remote_port: remote_port
                 .and_then(|port| self::remote_port(port.trim_matches('"'), &place, faults)),
             proxy_protocol: proxy_protocol(table.proxy_protocol.as_deref(), &place, faults),
+            ends_tls: EndsTls::of(table.tls_passthrough, s.tls_cert.is_some()),
         });
     }
     services

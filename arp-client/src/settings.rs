@@ -48,6 +48,15 @@ arp_common::settings! {
     /// Whoever knows it can visit. The derived one stays the same and cannot be guessed; it stands in ~/.arp-client/config.
     #[arg(long, value_name = "ID", env = "ARPC_CLIENT_ID", global = true, help_heading = "Names")]
     client_id: String,
+    /// Certificate chain for NAME.DOMAIN, in PEM form; with --tls-key TLS ends here, and the relay cannot read it.
+    ///
+    /// For the console of --command-mode as for local services, on a relay with --domain. Read again when the files
+    /// change. By plain HTTP the names are then not served.
+    #[arg(long, value_name = "FILE", env = "ARPC_TLS_CERT", help_heading = "Names")]
+    tls_cert: PathBuf,
+    /// Private key of that certificate, in PEM form.
+    #[arg(long, value_name = "FILE", env = "ARPC_TLS_KEY", help_heading = "Names")]
+    tls_key: PathBuf,
     /// A further token by which visitors reach this edge agent; may be given several times.
     ///
     /// `arpc tokens add` adds one while arpc runs, and can let it expire.
@@ -65,7 +74,7 @@ arp_common::settings! {
     /// A further local service, reached by a token of its own, as NAME=PORT or NAME=HOST:PORT; may be given several times.
     ///
     /// Alone, or beside --local-port or --command-mode. In the file also as tables: [services.NAME] with port, host,
-    /// protocol, default-user, remote-port, proxy-protocol.
+    /// protocol, default-user, remote-port, proxy-protocol, tls-passthrough.
     #[arg(long, value_name = "NAME=PORT", env = "ARPC_SERVICE", value_delimiter = ',', help_heading = "A local service")]
     service: Vec<String>,
     /// Local services with more to say of them (only in the file: [services.NAME]).
@@ -84,6 +93,12 @@ arp_common::settings! {
     /// or v2 [default: no].
     #[arg(long, value_name = "VERSION", env = "ARPC_PROXY_PROTOCOL", help_heading = "A local service", hide_short_help = true)]
     proxy_protocol: String,
+    /// The local service has a certificate and ends TLS itself: the relay passes https://NAME.DOMAIN on to it unread
+    /// [default: false].
+    ///
+    /// It takes a relay with --domain. Plain HTTP through the relay is then refused there.
+    #[arg(long, env = "ARPC_TLS_PASSTHROUGH", value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "A local service", hide_short_help = true)]
+    tls_passthrough: bool,
     /// Database user that a visitor becomes who gives none [default: the user that runs arpc].
     #[arg(long, value_name = "USER", env = "ARPC_DEFAULT_USER", help_heading = "A local service", hide_short_help = true)]
     default_user: String,

@@ -50,3 +50,8 @@ pub const COPY_CHUNK: usize = 64 * 1024;
 pub const SPLICE_AFTER: u64 = 256 * 1024;
 /// Size asked for a splice pipe, in bytes: the kernel's default limit for unprivileged users.
 pub const SPLICE_PIPE: usize = 1024 * 1024;
+
+/// Largest file that holds a certificate chain or its key, in bytes.
+pub const MAX_CERTIFICATE_FILE: usize = 256 * 1024;
+/// How often certificate files are looked at for a change.
+pub const CERTIFICATE_POLL: Duration = Duration::from_secs(2);

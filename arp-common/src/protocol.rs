@@ -75,6 +75,9 @@ pub enum Command {
         /// Version 3: the visitor speaks TLS with the edge itself, by the edge's own key.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         e2e: bool,
+        /// Version 3: what comes is a visitor's TLS, unread, for a service that wants it so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<TlsBegun>,
     },
     /// Version 3, edge to relay: the answer to [`Command::Open`] of kind `tcp`, before the first byte. Without an
     /// error the local service has been reached.
@@ -85,10 +88,21 @@ pub enum Command {
     },
 }
 
+/// How a visitor began TLS that the relay does not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsBegun {
+    /// With its first byte.
+    Direct,
+    /// Behind PostgreSQL's `SSLRequest`, which the relay has answered.
+    Postgres,
+}
+
 /// Why an edge opened no raw connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenError {
-    /// For programs: `local_service_unreachable`, `edge_auth_required`, `http_only`, `no_such_service`.
+    /// For programs: `local_service_unreachable`, `edge_auth_required`, `http_only`, `no_such_service`, `no_e2e`,
+    /// `no_passthrough`.
     pub code: String,
     /// For people.
     pub message: String,
@@ -109,6 +123,9 @@ pub struct Service {
     /// The port of the relay that it wants for itself; 0 for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_port: Option<u16>,
+    /// Does the TLS of its visitors go to the edge unread, by the host name? The relay then takes none of its HTTP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passthrough: bool,
 }
 
 /// What became of a service's wish for a port of its own.
@@ -234,6 +251,9 @@ pub struct RegisterResult {
     /// Version 3: the ports that its services have for themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remote_ports: Vec<RemotePort>,
+    /// Version 3: the domain below which names are host names, and TLS can pass through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
 }
 
 /// Why a relay closes a control channel.

@@ -341,6 +341,31 @@ impl Carrier for TcpStream {
     }
 }
 
+impl<S: Carrier> Carrier for Prefixed<S> {
+    fn plain(&self) -> Option<&TcpStream> {
+        self.inner.plain().filter(|_| self.prefix.is_empty())
+    }
+    fn begin(&mut self) {
+        self.inner.begin();
+    }
+    fn finish(&mut self) {
+        self.inner.finish();
+    }
+}
+
+/// TLS inside whatever carries it.
+impl<S: Carrier> Carrier for tokio_rustls::server::TlsStream<S> {
+    fn plain(&self) -> Option<&TcpStream> {
+        None
+    }
+    fn begin(&mut self) {
+        self.get_mut().0.begin();
+    }
+    fn finish(&mut self) {
+        self.get_mut().0.finish();
+    }
+}
+
 impl AsyncRead for TlsHalf {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.with(|tls| Pin::new(tls).poll_read(cx, buf))

@@ -39,6 +39,7 @@ fn command() -> impl Strategy<Value = Command> {
                         protocol: Some(Protocol::Postgres),
                         default_user: Some(t.clone()),
                         remote_port: Some(0),
+                        passthrough: true,
                     })
                     .into_iter()
                     .collect(),
@@ -76,6 +77,7 @@ fn command() -> impl Strategy<Value = Command> {
                 version: secs,
                 error: None,
                 remote_ports: vec![],
+                domain: None,
             })),
         proptest::option::of(".{0,30}").prop_map(|error| Command::TokensSet { error }),
         "\\PC{0,40}".prop_map(|proxy_conn_id| Command::RequestNewProxyConn { proxy_conn_id }),
@@ -101,6 +103,7 @@ fn open() -> impl Strategy<Value = Command> {
             peer_addr,
             service: service.map(|s| s.parse().unwrap()),
             e2e: key.is_some(),
+            tls: None,
             key: key.map(Secret::new),
         }
     })

@@ -2,7 +2,6 @@
 
 use crate::admission::EdgeLimits;
 use crate::bans::Ban;
-use crate::certificate::{Certificate, Files};
 use crate::cli::Action;
 use crate::data;
 use crate::defaults as d;
@@ -17,6 +16,7 @@ use arp_common::origin::origin_of;
 use arp_common::private;
 use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;
+use arp_common::tls::{Certificate, Files};
 use clap::Parser;
 use ipnet::IpNet;
 use std::net::IpAddr;

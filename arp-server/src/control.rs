@@ -71,6 +71,8 @@ pub struct Welcome {
     pub public_port: u16,
     /// Does the public side take HTTPS?
     pub public_tls: bool,
+    /// Domain below which names are host names.
+    pub domain: Option<String>,
     /// Time between signs of life.
     pub heartbeat: Duration,
 }
@@ -201,6 +203,7 @@ impl Greeted {
                 held = Some(open);
                 let mut answer = welcome_of(version, welcome);
                 answer.remote_ports = told;
+                answer.domain = welcome.domain.clone();
                 answer
             }
             Ok(_) => welcome_of(version, welcome),

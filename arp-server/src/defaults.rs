@@ -176,9 +176,7 @@ pub const MAX_GUESSERS: usize = 50_000;
 pub const GUESS_RETRY: u32 = 30;
 /// Time that an edge with a wrong join key waits for its refusal.
 pub const WRONG_JOIN_KEY: Duration = Duration::from_secs(1);
-/// Largest file that holds a secret or a certificate chain, in bytes.
+/// Largest file that holds a secret, in bytes.
 pub const MAX_SECRET_FILE: usize = 256 * 1024;
-/// How often certificate files are looked at for a change.
-pub const CERTIFICATE_POLL: Duration = Duration::from_secs(2);
 /// Time a visitor has for a TLS handshake.
 pub const PUBLIC_HANDSHAKE: Duration = Duration::from_secs(10);

@@ -18,7 +18,6 @@ pub mod admin;
 pub mod admission;
 pub mod answer;
 pub mod bans;
-pub mod certificate;
 pub mod cli;
 mod clock;
 pub mod config;

@@ -31,9 +31,9 @@ pub enum Counter {
     CheckoutOffline,
     /// A request was one too many.
     CheckoutBusy,
-    /// Bytes of request bodies, and from visitors of changed protocols.
+    /// Bytes of request bodies, and from visitors of changed protocols and raw connections.
     BytesIn,
-    /// Bytes of answers' bodies, and to visitors of changed protocols.
+    /// Bytes of answers' bodies, and to visitors of changed protocols and raw connections.
     BytesOut,
     /// Connections of visitors.
     Visitors,
@@ -47,9 +47,11 @@ pub enum Counter {
     Registered,
     /// Tunnels that arrived.
     Tunnels,
+    /// Raw connections that ended.
+    RawEnded,
 }
 
-const COUNTERS: usize = Counter::Tunnels as usize + 1;
+const COUNTERS: usize = Counter::RawEnded as usize + 1;
 
 /// How an exchange ended, by who gave the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +151,29 @@ static ALL: [Shard; SHARDS] = [const {
 /// and their codes are a few dozen texts of ours.
 static REFUSED: LazyLock<DashMap<(&'static str, &'static str), AtomicU64>> = LazyLock::new(DashMap::new);
 
+/// Raw connections that began, by the protocol or the way by which they came.
+static RAW: LazyLock<DashMap<&'static str, AtomicU64>> = LazyLock::new(DashMap::new);
+
+/// A raw connection that is open; dropping it says that it has ended.
+#[must_use]
+pub(crate) struct RawOpen(());
+
+impl Drop for RawOpen {
+    fn drop(&mut self) {
+        add(Counter::RawEnded, 1);
+    }
+}
+
+/// A raw connection has begun, of a protocol that we name.
+pub(crate) fn raw_begun(protocol: &'static str) -> RawOpen {
+    if let Some(count) = RAW.get(protocol) {
+        count.fetch_add(1, Relaxed);
+    } else {
+        RAW.entry(protocol).or_default().fetch_add(1, Relaxed);
+    }
+    RawOpen(())
+}
+
 fn shard() -> &'static Shard {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static MINE: Cell<Option<&'static Shard>> = const { Cell::new(None) });
@@ -194,6 +219,8 @@ pub struct Totals {
     pub exchanges: [Durations; Class::ALL.len()],
     /// What was refused, why, how often; sorted.
     pub refused: Vec<(&'static str, &'static str, u64)>,
+    /// Raw connections that began, by protocol; sorted.
+    pub raw: Vec<(&'static str, u64)>,
 }
 
 /// A histogram of one class.
@@ -230,6 +257,8 @@ impl Totals {
         let refused = REFUSED.iter();
         totals.refused = refused.map(|r| (r.key().0, r.key().1, r.load(Relaxed))).collect();
         totals.refused.sort_unstable();
+        totals.raw = RAW.iter().map(|r| (*r.key(), r.load(Relaxed))).collect();
+        totals.raw.sort_unstable();
         totals
     }
 
@@ -241,6 +270,12 @@ impl Totals {
     /// Exchanges of all classes.
     pub fn requests(&self) -> u64 {
         self.exchanges.iter().map(Durations::count).sum()
+    }
+
+    /// Raw connections that are open.
+    pub fn raw_open(&self) -> u64 {
+        let begun: u64 = self.raw.iter().map(|(_, n)| n).sum();
+        begun.saturating_sub(self.get(Counter::RawEnded))
     }
 
     /// Everything that was refused.

@@ -4,13 +4,13 @@
 
 use crate::admin::{Admin, Guard};
 use crate::admission::{Admission, Rules};
-use crate::certificate::Certificate;
 use crate::config::{Config, changes};
 use crate::control::Welcome;
 use crate::live::Live;
 use crate::shared::Public;
 use arp_common::service;
 use arp_common::settings::ConfigError;
+use arp_common::tls::Certificate;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -120,6 +120,7 @@ impl Reloader {
         self.welcome.set(Welcome {
             public_url: new.public_url.clone(),
             heartbeat: new.heartbeat,
+            domain: new.public.domain.clone(),
             ..(*self.welcome.get()).clone()
         });
         if let (Some(guard), Some(key)) = (&self.guard, new.admin.as_ref().and_then(|a| a.key.clone())) {

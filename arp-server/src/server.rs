@@ -3,7 +3,6 @@
 use crate::admin::{self, Admin, Guard};
 use crate::admission::{Admission, Rules};
 use crate::bans::Bans;
-use crate::certificate::{Certificate, CertificateError};
 use crate::config::Config;
 use crate::control::{self, Welcome};
 use crate::data::{self, Data, DataError};
@@ -23,7 +22,7 @@ use arp_common::kept::Kept;
 use arp_common::net::{accept_loop, let_pause};
 use arp_common::service::{self, Pulses};
 use arp_common::stop::Stop;
-use arp_common::tls::{Acceptor, Fingerprint};
+use arp_common::tls::{Acceptor, Certificate, CertificateError, Fingerprint};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,6 +63,9 @@ pub enum StartError {
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
+
+/// What visitors can speak inside the relay's own TLS.
+const PUBLIC_ALPN: &[&[u8]] = &[b"h2", b"http/1.1", b"postgresql"];
 
 /// Where a relay listens.
 #[derive(Debug, Clone, Copy)]
@@ -196,8 +198,10 @@ impl Relay {
             limits: config.public.clone(),
             census: census.clone(),
             guesses: Arc::default(),
-            tls: certificate.as_ref().map(|c| c.public_acceptor()).transpose()?,
-            raw: Arc::default(),
+            tls: certificate
+                .as_ref()
+                .map(|c| c.acceptor(PUBLIC_ALPN))
+                .transpose()?,
             cancels: Arc::default(),
         }));
         let tasks = Tasks {
@@ -222,6 +226,7 @@ impl Relay {
             public_url: config.public_url.clone(),
             public_port,
             public_tls: certificate.is_some(),
+            domain: config.public.domain.clone(),
             heartbeat: config.heartbeat,
         }));
         let expire = tokio::spawn(accept::expire(registry.pending().clone()));

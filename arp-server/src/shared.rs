@@ -4,8 +4,8 @@
 use crate::http::{Name, RequestHead, valid_host};
 use crate::registry::Registry;
 use crate::routing::guesses::Guesses;
+use crate::tcp::RawLimits;
 use crate::tcp::postgres::cancel::Cancels;
-use crate::tcp::{RawCount, RawLimits};
 use crate::visitor::census::{Census, ConnPermit};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -48,8 +48,6 @@ pub struct Public {
     pub(crate) guesses: Arc<Guesses>,
     /// TLS, if the relay has a certificate; then plain HTTP is only good for being sent to HTTPS.
     pub tls: Option<TlsAcceptor>,
-    /// What raw connections have carried.
-    pub raw: Arc<RawCount>,
     /// By which keys their queries can be cancelled.
     pub(crate) cancels: Arc<Cancels>,
 }
@@ -69,7 +67,6 @@ impl Public {
             census: self.census.clone(),
             guesses: self.guesses.clone(),
             tls: self.tls.clone(),
-            raw: self.raw.clone(),
             cancels: self.cancels.clone(),
         }
     }

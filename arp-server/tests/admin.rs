@@ -190,6 +190,27 @@ async fn what_happens_is_counted_and_survives_a_restart() {
             "{line}"
         );
     }
+    // Raw connections, while they are open and when they have ended.
+    let mut raw = RawClient::connect(relay.public).await;
+    raw.send("?token=a-very-secret-name\nGET / HTTP/1.1\r\nHost: r\r\n\r\n")
+        .await;
+    raw.answer().await;
+    for (ended, raw) in [(false, Some(raw)), (true, None)] {
+        within("it to be counted", async {
+            loop {
+                let text = ask(at, "GET", "/metrics", &auth).await.text();
+                let came = value(&text, "arp_bytes_total{direction=\"in\"}") - 1000.0;
+                let open = value(&text, "arp_raw_connections");
+                if came == 27.0 && (open == 0.0) == ended {
+                    let all = value(&text, "arp_raw_connections_total{protocol=\"preamble\"}");
+                    assert_eq!(all, 1.0);
+                    return;
+                }
+            }
+        })
+        .await;
+        drop(raw);
+    }
 
     relay.daemon.terminate();
     assert_eq!(relay.daemon.ended().await.code(), Some(0));
@@ -200,7 +221,7 @@ async fn what_happens_is_counted_and_survives_a_restart() {
         let days = traffic["days"].as_array().unwrap();
         days.iter().map(|d| d[of].as_u64().unwrap()).sum()
     };
-    assert_eq!((sum("requests"), sum("bytes_in"), sum("refused")), (4, 1000, 2));
+    assert_eq!((sum("requests"), sum("bytes_in"), sum("refused")), (4, 1027, 2));
     let text = ask(at, "GET", "/metrics", &auth).await.text();
     assert_eq!(value(&text, "arp_lifetime_total{of=\"requests\"}"), 4.0);
     // Nothing of who came: neither address nor path nor name.

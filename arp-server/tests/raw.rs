@@ -2,6 +2,10 @@
 //! some.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "raw/drivers.rs"]
+mod drivers;
+#[path = "raw/passthrough.rs"]
+mod passthrough;
 mod support;
 
 use arp_common::protocol::{Command as Say, TunnelKind};
@@ -587,6 +591,11 @@ async fn the_relay_cannot_read_what_goes_from_end_to_end() {
         arp_testkit::daemon::Daemon::start("arpc", &args, &[])
     };
     let mut pipe = start(&key);
+    assert!(pipe.ended().await.success(), "{}", pipe.output());
+    assert_eq!(pipe.output(), "hello\nbye");
+    // All of it in one, as the QR code has it.
+    let url = format!("http://{}/?token=demo#:~:e2e={key}", relay.public);
+    let mut pipe = arp_testkit::daemon::Daemon::start("arpc", &["connect".into(), url], &[]);
     assert!(pipe.ended().await.success(), "{}", pipe.output());
     assert_eq!(pipe.output(), "hello\nbye");
     // Another key than the edge's is refused before anything is sent: the relay's own, for one.

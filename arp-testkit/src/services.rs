@@ -73,6 +73,15 @@ impl Server {
 
     /// PostgreSQL, which takes the user `bob` with the password `s3cret`.
     pub async fn postgres() -> Self {
+        Self::start_postgres(None).await
+    }
+
+    /// The same, with TLS by this certificate and its key.
+    pub async fn postgres_with_tls(cert: &Path, key: &Path) -> Self {
+        Self::start_postgres(Some((cert, key))).await
+    }
+
+    async fn start_postgres(tls: Option<(&Path, &Path)>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let run = async |command: &mut Command| {
             let done = command.stdin(Stdio::null()).output().await.expect("it runs");
@@ -108,6 +117,17 @@ impl Server {
             "-c",
             "shared_buffers=8MB",
         ]);
+        if let Some((cert, key)) = tls {
+            for (from, name) in [(cert, "server.crt"), (key, "server.key")] {
+                // Written by its own user: it takes no key that others could read.
+                let mut copy = as_user("postgres", Path::new("/bin/sh"));
+                copy.args(["-c", "umask 077; cat > \"$0\""]).arg(data.join(name));
+                copy.stdin(std::fs::File::open(from).expect("a file"));
+                let done = copy.status().await.expect("it runs");
+                assert!(done.success(), "{name} is copied");
+            }
+            command.args(["-c", "ssl=on"]);
+        }
         command.arg("-D").arg(&data);
         let server = Self::start(command, port, dir);
         answers(server.addr).await;

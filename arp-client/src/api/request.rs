@@ -107,7 +107,7 @@ impl Call {
     pub(crate) fn starter(&self) -> Starter {
         match self.peer.via {
             Via::Local => Starter::Owner,
-            Via::Relay | Via::Loopback | Via::Tunnel => Starter::Visitor,
+            Via::Relay | Via::Sealed | Via::Loopback | Via::Tunnel => Starter::Visitor,
         }
     }
 

@@ -33,7 +33,10 @@ const MAX_ANSWER: usize = 32 * 1024;
 /// What to reach, and from where.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Token of the service.
+    /// Token of the service, or the URL that the edge agent prints or shows as a QR code.
+    ///
+    /// The URL also says where the relay is, whether to use TLS, and (behind its #) the key for --e2e.
+    #[arg(value_name = "NAME|URL")]
     name: String,
     /// Port that is told with the name; the name alone says which service is meant.
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
@@ -44,8 +47,9 @@ pub struct Options {
     /// One connection, on standard input and output (this is the default): for ssh's ProxyCommand.
     #[arg(long)]
     stdio: bool,
-    /// Speak TLS with the edge agent itself, so that the relay carries bytes that it cannot read. Needs --fingerprint.
-    #[arg(long, requires = "fingerprint")]
+    /// Speak TLS with the edge agent itself, so that the relay carries bytes that it cannot read. Needs
+    /// --fingerprint, or a URL that has it.
+    #[arg(long)]
     e2e: bool,
     /// Key that the edge agent must have: `Own key` in what it prints. Not to be had from the relay.
     #[arg(long, value_name = "SHA256", requires = "e2e")]
@@ -143,9 +147,18 @@ pub(super) fn run(options: &Options) -> u8 {
 }
 
 fn target(options: &Options) -> Result<Target, String> {
-    let name: Token = options.name.parse().map_err(|e| format!("NAME {e}"))?;
-    let host = options.server_addr.as_deref().unwrap_or("127.0.0.1");
+    let given = Given::read(&options.name)?;
+    let name: Token = given.name.parse().map_err(|e| format!("NAME {e}"))?;
+    let host = options.server_addr.as_deref().or(given.host);
+    let host = host.unwrap_or("127.0.0.1");
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let key = options.fingerprint.or(given.key);
+    if options.e2e && key.is_none() {
+        return Err(
+            "--e2e needs the key of the edge agent: --fingerprint SHA256:…, which it prints as `Own key`"
+                .into(),
+        );
+    }
     let mut request = format!(
         "CONNECT {0}:{1} HTTP/1.1\r\nHost: {0}:{1}\r\n",
         name.as_str(),
@@ -157,11 +170,14 @@ fn target(options: &Options) -> Result<Target, String> {
         }
         request.push_str(&format!("X-ARP-Key: {}\r\n", key.expose()));
     }
-    if options.e2e {
+    if key.is_some() {
         request.push_str("X-ARP-E2E: 1\r\n");
     }
     request.push_str("\r\n");
-    let tls = match (options.tls, options.tls_ca.as_deref().unwrap_or(SYSTEM)) {
+    let tls = match (
+        options.tls || given.tls,
+        options.tls_ca.as_deref().unwrap_or(SYSTEM),
+    ) {
         (false, _) => None,
         (true, from) => {
             let roots = trust::authorities(from).map_err(|e| format!("--tls-ca {e}"))?;
@@ -175,12 +191,61 @@ fn target(options: &Options) -> Result<Target, String> {
     };
     Ok(Target {
         host,
-        port: options.public_port.unwrap_or(PUBLIC_PORT),
+        port: options.public_port.or(given.port).unwrap_or(PUBLIC_PORT),
         request: request.into_bytes(),
         tls,
-        key: options.fingerprint,
+        key,
         retry: Duration::from_secs(options.retry),
     })
+}
+
+/// What a name or a URL says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Given<'a> {
+    name: &'a str,
+    host: Option<&'a str>,
+    port: Option<u16>,
+    tls: bool,
+    key: Option<Fingerprint>,
+}
+
+impl<'a> Given<'a> {
+    fn read(text: &'a str) -> Result<Self, String> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Self {
+                name: text,
+                ..Self::default()
+            });
+        };
+        let bad = || format!("{text}: not a URL that an edge agent prints");
+        let usual = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return Err(bad()),
+        };
+        let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+        let (authority, query) = rest.split_once('/').ok_or_else(bad)?;
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| bad())?),
+            _ => (authority, usual),
+        };
+        let token = query.trim_start_matches('?').split('&');
+        let token = token.filter_map(|pair| pair.strip_prefix("token=")).next();
+        // A key that cannot be read is not left out in silence.
+        let key = fragment.rsplit_once("e2e=").map(|(_, key)| key.parse());
+        let key = key
+            .transpose()
+            .map_err(|e| format!("{text}: the key behind # {e}"))?;
+        Ok(Self {
+            // Without a token the name is the first part of the host, which the relay takes apart. TLS by that host would be
+            // the edge agent's own.
+            name: token.unwrap_or(host),
+            host: Some(host),
+            port: Some(port),
+            tls: scheme == "https" && token.is_some(),
+            key,
+        })
+    }
 }
 
 impl Target {
@@ -383,6 +448,55 @@ async fn listen(target: Arc<Target>, at: SocketAddr) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_says_all_of_it() {
+        let key = format!("SHA256:{}", "A".repeat(43));
+        let given = |name, host, port, tls, key: Option<&str>| Given {
+            name,
+            host,
+            port,
+            tls,
+            key: key.map(|key| key.parse().unwrap()),
+        };
+        for (text, want) in [
+            ("db", given("db", None, None, false, None)),
+            (
+                "http://r:17003/?token=db",
+                given("db", Some("r"), Some(17003), false, None),
+            ),
+            (
+                "https://r.test/?token=db",
+                given("db", Some("r.test"), Some(443), true, None),
+            ),
+            (
+                "http://[::1]:80/?token=db",
+                given("db", Some("[::1]"), Some(80), false, None),
+            ),
+            (
+                "http://[::1]/?token=db",
+                given("db", Some("[::1]"), Some(80), false, None),
+            ),
+            (
+                "https://db.r.test:8443/",
+                given("db.r.test", Some("db.r.test"), Some(8443), false, None),
+            ),
+        ] {
+            assert_eq!(Given::read(text), Ok(want), "{text}");
+            if text.contains('/') {
+                let sealed = format!("{text}#:~:e2e={key}");
+                assert_eq!(Given::read(&sealed).unwrap().key, Some(key.parse().unwrap()));
+            }
+        }
+        for bad in [
+            "ftp://r/",
+            "http://r",
+            "http://r:x/?token=a",
+            "http://r/?token=a#:~:e2e=SHA256:x",
+        ] {
+            assert!(Given::read(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn the_status_is_read_strictly() {

@@ -189,6 +189,8 @@ pub struct PeerInfo {
 pub enum Via {
     /// Through the relay, which has asked for the token.
     Relay,
+    /// The same by TLS that the relay could not read: what it takes out of requests is still in them.
+    Sealed,
     /// Over the loopback listener, where we ask for the token.
     Loopback,
     /// Through a tunnel of somebody else's service, which has asked for nothing: we ask for the token.

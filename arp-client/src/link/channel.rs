@@ -3,7 +3,7 @@
 use super::Link;
 use super::outage::in_words;
 use super::tunnel;
-use crate::config::{Config, Mode, Public};
+use crate::config::{Config, Mode, Public, is_host};
 use crate::defaults as d;
 use crate::tokens::Change;
 use arp_common::defaults::{HANDSHAKE, HEARTBEAT, HEARTBEATS_MISSED};
@@ -201,7 +201,14 @@ async fn register(link: &Link) -> Result<Opened, LinkError> {
         port: result.public_port,
         tls: result.public_tls.unwrap_or(false),
         remote_ports: result.remote_ports,
+        domain: result.domain.filter(|domain| is_host(domain)),
     };
+    if public.domain.is_none() && config.passes_tls() {
+        tracing::warn!(
+            "this relay passes no TLS through (it has no --domain, or is too old for it): by HTTP and HTTPS nobody \
+             reaches the names for which TLS ends on this side (--tls-cert, --tls-passthrough)"
+        );
+    }
     for refused in &public.remote_ports {
         if let Some(why) = &refused.error {
             let why: String = why.chars().filter(|c| !c.is_control()).collect();
@@ -238,14 +245,17 @@ fn registration(link: &Link) -> Command {
 
 /// What the relay is to know of our services. Those of command mode speak HTTP.
 fn services(config: &Config) -> Vec<Service> {
-    let main = matches!(config.mode, Mode::Tcp { .. }).then(|| Service {
+    let passes = config.ends_tls.passes();
+    let main = (matches!(config.mode, Mode::Tcp { .. }) || passes).then(|| Service {
         token: None,
+        passthrough: passes,
         protocol: config.protocol,
         default_user: config.default_user.clone(),
         remote_port: config.remote_port,
     });
     let named = config.services.iter().map(|s| Service {
         token: Some(s.token.clone()),
+        passthrough: s.ends_tls.passes(),
         protocol: s.protocol,
         default_user: s.default_user.clone(),
         remote_port: s.remote_port,

@@ -84,6 +84,15 @@ async fn serve(
         Handler::Command(_, services) if opening.service.is_some() => {
             services.serve(tunnel, head, opening).await;
         }
+        Handler::Command(mode, services) if opening.tls.is_some() => {
+            if let Some(tunnel) = services.unseal(tunnel, head, opening.answer).await {
+                let peer = PeerInfo {
+                    via: Via::Sealed,
+                    addr: peer,
+                };
+                mode.serve(Traced::server(tunnel), peer, idle.clone()).await;
+            }
+        }
         Handler::Command(..) if opening.kind == Some(TunnelKind::Tcp) => {
             let error = OpenError {
                 code: "http_only".into(),
@@ -165,6 +174,7 @@ async fn first_use(mut tunnel: Stream, version: u32) -> Option<Used> {
         service,
         key,
         e2e,
+        tls,
     } = open
     else {
         tracing::warn!("the relay began a tunnel with something else than Open; dropping it");
@@ -180,6 +190,7 @@ async fn first_use(mut tunnel: Stream, version: u32) -> Option<Used> {
             key,
             peer: peer_addr,
             e2e,
+            tls,
             answer: kind == TunnelKind::Tcp && version >= 3,
         },
         peer: peer_addr,

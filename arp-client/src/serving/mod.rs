@@ -75,8 +75,13 @@ impl CommandMode {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let state = Arc::clone(&self.state);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request| {
             let state = Arc::clone(&state);
+            let mut peer = peer;
+            if peer.via == Via::Sealed {
+                visitors::say_how_it_came(&mut request, peer.addr);
+                peer.via = Via::Relay;
+            }
             async move {
                 let answer = match peer.via {
                     Via::Tunnel => visitors::answer(state, peer.addr, request).await,

@@ -5,7 +5,7 @@ use super::CommandMode;
 use crate::api;
 use crate::command::{PeerInfo, State, Via};
 use arp_tunnels::{Body, Handle, Service, VisitorAddress};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +33,26 @@ impl CommandMode {
             let address = visitor.map(|VisitorAddress(ip)| SocketAddr::new(ip, 0));
             Box::pin(async move { answer(state, address, request).await })
         })
+    }
+}
+
+/// Puts in place what a relay says of a request that it can read, in a request that it could not: nothing of that kind
+/// is the visitor's to say.
+pub(super) fn say_how_it_came<B>(request: &mut Request<B>, addr: Option<SocketAddr>) {
+    let headers = request.headers_mut();
+    for name in [
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-real-ip",
+        "forwarded",
+    ] {
+        headers.remove(name);
+    }
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    if let Some(value) = addr.and_then(|addr| HeaderValue::from_str(&addr.ip().to_string()).ok()) {
+        headers.insert("x-forwarded-for", value);
     }
 }
 

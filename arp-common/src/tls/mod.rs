@@ -5,6 +5,7 @@
 //! not looked at, and all signatures are checked by rustls. What a key may do is decided by those who call.
 
 mod accept;
+mod certificate;
 mod connect;
 mod e2e;
 mod fingerprint;
@@ -12,6 +13,7 @@ mod identity;
 mod verify;
 
 pub use accept::{AcceptError, Accepted, Acceptor};
+pub use certificate::{Certificate, CertificateError, Files};
 pub use connect::{ConnectError, Trust, client_config, connect};
 pub use e2e::{E2eAcceptor, e2e_connect};
 pub use fingerprint::{BadFingerprint, Fingerprint};

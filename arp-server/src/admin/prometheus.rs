@@ -82,10 +82,26 @@ pub(super) fn text(status: &Status, totals: &Totals, clients: &[ClientRow], days
     out.family(
         "arp_bytes_total",
         "counter",
-        "Bytes of bodies and of changed protocols.",
+        "Bytes of bodies, of changed protocols and of raw connections.",
     );
     out.line("arp_bytes_total", &[("direction", "in")], status.bytes_in);
     out.line("arp_bytes_total", &[("direction", "out")], status.bytes_out);
+    out.one(
+        "arp_raw_connections",
+        "gauge",
+        "Open connections of other protocols than HTTP.",
+        totals.raw_open(),
+    );
+    if !totals.raw.is_empty() {
+        out.family(
+            "arp_raw_connections_total",
+            "counter",
+            "Connections of other protocols than HTTP, by protocol or by the way they came.",
+        );
+    }
+    for (protocol, n) in &totals.raw {
+        out.line("arp_raw_connections_total", &[("protocol", protocol)], *n);
+    }
     durations(&mut out, totals);
     out.family(
         "arp_refused_total",

@@ -187,6 +187,7 @@ async fn send_head(
             service: service.cloned(),
             key: None,
             e2e: false,
+            tls: None,
         };
         out.head.extend_from_slice(&open.encode().map_err(|_| true)?);
     }

@@ -56,6 +56,8 @@ pub struct Registry {
     max_clients: AtomicUsize,
     /// Has a client ever said that it serves MySQL, where the server speaks first?
     mysql: AtomicBool,
+    /// Has a client ever said that TLS is to go to it unread?
+    passing: AtomicBool,
     generation: AtomicU64,
     /// Held while names change hands, so that two registrations cannot each get half of the other's.
     naming: Mutex<()>,
@@ -73,6 +75,7 @@ impl Registry {
             pending: Arc::default(),
             max_clients: AtomicUsize::new(max_clients),
             mysql: AtomicBool::new(false),
+            passing: AtomicBool::new(false),
             generation: AtomicU64::new(1),
             naming: Mutex::new(()),
         }
@@ -142,6 +145,11 @@ impl Registry {
     /// May somebody come who waits to be greeted as by MySQL?
     pub(crate) fn serves_mysql(&self) -> bool {
         self.mysql.load(Ordering::Relaxed)
+    }
+
+    /// May somebody come whose TLS is to go to a client unread?
+    pub(crate) fn passes_tls(&self) -> bool {
+        self.passing.load(Ordering::Relaxed)
     }
 
     /// The client with this id, here or away. For those who come without a name.
@@ -254,6 +262,9 @@ impl Registry {
         };
         if services.iter().any(|s| s.protocol == Some(Protocol::Mysql)) {
             self.mysql.store(true, Ordering::Relaxed);
+        }
+        if services.iter().any(|s| s.passthrough) {
+            self.passing.store(true, Ordering::Relaxed);
         }
         client.services.set(services);
         self.rename(&client, names);

@@ -9,9 +9,10 @@ use crate::routing::guesses::Standing;
 use crate::routing::names::{Asked, Found, Inquiry, Named, Names};
 use crate::routing::redirect::Location;
 use crate::routing::route::Unknown;
-use crate::routing::source::wants_html;
+use crate::routing::source::{label, wants_html};
 use crate::routing::{Decision, Route, Site, route};
 use crate::shared::{Public, Visitor};
+use arp_common::ids::Token;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -46,13 +47,45 @@ impl Public {
         self.settle(asked, in_vain, || self.source(head, visitor), peer)
             .await?;
         match decision {
-            Decision::Go(route) => Ok(route),
+            Decision::Go(route) if route.client.services.passes(&route.token) => {
+                Err(self.not_ours(&route.token, head, visitor))
+            }
+            Decision::Go(mut route) => {
+                route
+                    .others
+                    .retain(|(token, client)| !client.services.passes(token));
+                Ok(route)
+            }
             Decision::Redirect(location) => Err(Refusal::redirect(307, location)),
             Decision::NoToken => Err(Refusal::landing_file(head.target()).unwrap_or_else(Refusal::no_token)),
             Decision::Unknown(unknown) => Err(Refusal::unknown_token(&unknown)),
             Decision::Conflict => Err(Refusal::token_conflict()),
             Decision::OtherHost => Err(Refusal::other_host()),
         }
+    }
+
+    /// What becomes of a request that we can read and the edge does not want us to. By a certificate of ours for the
+    /// whole domain a browser may think that its connection leads to every name: that status says that it does not
+    /// (RFC 9110 §15.5.20).
+    fn not_ours(&self, name: &Token, head: &RequestHead, visitor: &Visitor) -> Refusal {
+        let host = visitor.host(head);
+        let domain = self.limits.domain.as_deref();
+        let is_own = |host: &str| domain.and_then(|domain| label(host, domain)).is_some();
+        if visitor.scheme(head) == "http"
+            && let Some(host) = host.filter(|host| is_own(host))
+        {
+            return Refusal::redirect(308, Location::at("https", host, head.target()));
+        }
+        let message = match domain {
+            Some(domain) => format!(
+                "this name takes only TLS that the relay cannot read: come to https://{}.{domain} by a new connection",
+                name.as_str().to_ascii_lowercase()
+            ),
+            None => "this name takes only TLS that the relay cannot read, and this relay passes none through: its \
+                     operator can change that with --domain"
+                .to_owned(),
+        };
+        Refusal::new(Who::Visitor, 421, "passthrough_only", message)
     }
 
     /// Whom a raw connection is for that asks for a name. `ip` is whom to count, `peer` the connection.

@@ -3,13 +3,12 @@
 use super::line::Line;
 use super::reach::{Opened, Reached};
 use crate::exchange::deadline::Deadline;
+use crate::metrics;
 use arp_common::duplex::{Duplex, Transferred};
 use arp_common::transport::Joined;
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -20,25 +19,6 @@ pub struct RawLimits {
     pub idle: Option<Duration>,
     /// In all.
     pub total: Option<Duration>,
-}
-
-/// What raw connections have carried since the relay started.
-#[derive(Debug, Default)]
-pub struct RawCount {
-    /// Connections that have ended.
-    pub ended: AtomicU64,
-    /// Bytes from visitors to services.
-    pub up: AtomicU64,
-    /// Bytes from services to visitors.
-    pub down: AtomicU64,
-}
-
-impl RawCount {
-    fn ended(&self, count: &Transferred) {
-        self.ended.fetch_add(1, Relaxed);
-        self.up.fetch_add(count.a_to_b, Relaxed);
-        self.down.fetch_add(count.b_to_a, Relaxed);
-    }
 }
 
 /// How a raw connection ended.
@@ -64,7 +44,8 @@ pub(super) async fn carry(
     let public = line.public.clone();
     let limits = public.limits.raw;
     let (mut outer, rest) = line.into_stream();
-    let (tunnel, _lease) = (opened.leased.tunnel, opened.leased.lease);
+    let (tunnel, lease) = (opened.leased.tunnel, opened.leased.lease);
+    let _open = metrics::raw_begun(protocol);
     let mut inner = Joined {
         rd: tunnel.rd,
         wr: tunnel.wr,
@@ -74,20 +55,28 @@ pub(super) async fn carry(
     head_down.unsplit(tunnel.buf);
     let begun = Instant::now();
     let mut copy = Duplex::begin(&mut outer, &mut inner, head_up, head_down);
-    let (mut count, mut seen) = (Transferred::default(), None);
+    let (mut count, mut seen) = (Transferred::default(), Transferred::default());
     let (mut idle, mut total) = (Deadline::default(), Deadline::default());
+    if let Some(limit) = limits.idle {
+        idle.set(limit);
+    }
     if let Some(limit) = limits.total {
         total.set(limit);
     }
     let mut revoked = pin!(reached.revoked.cancelled());
     let ended = poll_fn(|cx| {
-        if let Poll::Ready(done) = copy.poll(cx, &mut outer, &mut inner, &mut count) {
-            return Poll::Ready(if done.is_ok() { Ended::Done } else { Ended::Failed });
+        let polled = copy.poll(cx, &mut outer, &mut inner, &mut count);
+        // While it goes on: a shell is open for days.
+        let before = std::mem::replace(&mut seen, count);
+        if before != count {
+            lease.traffic().came(count.a_to_b - before.a_to_b);
+            lease.traffic().went(count.b_to_a - before.b_to_a);
+            if let Some(limit) = limits.idle {
+                idle.set(limit);
+            }
         }
-        if let Some(limit) = limits.idle
-            && seen.replace(count) != Some(count)
-        {
-            idle.set(limit);
+        if let Poll::Ready(done) = polled {
+            return Poll::Ready(if done.is_ok() { Ended::Done } else { Ended::Failed });
         }
         if revoked.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ended::Revoked);
@@ -99,7 +88,6 @@ pub(super) async fn carry(
     })
     .await;
     // What did not end by itself is dropped in the middle, which both ends see as a failure.
-    public.raw.ended(&count);
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let client = &reached.client.id;
     tracing::debug!(%client, protocol, up = count.a_to_b, down = count.b_to_a, ms, ?ended, "raw connection");

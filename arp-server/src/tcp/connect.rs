@@ -109,6 +109,7 @@ fn parse(head: &[u8]) -> Result<Asked, BadHead> {
                 .headers
                 .iter()
                 .any(|h| h.name.eq_ignore_ascii_case("x-arp-e2e")),
+            tls: None,
         },
     })
 }

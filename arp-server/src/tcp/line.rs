@@ -4,6 +4,7 @@ use crate::answer::Refusal;
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io::{Outgoing, poll_fill, poll_fill_head};
+use crate::metrics;
 use crate::shared::{Public, Visitor};
 use arp_common::transport::{Joined, ReadHalf, Stream, WriteHalf};
 use bytes::{Bytes, BytesMut};
@@ -53,32 +54,39 @@ impl Line {
         self.public.tls.is_some() && !self.visitor.tls
     }
 
-    /// Goes on inside TLS. The caller sets the deadline.
-    pub(crate) async fn encrypt(self) -> Option<Self> {
-        let Self {
-            public,
-            mut visitor,
-            peer,
-            rd,
-            wr,
-            buf,
-            deadline,
-        } = self;
-        let tls = public.tls.clone()?;
-        let Stream::Plain(tcp) = Stream::reunite(rd, wr)? else {
+    /// Ends TLS with the relay's certificate. The caller sets the deadline.
+    pub(crate) async fn into_tls(self) -> Option<Stream> {
+        let tls = self.public.tls.clone()?;
+        let Stream::Plain(tcp) = Stream::reunite(self.rd, self.wr)? else {
             return None;
         };
-        let tls = tls.accept(tcp).await.ok()?;
+        let read = self.buf;
+        let tls = tls.accept_with(tcp, |session| {
+            let mut read = &read[..];
+            while !read.is_empty() {
+                // What it cannot take it refuses when the handshake goes on.
+                let taken = session.read_tls(&mut read);
+                if !matches!(taken, Ok(n) if n > 0) || session.process_new_packets().is_err() {
+                    return;
+                }
+            }
+        });
+        Some(Stream::Tls(Box::new(tls.await.ok()?.into())))
+    }
+
+    /// Goes on inside TLS. The caller sets the deadline.
+    pub(crate) async fn encrypt(self) -> Option<Self> {
+        let (public, mut visitor, peer) = (self.public.clone(), self.visitor, self.peer);
+        let (rd, wr) = self.into_tls().await?.into_split();
         visitor.tls = true;
-        let (rd, wr) = Stream::Tls(Box::new(tls.into())).into_split();
         Some(Self {
             public,
             visitor,
             peer,
             rd,
             wr,
-            buf,
-            deadline,
+            buf: BytesMut::new(),
+            deadline: Deadline::default(),
         })
     }
 
@@ -117,6 +125,7 @@ impl Line {
 
     /// Refuses in one line of text.
     pub(crate) async fn refuse(self, refusal: &Refusal) {
+        metrics::refused("raw", refusal.code);
         let text = format!("{}: {}\r\n", refusal.code, refusal.message);
         self.farewell(text.as_bytes()).await;
     }

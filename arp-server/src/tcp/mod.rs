@@ -6,6 +6,7 @@
 
 mod carry;
 pub(crate) mod connect;
+mod hello;
 mod line;
 pub(crate) mod mysql;
 pub mod ports;
@@ -15,12 +16,14 @@ mod reach;
 mod redis;
 pub mod services;
 mod ssh;
+pub(crate) mod tls;
 mod token;
 
-pub use carry::{RawCount, RawLimits};
+pub use carry::RawLimits;
 pub(crate) use line::Line;
 
 use crate::visitor::sniff::{Speaks, UNDERSTOOD};
+use arp_common::protocol::TlsBegun;
 use arp_common::stop::Stop;
 
 /// Serves a connection that does not speak HTTP, to its end.
@@ -30,6 +33,8 @@ pub(crate) async fn serve(line: Line, speaks: Option<Speaks>, stop: &Stop) {
         Some(Speaks::Postgres) => postgres::serve(line, stop).await,
         Some(Speaks::Redis) => redis::serve(line, stop).await,
         Some(Speaks::Ssh) => ssh::refuse(line).await,
+        // Without a certificate nothing else can become of it.
+        Some(Speaks::Tls) => drop(tls::serve(line, TlsBegun::Direct, stop).await),
         // HTTP has its own rooms.
         Some(Speaks::Http1 | Speaks::Http2) | None => {
             line.farewell(format!("{UNDERSTOOD}\r\n").as_bytes()).await

@@ -9,6 +9,7 @@ use super::line::Line;
 use super::reach::{Reached, Shown};
 use crate::exchange::deadline::Deadline;
 use crate::live::Live;
+use crate::metrics;
 use crate::registry::Client;
 use crate::shared::{Public, Visitor};
 use arp_common::ids::{ClientId, Token};
@@ -330,6 +331,7 @@ async fn visit(
         Ok(opened) => carry(line, reached, opened, "port", BytesMut::new(), BytesMut::new()).await,
         // There is no language for a refusal here: it is a failed connection.
         Err(refusal) => {
+            metrics::refused("raw", refusal.code);
             tracing::debug!(client = %reached.client.id, code = refusal.code, "no connection for a port");
             line.wr.begin();
         }

@@ -11,7 +11,7 @@ use crate::shared::Public;
 use crate::tunnels::lease::Leased;
 use crate::tunnels::tunnel::{Tunnel, Want};
 use arp_common::ids::Token;
-use arp_common::protocol::{Command, OpenError, Secret, TunnelKind};
+use arp_common::protocol::{Command, OpenError, Secret, TlsBegun, TunnelKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
@@ -40,11 +40,16 @@ pub(super) struct Shown {
     pub(super) key: Option<Secret>,
     /// Does it speak TLS with the edge itself?
     pub(super) e2e: bool,
+    /// How it began TLS that goes to the edge unread.
+    pub(super) tls: Option<TlsBegun>,
 }
 
 impl From<Option<Secret>> for Shown {
     fn from(key: Option<Secret>) -> Self {
-        Self { key, e2e: false }
+        Self {
+            key,
+            ..Self::default()
+        }
     }
 }
 
@@ -140,6 +145,7 @@ impl Reached {
             service: self.service.token.clone().filter(|_| new),
             key: visitor.key.clone().filter(|_| new),
             e2e: visitor.e2e && new,
+            tls: visitor.tls.filter(|_| new),
         };
         let mut out = Outgoing {
             piece: open.encode().map_err(|_| Failed::Dead)?,
@@ -173,7 +179,8 @@ impl Reached {
 
 /// What the visitor is told of an edge's refusal. Codes that it invents are not passed on.
 fn refusal(e: OpenError) -> Refusal {
-    const CODES: [(&str, u16, Who); 5] = [
+    const CODES: [(&str, u16, Who); 6] = [
+        ("no_passthrough", 400, Who::Edge),
         ("no_e2e", 400, Who::Edge),
         ("local_service_unreachable", 502, Who::LocalService),
         ("edge_auth_required", 401, Who::Visitor),

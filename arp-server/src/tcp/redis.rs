@@ -8,6 +8,7 @@ use super::line::Line;
 use super::token::{self, Ours};
 use crate::answer::Refusal;
 use crate::defaults as d;
+use crate::metrics;
 use crate::registry::Spelling;
 use arp_common::stop::Stop;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -89,6 +90,7 @@ async fn go(line: Line, ours: &Ours, left: Option<BytesMut>) {
 }
 
 async fn refuse(line: Line, refusal: &Refusal) {
+    metrics::refused("raw", refusal.code);
     let kind = if refusal.status == 404 { "WRONGPASS" } else { "ERR" };
     let text = format!("-{kind} {}: {}\r\n", refusal.code, refusal.message);
     line.farewell(text.as_bytes()).await;

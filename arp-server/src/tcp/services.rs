@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Services {
     /// Is there any that has a name of its own? Most clients have one service for all names.
     several: AtomicBool,
+    /// Is there any that takes only TLS which the relay does not read?
+    passing: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -32,6 +34,8 @@ impl Services {
 
     /// Takes what a registration says, in place of what an earlier one said.
     pub(crate) fn set(&self, services: Vec<Service>) {
+        let passing = services.iter().any(|s| s.passthrough);
+        self.passing.store(passing, Ordering::Release);
         let (mut default, mut named) = (Arc::default(), HashMap::new());
         for service in services {
             match service.token.clone() {
@@ -55,6 +59,11 @@ impl Services {
     pub(crate) fn of(&self, name: &Token) -> Arc<Service> {
         let state = self.lock();
         state.named.get(name).unwrap_or(&state.default).clone()
+    }
+
+    /// Is it for the edge alone to read what visitors of this name send by HTTP?
+    pub(crate) fn passes(&self, name: &Token) -> bool {
+        self.passing.load(Ordering::Acquire) && self.of(name).passthrough
     }
 
     /// The service that visitors reach by this name, if it is not the one of all names, and what tells its tunnels

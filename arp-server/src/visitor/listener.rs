@@ -13,6 +13,7 @@ use crate::visitor::census::ConnPermit;
 use crate::visitor::sniff::{Sniffed, Speaks, sniff};
 use crate::visitor::{http1, http2};
 use arp_common::net;
+use arp_common::protocol::TlsBegun;
 use arp_common::proxy_header;
 use arp_common::stop::Stop;
 use arp_common::transport::{Joined, Prefixed, Stream};
@@ -23,9 +24,6 @@ use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-/// First byte of every TLS connection.
-const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Takes the header off a connection that a balancer passes on, and tells whose it is.
 async fn passed_on(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
@@ -47,7 +45,7 @@ async fn passed_on(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
 }
 
 impl Public {
-    /// Ends the TLS handshake of a new connection, if it begins one, and serves it.
+    /// Serves a new connection.
     pub(crate) async fn welcome(
         self: Arc<Self>,
         tcp: TcpStream,
@@ -73,52 +71,34 @@ impl Public {
                 Ok(Err(_)) | Err(_) => return,
             }
         }
-        let Some(tls) = &self.tls else {
-            return self.serve(Stream::Plain(tcp), peer, permit, stop).await;
-        };
-        let begin = async {
-            let mut first = [0];
-            let peeked = if self.registry.serves_mysql() {
-                // Who waits to be greeted is not to wait for the end of our patience.
-                timeout(mysql::SILENCE, tcp.peek(&mut first))
-                    .await
-                    .unwrap_or(Ok(0))
-            } else {
-                tcp.peek(&mut first).await
-            };
-            if peeked? == 0 || first[0] != TLS_HANDSHAKE {
-                return Ok(Stream::Plain(tcp));
-            }
-            let handshake = timeout(d::PUBLIC_HANDSHAKE, tls.accept(tcp));
-            let tls = handshake
-                .await
-                .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
-            Ok::<_, std::io::Error>(Stream::Tls(Box::new(tls.into())))
-        };
-        let begun = tokio::select! {
-            begun = timeout(self.limits.keep_alive, Box::pin(begin)) => begun,
-            () = stop.given() => return,
-        };
-        match begun {
-            Ok(Ok(stream)) => self.serve(stream, peer, permit, stop).await,
-            _ => metrics::add(Counter::FailedPublic, 1),
+        self.serve(tcp, peer, permit, stop).await;
+    }
+
+    /// Ends the TLS that a visitor begins with the relay's certificate, unless it is for an edge to read: then it is
+    /// carried there, and over.
+    async fn end_tls(&self, mut line: Line, stop: &Stop) -> Option<Stream> {
+        if self.passes_tls() {
+            line = tcp::tls::serve(line, TlsBegun::Direct, stop).await?;
         }
+        let handshake = timeout(d::PUBLIC_HANDSHAKE, line.into_tls());
+        let stream = tokio::select! {
+            stream = handshake => stream.ok().flatten(),
+            () = stop.given() => return None,
+        };
+        if stream.is_none() {
+            metrics::add(Counter::FailedPublic, 1);
+        }
+        stream
     }
 
     /// Serves one connection until it ends. After `stop` no further request is taken.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        stream: Stream,
-        peer: SocketAddr,
-        permit: ConnPermit,
-        stop: Stop,
-    ) {
-        let visitor = Visitor {
+    async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, permit: ConnPermit, stop: Stop) {
+        let mut visitor = Visitor {
             ip: peer.ip(),
             trusted: self.trusts(peer.ip()),
-            tls: matches!(stream, Stream::Tls(_)),
+            tls: false,
         };
-        let (mut rd, wr) = stream.into_split();
+        let (mut rd, mut wr) = Stream::Plain(tcp).into_split();
         let mut buf = BytesMut::new();
         let mut deadline = Deadline::default();
         deadline.set(self.limits.keep_alive.min(d::KEEP_ALIVE));
@@ -137,6 +117,26 @@ impl Public {
                     let io = Prefixed::new(buf, Joined { rd, wr });
                     Box::pin(http2::serve(self, visitor, peer, io, stopped)).await;
                     break;
+                }
+                Sniffed::Is(Speaks::Tls) if self.tls.is_some() && !visitor.tls => {
+                    let line = Line {
+                        public: self.clone(),
+                        visitor,
+                        peer,
+                        rd,
+                        wr,
+                        buf,
+                        deadline,
+                    };
+                    let Some(inner) = Box::pin(self.end_tls(line, &stop)).await else {
+                        break;
+                    };
+                    // Everything begins anew inside it.
+                    visitor.tls = true;
+                    (rd, wr) = inner.into_split();
+                    (buf, deadline) = (BytesMut::new(), Deadline::default());
+                    deadline.set(self.limits.keep_alive.min(d::KEEP_ALIVE));
+                    begun = false;
                 }
                 other => {
                     let speaks = match other {

@@ -47,8 +47,10 @@ test('it_works_below_a_prefix', async () => {
 });
 
 test('two_tabs_with_two_tokens_do_not_mix', async () => {
-  await page.goto(`${base}/?token=demo`);
+  // As a QR code of arpc has it: with its key behind the #.
+  await page.goto(`${base}/?token=demo#:~:e2e=SHA256:a/b+c`);
   await named(page, 'studio');
+  expect(server.seen.filter(({ url }) => url.includes('e2e'))).toEqual([]);
   const second = await context.newPage();
   await second.goto(`${base}/?token=other#/settings`);
   const own = (on: Page): Promise<string> => on.locator('.rowlike', { hasText: 'This one' }).locator('b').innerText();

@@ -63,6 +63,14 @@ describe('routes', () => {
   ];
   test.each(routes)('$name comes back from its address', (route) => expect(parseRoute(hrefOf(route))).toEqual(route));
   test('nonsense_is_the_inbox', () => expect(parseRoute('#/%E0%A4%A/x')).toEqual({ name: 'inbox' }));
+  test('the_key_in_the_qr_code_is_no_place', () => {
+    // Browsers that know directives do not even show it to the page; others do.
+    const key = '#:~:e2e=SHA256:s/new+files/A0?x';
+    expect(parseRoute(key)).toEqual({ name: 'inbox' });
+    const told = parseAddress(`https://relay.example/?token=demo${key}`);
+    expect(told).toEqual(parseAddress('https://relay.example/?token=demo'));
+    expect(told?.token).toBe('demo');
+  });
 });
 
 describe('inbox', () => {

@@ -14,6 +14,7 @@ use crate::answer::{Refusal, Who};
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
 use crate::exchange::poll_io::{Outgoing, poll_fill};
+use crate::metrics;
 use crate::registry::Spelling;
 use arp_common::transport::WriteHalf;
 use bytes::BytesMut;
@@ -51,7 +52,10 @@ pub(crate) async fn serve(mut line: Line) {
         packet = inner;
     }
     let sequence = packet.sequence.wrapping_add(1);
-    let refuse = |refusal: &Refusal| packet::write(sequence, &login::error(refusal));
+    let refuse = |refusal: &Refusal| {
+        metrics::refused("raw", refusal.code);
+        packet::write(sequence, &login::error(refusal))
+    };
     let Some(login) = Login::parse(&packet.payload) else {
         let refusal = Refusal::new(Who::Visitor, 400, "bad_request", "malformed login packet");
         return line.farewell(&refuse(&refusal)).await;

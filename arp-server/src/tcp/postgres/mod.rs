@@ -11,10 +11,13 @@ mod watch;
 use super::carry::carry;
 use super::line::Line;
 use super::reach::{Opened, Reached, Shown};
+use super::tls;
 use crate::answer::Refusal;
 use crate::defaults as d;
+use crate::metrics;
 use crate::registry::Spelling;
 use crate::visitor::sniff::postgres::{CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST};
+use arp_common::protocol::TlsBegun;
 use arp_common::stop::Stop;
 use bytes::{Buf, Bytes, BytesMut};
 use cancel::CancelKey;
@@ -32,8 +35,8 @@ pub(super) async fn serve(mut line: Line, stop: &Stop) {
         match code(&packet) {
             // What follows at once was sent in plain, and somebody may have put it there.
             SSL_REQUEST | GSSENC_REQUEST if !line.buf.is_empty() => return,
-            SSL_REQUEST if line.can_encrypt() => {
-                line = match encrypt(line).await {
+            SSL_REQUEST if line.can_encrypt() || (line.public.passes_tls() && !line.visitor.tls) => {
+                line = match encrypt(line, stop).await {
                     Some(line) => line,
                     None => return,
                 };
@@ -80,9 +83,12 @@ fn code(packet: &[u8]) -> u32 {
         .map_or(0, u32::from_be_bytes)
 }
 
-/// Says yes to TLS and goes on inside it.
-async fn encrypt(mut line: Line) -> Option<Line> {
+/// Says yes to TLS and goes on inside it, unless it is for an edge to read.
+async fn encrypt(mut line: Line, stop: &Stop) -> Option<Line> {
     line.say(b"S").await.ok()?;
+    if line.public.passes_tls() {
+        line = tls::serve(line, TlsBegun::Postgres, stop).await?;
+    }
     let handshake = timeout(d::PUBLIC_HANDSHAKE, line.encrypt());
     let mut line = handshake.await.ok()??;
     line.hurry();
@@ -141,6 +147,9 @@ async fn start(line: Line, packet: &[u8]) {
     let opened: Result<(Reached, Opened, BytesMut), Refusal> = opened.await;
     match opened {
         Ok((reached, opened, packet)) => watch::serve(line, reached, opened, packet).await,
-        Err(refusal) => line.farewell(&error::of(&refusal)).await,
+        Err(refusal) => {
+            metrics::refused("raw", refusal.code);
+            line.farewell(&error::of(&refusal)).await;
+        }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod postgres;
 mod preamble;
 mod redis;
 mod ssh;
+mod tls;
 
 /// What a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) enum Speaks {
     Redis,
     /// SSH.
     Ssh,
+    /// TLS, whatever is in it.
+    Tls,
 }
 
 /// What one recogniser says of the bytes so far.
@@ -59,6 +62,7 @@ const KNOWN: &[(Speaks, Look)] = &[
     (Speaks::Postgres, postgres::look),
     (Speaks::Redis, redis::look),
     (Speaks::Ssh, ssh::look),
+    (Speaks::Tls, tls::look),
     (Speaks::Http1, http1::look),
 ];
 
@@ -134,7 +138,8 @@ mod tests {
         (b"*2222222222", Sniffed::Is(Speaks::Http1)),
         (b"*\r\n", Sniffed::Unknown),
         (b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n", Sniffed::Is(Speaks::Ssh)),
-        (&[0x16, 3, 1, 2, 0, 1], Sniffed::Unknown),
+        (&[0x16, 3, 1, 2, 0, 1], Sniffed::Is(Speaks::Tls)),
+        (&[0x16, 2, 1, 2, 0, 1], Sniffed::Unknown),
         (&[0xff, 0xfb, 0x1f], Sniffed::Unknown),
         (b"{\"a\":1}\n", Sniffed::Unknown),
         (b"\x03\x00\x00\x13", Sniffed::Unknown),

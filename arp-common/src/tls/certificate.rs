@@ -1,9 +1,8 @@
-//! The certificate of an authority that the relay shows to visitors (and to edges that ask for it), read
-//! again when its files change.
+//! The certificate of an authority that visitors are shown, read again when its files change.
 
+use super::provider;
 use crate::defaults as d;
-use arp_common::private;
-use arp_common::tls::provider;
+use crate::private;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -66,7 +65,7 @@ impl Certificate {
             };
             match result {
                 Ok(true) => {
-                    tracing::info!("the certificate of the public port was changed; using the new one")
+                    tracing::info!("the certificate that visitors see was changed; using the new one")
                 }
                 Ok(false) => {}
                 Err((content, e)) if content != told => {
@@ -78,7 +77,11 @@ impl Certificate {
         }
     }
 
-    pub(crate) fn reload(&self) -> Result<bool, (Vec<u8>, CertificateError)> {
+    /// Looks at the files once, and says whether they hold something new.
+    ///
+    /// # Errors
+    /// See [`CertificateError`]; with it what was read, and the old certificate stays.
+    pub fn reload(&self) -> Result<bool, (Vec<u8>, CertificateError)> {
         let content = read(&self.files).map_err(|e| (e.to_string().into_bytes(), e))?;
         let whole = content.concat();
         if self.current.read().unwrap_or_else(PoisonError::into_inner).0 == whole {
@@ -89,16 +92,16 @@ impl Certificate {
         Ok(true)
     }
 
-    /// TLS for visitors: HTTP/2 and HTTP/1.1 by ALPN.
+    /// TLS for visitors, with these protocols by ALPN, best first; with whatever they speak if there are none.
     ///
     /// # Errors
     /// If rustls cannot be set up.
-    pub fn public_acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, rustls::Error> {
+    pub fn acceptor(self: &Arc<Self>, alpn: &[&[u8]]) -> Result<TlsAcceptor, rustls::Error> {
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"postgresql".to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
@@ -112,8 +115,8 @@ impl ResolvesServerCert for Certificate {
 }
 
 fn read(files: &Files) -> Result<[Vec<u8>; 2], CertificateError> {
-    let cert = private::read(&files.cert, d::MAX_SECRET_FILE)?;
-    Ok([cert, private::read(&files.key, d::MAX_SECRET_FILE)?])
+    let cert = private::read(&files.cert, d::MAX_CERTIFICATE_FILE)?;
+    Ok([cert, private::read(&files.key, d::MAX_CERTIFICATE_FILE)?])
 }
 
 fn parse(files: &Files, [cert, key]: &[Vec<u8>; 2]) -> Result<CertifiedKey, CertificateError> {
