@@ -95,8 +95,9 @@ assert.ok((await call('no_such_tool', {}).catch((error) => ({ failed: String(err
 const ask = (command, options) =>
   call('approval_prompt', { tool_name: 'Bash', input: { command }, tool_use_id: 'toolu_1' }, options);
 let lives = 0;
-const asked = ask('touch a', { onprogress: () => (lives += 1), resetTimeoutOnProgress: true });
-console.log('allow');
+// Decided once it was heard: what comes in one piece with the answer, the SDK takes for late and drops.
+const heard = () => { if ((lives += 1) === 1) console.log('allow'); };
+const asked = ask('touch a', { onprogress: heard, resetTimeoutOnProgress: true });
 assert.deepEqual(await asked, { behavior: 'allow', updatedInput: { command: 'touch b' } });
 assert.ok(lives > 0, 'it was told that somebody is being asked');
 const refused = ask('rm -rf /');
