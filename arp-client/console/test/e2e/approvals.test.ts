@@ -55,8 +55,11 @@ const begin = async (text: string): Promise<void> => {
   await page.locator('.bubble').waitFor();
 };
 const said = (text: string | RegExp): Promise<void> => page.locator('.md', { hasText: text }).last().waitFor();
-/** The question is all there and takes an answer. */
-const ready = (): Promise<void> => page.locator('.ask:not(.inert)').waitFor();
+/** The question is all there and takes an answer, by keys too: whoever typed a second ago may be typing still. */
+const ready = async (): Promise<void> => {
+  await page.locator('.ask:not(.inert)').waitFor();
+  await page.clock.fastForward(1_100);
+};
 /** The session that was begun. */
 const session = (): NonNullable<ReturnType<MockEdge['sessions']['get']>> => {
   const found = edge.sessions.get(page.url().split('/').pop() ?? '');

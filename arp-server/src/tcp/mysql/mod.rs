@@ -24,8 +24,9 @@ use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Time of silence after which a visitor is taken for a client that waits to be greeted. Others speak at once.
-pub(crate) const SILENCE: Duration = Duration::from_millis(400);
+/// Time of silence after which a visitor is taken for a client that waits to be greeted. Others speak at once; if their
+/// first packet is lost, the next one comes within less than this.
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 
 /// Serves a visitor that has said nothing.
 pub(crate) async fn serve(mut line: Line) {
