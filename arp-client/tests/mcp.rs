@@ -225,7 +225,7 @@ async fn answer_to(mut response: reqwest::Response, id: u64) -> Value {
 }
 
 /// Who gives no token for progress hears nothing but comments meanwhile, and is answered all the same, by both ways in.
-/// `ARP_LONG_WAIT=3600` lets that hour pass that the documentation speaks of.
+/// `ARP_LONG_WAIT=3540` lets that hour pass that the documentation speaks of (and that an approval has by default).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_without_a_progress_token_is_answered_whenever_somebody_decides() {
     let wait = std::env::var("ARP_LONG_WAIT").map_or(0, |text| text.parse().unwrap());
