@@ -1,23 +1,55 @@
 //! Ports for servers that are ended and started again at the same place.
 
-use std::hash::{BuildHasher, RandomState};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::net::TcpListener;
 
 /// Below those that systems give to outgoing connections, which take a port for good that was free a moment ago.
 const RANGE: std::ops::Range<u16> = 18_000..32_000;
 
-/// A port that nobody listens on, and that stays free but for others who ask here. They choose at random.
+/// A port that nobody listens on. Nobody else who asks here gets it until thousands of others were given out: all
+/// processes of a machine count on in one file.
 ///
 /// # Panics
-/// When there is none, which no machine of tests brings about.
+/// When that file cannot be written, or no port is free.
 #[must_use]
 pub fn free() -> u16 {
-    for _ in 0..1_000 {
-        let random = RandomState::new().hash_one(std::process::id());
-        let port = RANGE.start + (random % u64::from(RANGE.end - RANGE.start)) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+    let path = std::env::temp_dir().join("arp-test-ports");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    file.lock().expect("the only one");
+    let mut text = String::new();
+    file.read_to_string(&mut text).expect("a number");
+    let mut last = text.trim().parse().unwrap_or(RANGE.start);
+    for _ in RANGE {
+        last = if RANGE.contains(&(last + 1)) {
+            last + 1
+        } else {
+            RANGE.start
+        };
+        if TcpListener::bind(("127.0.0.1", last)).is_ok() {
+            file.rewind().expect("the beginning");
+            // All numbers have as many digits.
+            file.write_all(last.to_string().as_bytes()).expect("written");
+            return last;
         }
     }
     panic!("no free port from {} to {}", RANGE.start, RANGE.end);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nobody_is_given_the_port_of_another() {
+        let threads = [(); 8].map(|()| std::thread::spawn(|| [(); 50].map(|()| super::free())));
+        let mut all: Vec<u16> = threads.into_iter().flat_map(|one| one.join().unwrap()).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 8 * 50);
+    }
 }
