@@ -7,14 +7,15 @@ use std::net::TcpListener;
 /// Below those that systems give to outgoing connections, which take a port for good that was free a moment ago.
 const RANGE: std::ops::Range<u16> = 18_000..32_000;
 
-/// A port that nobody listens on. Nobody else who asks here gets it until thousands of others were given out: all
-/// processes of a machine count on in one file.
+/// A port that nobody listens on. Nobody else who asks here gets it until thousands of others were given out: all test
+/// programs of a checkout count on in one file beside them, which is of who built them.
 ///
 /// # Panics
 /// When that file cannot be written, or no port is free.
 #[must_use]
 pub fn free() -> u16 {
-    let path = std::env::temp_dir().join("arp-test-ports");
+    let program = std::env::current_exe().expect("a test program");
+    let path = program.with_file_name("arp-test-ports");
     let mut file = File::options()
         .read(true)
         .write(true)

@@ -2,10 +2,11 @@
 
 use crate::activity::{Activity, Event, Live};
 use crate::forward::body::Body;
+use crate::forward::socket::switching;
 use crate::service::Service;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{HeaderValue, SEC_WEBSOCKET_KEY};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -51,13 +52,7 @@ pub fn serve(
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         stop.run_until_cancelled(watch(service, &activity, socket)).await;
     });
-    let mut response = Response::new(Body::Whole(Bytes::new()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    response
+    switching(accept)
 }
 
 async fn watch<S>(service: Service, activity: &Activity, mut socket: WebSocketStream<S>)

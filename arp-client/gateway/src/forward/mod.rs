@@ -11,7 +11,7 @@ mod models;
 mod pump;
 mod record;
 mod request;
-mod socket;
+pub(crate) mod socket;
 
 pub(crate) use attempt::{extra, url_at};
 pub use headers::HOP_MARK;

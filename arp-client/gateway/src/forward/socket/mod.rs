@@ -80,14 +80,19 @@ impl Gateway {
             stop.run_until_cancelled(conversation.run(socket)).await;
             drop(place);
         });
-        let mut response = Response::new(Body::Whole(Bytes::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        response
+        switching(accept)
     }
+}
+
+/// What a handshake is answered with (RFC 6455 §4.2.2).
+pub(crate) fn switching(accept: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    response
 }
 
 /// The fields of the handshake as those of a request over HTTP.
