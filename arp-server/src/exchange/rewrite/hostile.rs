@@ -68,14 +68,14 @@ fn field() -> impl Strategy<Value = (String, String)> {
         Just("Range".to_owned()),
     ];
     let name = name.prop_filter("ours", |n| {
-        Name::of(n.as_bytes()) != Name::XArpToken && !n.starts_with("X-F")
+        Name::of(n.as_bytes()) != Name::XArpToken && !n.starts_with("X-F") && !n.eq_ignore_ascii_case("x-hop")
     });
     (name, "[!-~]([ -~]{0,20}[!-~])?")
 }
 
-/// Cookies of the application's.
+/// Cookies of the application's: of any name but those that are kept for us.
 fn cookie() -> impl Strategy<Value = String> {
-    "[a-z_]{1,8}=[!#-+./0-9:<-Z^-~-]{0,10}"
+    "[a-z_]{1,8}=[!#-+./0-9:<-Z^-~-]{0,10}".prop_filter("ours", |cookie| !cookie.starts_with("arp_"))
 }
 
 /// Our cookie, as a browser with several tabs has it: tokens, marks, and nonsense in place of marks.
