@@ -252,25 +252,32 @@ fn update(dir: &Path, release: Option<&str>, restart: Option<&str>) -> Result<St
         Updated::Same(version) => return Ok(format!("{version} is the newest\n")),
         Updated::To(version) => version,
     };
-    let by_systemd = || {
-        shell("systemctl is-active --quiet arps")
-            .is_ok()
-            .then_some("systemctl restart arps")
-    };
-    let Some(restart) = restart.or_else(by_systemd) else {
+    let by_systemd = restart.is_none() && shell("systemctl is-active --quiet arps").is_ok();
+    let Some(restart) = restart.or(by_systemd.then_some("systemctl restart arps")) else {
         return Ok(format!("{version} is in place; start the relay anew to use it\n"));
     };
-    let pid = || -> Option<u32> {
-        let status: Status = read(&ask(dir, "GET", "/api/status").ok()?).ok()?;
-        status.serving.then_some(status.pid)
+    let before = serving(dir);
+    let is_up = || match serving(dir) {
+        Some(now) => Some(now) != before,
+        // One that could not be asked before either, as its data are elsewhere: systemd waits until it is ready.
+        None => before.is_none() && by_systemd,
     };
-    let before = pid();
-    let is_up = || pid().is_some_and(|now| Some(now) != before);
     plan.restart(|| shell(restart), is_up, COMES_UP)?;
     Ok(format!(
         "{version} serves now; the one before is {}\n",
         plan.old().display()
     ))
+}
+
+/// The process of the relay that serves, whatever its version is: nothing else of its status is read.
+fn serving(dir: &Path) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Serving {
+        serving: bool,
+        pid: u32,
+    }
+    let status: Serving = read(&ask(dir, "GET", "/api/status").ok()?).ok()?;
+    status.serving.then_some(status.pid)
 }
 
 /// Runs a command line of the operator's.

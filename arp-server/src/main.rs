@@ -38,7 +38,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let (given, path) = (cli.settings.clone(), cli.config.clone());
     let settings = cli.settings.or(file);
     if let Some(action) = &cli.action {
-        let dir = config::data_dir(settings.data_dir);
+        let dir = config::data_dir_of_command(settings.data_dir);
         print!("{}", cli::run(action, &dir)?);
         return Ok(ExitCode::SUCCESS);
     }
