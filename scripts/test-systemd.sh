@@ -5,7 +5,7 @@
 # `systemctl edit`, reload, restarts under load, the watchdog, `arps update` and `arpc update` with a way back, and the
 # edge agent as a service of a user. Not a part of CI: it wants root.
 #
-#   sudo scripts/test-systemd.sh            BIN=DIR: arps, arpc and arp-demo from here, not target/debug
+#   sudo scripts/test-systemd.sh            BIN=DIR: the programs from here, not target/debug
 #
 # Needs Linux, root, systemd-container, debootstrap, and once a mirror of Debian: the tree is kept in .cache/systemd.
 # RELEASE=trixie takes another Debian (with another systemd) than bookworm. Nothing else of the machine is touched: the
@@ -35,7 +35,9 @@ if [ "${1:-}" != --inside ]; then
         command -v "$tool" >/dev/null || { echo "test-systemd.sh: $tool is missing (apt install systemd-container debootstrap)" >&2; exit 1; }
     done
     bin=${BIN:-${CARGO_TARGET_DIR:-target}/debug}
-    [ -x "$bin/arps" ] && [ -x "$bin/arpc" ] && [ -x "$bin/arp-demo" ] || bad "the programs are built: cargo build --workspace --bins"
+    for program in arps arpc arp-demo examples/scripted_claude; do
+        [ -x "$bin/$program" ] || bad "the programs are built: cargo build --workspace --bins --examples"
+    done
     release=${RELEASE:-bookworm} tree=$PWD/.cache/systemd/${RELEASE:-bookworm}
     if [ ! -e "$tree.done" ]; then
         rm -rf "$tree" && mkdir -p "$tree"
@@ -48,10 +50,8 @@ if [ "${1:-}" != --inside ]; then
     box=''
     trap '[ -z "$box" ] || { kill "$box" && wait "$box"; } 2>/dev/null || true; rm -rf "$scratch"' EXIT
     mkdir "$scratch/bin"
-    for program in arps arpc arp-demo; do
-        cp "$bin/$program" "$scratch/bin/"
-        strip "$scratch/bin/$program" 2>/dev/null || true
-    done
+    cp "$bin/arps" "$bin/arpc" "$bin/arp-demo" "$bin/examples/scripted_claude" "$scratch/bin/"
+    strip "$scratch/bin/"* 2>/dev/null || true
     # systemd ends by itself if this script is killed: the time is the container's own.
     SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --signal=KILL 1800 systemd-nspawn --quiet --boot --directory "$tree" --volatile=overlay \
         --private-network --register=no --keep-unit --console=pipe --machine "arp-test-$$" \
@@ -158,7 +158,7 @@ ok "a visitor comes in by port 80"
 has "arps clients shows it" "$(arps clients)" "online"
 
 # Restarts under load. What wrk calls a time-out came late, not never.
-wrk -t1 -c16 -d16s --timeout 20s "http://127.0.0.1/?token=demo" >/tmp/wrk.log &
+wrk -t1 -c16 -d16s --timeout 20s "http://127.0.0.1:80/?token=demo" >/tmp/wrk.log &
 load=$!
 for _ in 1 2 3; do
     sleep 4
@@ -180,6 +180,20 @@ until_ok "the watchdog starts a stuck relay anew" anew
 ok "the watchdog starts a stuck relay anew"
 edit "$settings"
 systemctl restart arps
+
+# Other flags by the same command; and a session, which is to run on through all that follows.
+said=$(alice 'arpc service install -- --server-addr 127.0.0.1 --control-port 17101 --proxy-port 17102 --join-key-file ~/join-key \
+    --client-id demo --command-mode --agent-path=claude=/opt/built/scripted_claude') || bad "arpc service install, again" "$said"
+sessions() { curl -fsS "http://127.0.0.1/api/sessions$1?token=demo" "${@:2}"; }
+until_ok "command mode" sessions ""
+session=$(sessions "" -H 'content-type: application/json' \
+    -d '{"executor":"claude","prompt":"ticks 100000 50","project_path":"/home/alice"}' | sed -n 's/.*"session_id":"\([^"]*\)".*/\1/p')
+[ -n "$session" ] || bad "a session starts" "$(sessions "")"
+lines() { sessions "/$session" | sed -n 's/.*"total_lines":\([0-9]*\).*/\1/p'; }
+goes_on() { [ "$(lines)" -gt "$before" ]; }
+of_agent() { pgrep -u alice -f 'scripted_claude -p'; }
+until_ok "its agent" of_agent
+agent=$(of_agent)
 
 # Updates: a new version, the same once more, one that does not start.
 release new
@@ -206,6 +220,11 @@ has "an edge agent that does not start makes room for the old one" "$said" "the 
 until_ok "which serves" alice "arpc status"
 until_ok "visitors come in" curl -fsS -o /dev/null "http://127.0.0.1/?token=demo"
 ok "visitors come in"
+
+before=$(lines)
+until_ok "the session goes on" goes_on
+[ "$(of_agent)" = "$agent" ] || bad "in the process of before" "$(pgrep -a -u alice)"
+ok "a session goes on in its process"
 
 # Away with it.
 has "arpc service uninstall" "$(alice "arpc service uninstall")" "removed"
