@@ -47,9 +47,14 @@ pub struct Data {
     _lock: File,
 }
 
-/// The store's file in a data directory.
+/// The file of the ports that edge agents have for themselves.
 pub fn ports_file(dir: &Path) -> PathBuf {
     dir.join("remote-ports.json")
+}
+
+/// The socket of a relay that runs, which the command line asks.
+pub fn socket_file(dir: &Path) -> PathBuf {
+    dir.join("arps.sock")
 }
 
 /// The file of the store.

@@ -14,8 +14,9 @@ pub fn data_dir(given: Option<PathBuf>) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("arps-data"))
 }
 
-/// The data directory that a command means which asks a relay: [`data_dir`], but that of the installed service for
-/// somebody who has never run a relay of their own. So `sudo arps clients` speaks of the relay that serves here.
+/// The data directory that a command means which asks a relay: [`data_dir`], but that of the installed service where it
+/// runs and no relay of this user's own does, or where this user never ran one. So `sudo arps clients` speaks of the
+/// relay that serves here.
 pub fn data_dir_of_command(given: Option<PathBuf>) -> PathBuf {
     match given {
         Some(dir) => dir,
@@ -24,8 +25,10 @@ pub fn data_dir_of_command(given: Option<PathBuf>) -> PathBuf {
 }
 
 fn one_of(own: PathBuf, service: &Path) -> PathBuf {
+    let runs = |dir: &Path| data::socket_file(dir).exists();
     // Of a directory that only the service may read, it can still be said that it is there.
-    if !data::used_before(&own) && service.is_dir() {
+    let is_meant = runs(service) || (service.is_dir() && !data::used_before(&own));
+    if is_meant && !runs(&own) {
         service.to_owned()
     } else {
         own
@@ -44,6 +47,10 @@ mod tests {
         std::fs::create_dir(&service).unwrap();
         assert_eq!(one_of(own.clone(), &service), service);
         drop(data::Data::open(&own).unwrap());
+        assert_eq!(one_of(own.clone(), &service), own);
+        std::fs::write(data::socket_file(&service), "").unwrap();
+        assert_eq!(one_of(own.clone(), &service), service, "only that one runs");
+        std::fs::write(data::socket_file(&own), "").unwrap();
         assert_eq!(one_of(own.clone(), &service), own);
         let given = Some(dir.path().to_owned());
         assert_eq!(data_dir_of_command(given), dir.path());
