@@ -89,14 +89,14 @@ def is_whole(got):
     return re.search(rb'"message_stop"\s*}', got[-600:]) is not None
 
 
-def first_event(subject, label, seconds):
+def first_event(subject, label, seconds, patience=PATIENCE):
     """Microseconds to the first event of an answer, one request after the other on one connection: the median."""
     data, out = request(subject, BODIES[label]), []
     try:
-        with socket.create_connection(("127.0.0.1", subject.port), PATIENCE) as s:
+        with socket.create_connection(("127.0.0.1", subject.port), patience) as s:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end = time.time() + seconds
-            while len(out) < 500 and time.time() < end:
+            while not out or (len(out) < 500 and time.time() < end):
                 begun = time.perf_counter_ns()
                 s.sendall(data)
                 got, first = b"", None
@@ -206,7 +206,8 @@ class Figures:
 
     def __init__(self, subjects):
         self.names = [subject.name for subject in subjects]
-        self.values, self.missing = {}, {}
+        self.values = {}
+        self.missing = {("at all", subject.name): subject.why for subject in subjects if subject.why}
 
     def note(self, what, subject, value):
         self.values.setdefault(what, {}).setdefault(subject.name, []).append(value)
@@ -216,9 +217,7 @@ class Figures:
         if (what, subject.name) in self.missing:
             return None
         try:
-            if subject.why:
-                raise NoAnswer(subject.why)
-            return run()
+            return None if subject.why else run()
         except NoAnswer as e:
             self.missing[what, subject.name] = str(e)
             say("%s, %s: no answer: %s" % (subject.name, what, e))
@@ -243,9 +242,9 @@ def load(subjects):
     """Latency, first events, requests a second, CPU and memory."""
     figures = Figures(subjects)
     for subject in subjects:
-        # So that each has done what it does once only.
-        if figures.measure("warm-up", subject, lambda: wrk(subject, SMALL, 8, 1)) is None:
-            subject.why = subject.why or figures.missing["warm-up", subject.name]
+        # So that each has done what it does once only. Whoever does not even answer now is not asked again.
+        if figures.measure("the first request", subject, lambda: first_event(subject, SMALL, 1, 3 * PATIENCE)) is None:
+            subject.why = subject.why or figures.missing["the first request", subject.name]
         elif subject.pid:
             figures.note("RSS after a warm-up (MB)", subject, subject.rss())
     for number in range(ROUNDS):

@@ -264,9 +264,7 @@ impl Gateway {
         let session = work.identity.session.clone();
         let model = work.identity.model.clone().unwrap_or_default();
         if now.settings.recording.on && work.identity.generates {
-            log.keeps(work.readable(), || {
-                Masker::new(&now.filters, &now.settings.redact)
-            });
+            log.keeps(work.readable(), Masker::new(&now.filters, &now.settings.redact));
         }
         let hidden = match self.hide(service, &now, &mut work) {
             Ok(hidden) => hidden,
@@ -587,6 +585,7 @@ impl Gateway {
         let wait = last.as_ref().and_then(|failure| failure.wait);
         match last.and_then(|failure| failure.error) {
             Some((mut status, headers, mut body)) => {
+                log.hears_whole(&body);
                 let mut headers = headers::to_agent(&headers);
                 headers.remove(http::header::CONTENT_LENGTH);
                 let wait = wait.filter(|_| patient);

@@ -1,5 +1,6 @@
 //! What a request cost, in tokens: taken from every event that carries a figure, never counted twice.
 
+pub mod answers;
 pub mod bodies;
 pub mod budgets;
 pub mod import;

@@ -209,7 +209,7 @@ CREATE TABLE IF NOT EXISTS totals (
 ";
 
 /// What came later, one step a version of the file.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 ALTER TABLE requests ADD COLUMN cost REAL;
 ALTER TABLE requests ADD COLUMN redacted INTEGER NOT NULL DEFAULT 0;
@@ -221,6 +221,10 @@ CREATE TABLE imports (file TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 ",
     "
 CREATE TABLE bodies (request INTEGER PRIMARY KEY, until INTEGER NOT NULL, body TEXT NOT NULL, cut INTEGER NOT NULL);
+",
+    "
+ALTER TABLE bodies ADD COLUMN answer TEXT;
+ALTER TABLE bodies ADD COLUMN answer_cut INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 
@@ -277,7 +281,7 @@ impl Usage {
         Ok((usage, thread))
     }
 
-    /// Notes a request that is over, with its body where that is to be kept. Never waits.
+    /// Notes a request that is over, with its body and answer where they are to be kept. Never waits.
     pub fn note(&self, record: Record, body: Option<ToKeep>) {
         let message = Message::Record(Box::new((record, body)));
         if let Err(TrySendError::Full(_)) = self.queue.try_send(message) {
