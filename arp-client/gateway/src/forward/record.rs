@@ -8,7 +8,7 @@ use crate::redact::recorded::Masker;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::usage::answers::Heard;
-use crate::usage::store::Record;
+use crate::usage::record::Record;
 use crate::usage::{Tokens, budgets, prices};
 use bytes::Bytes;
 use http::StatusCode;

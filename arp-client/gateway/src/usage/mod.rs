@@ -5,7 +5,10 @@ pub mod bodies;
 pub mod budgets;
 pub mod import;
 pub mod prices;
+pub mod query;
+pub mod record;
 pub mod store;
+mod writer;
 
 use serde::Serialize;
 
