@@ -253,8 +253,10 @@ def load(subjects):
         turn = subjects[number % len(subjects) :] + subjects[: number % len(subjects)]
         for label in (SMALL, LARGE):
             for subject in turn:
+                before, each = subject.cpu(), None
                 alone = figures.measure(label + ", one at a time", subject, lambda: wrk(subject, label, 1))
                 if alone:
+                    each = (subject.cpu() - before) / alone["count"]
                     figures.note(label + ", one at a time: p50 (µs)", subject, alone["p50"])
                     figures.note(label + ", one at a time: p99 (µs)", subject, alone["p99"])
                 first = figures.measure(label + ", first event", subject, lambda: first_event(subject, label, SECONDS / 2))
@@ -264,13 +266,15 @@ def load(subjects):
                 what = "%s, %d at a time" % (label, connections)
                 before = subject.cpu()
                 crowd = figures.measure(what, subject, lambda: wrk(subject, label, connections))
+                spent = subject.cpu() - before
                 settle(subject)
                 if crowd:
                     figures.note(what + ": requests/s", subject, crowd["rps"])
-                    if subject.pid:
-                        # At the end each connection had one under way, which was worked on, too.
-                        spent = (subject.cpu() - before) / (crowd["count"] + connections)
-                        figures.note(what + ": CPU per request (µs)", subject, spent * 1e6)
+                # What was begun and not finished is work, too: of those that finish few, one at a time tells more.
+                if crowd and crowd["count"] >= 10 * connections:
+                    each = spent / crowd["count"]
+                if subject.pid and each is not None:
+                    figures.note(label + ": CPU per request (µs)", subject, each * 1e6)
         for subject in turn:
             if subject.name.startswith("arp"):
                 alone = figures.measure(HIDDEN + ", one at a time", subject, lambda: wrk(subject, HIDDEN, 1))
