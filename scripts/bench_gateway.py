@@ -4,184 +4,72 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import socket
 import statistics
 import subprocess
-import tempfile
+import sys
 import threading
 import time
-import urllib.request
 
-BIN, ROUNDS, SECONDS = os.environ["BIN"], int(os.environ["ROUNDS"]), float(os.environ["SECONDS_EACH"])
-STREAMS, LITELLM, PORTKEY = int(os.environ["STREAMS"]), os.environ["LITELLM"], os.environ["PORTKEY"]
-TICK, HOME = os.sysconf("SC_CLK_TCK"), tempfile.mkdtemp(prefix="arp-bench-")
-PATH = "/v1/messages"
-running = []
+from bench_gateway_subjects import HOME, SSE, NoAnswer, Subject, free_port, gateway, peers, redacting, stop, upstream, wait_for
 
-EVENTS = [
-    ("message_start", {"message": {"id": "m", "type": "message", "role": "assistant", "model": "claude-x", "content": [], "usage": {"input_tokens": 11, "output_tokens": 1}}}),
-    ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
-    *[("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": "word "}}) for _ in range(10)],
-    ("content_block_stop", {"index": 0}),
-    ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 11}}),
-    ("message_stop", {}),
-]
-SSE = ["event: %s\ndata: %s\n\n" % (name, json.dumps({"type": name, **data})) for name, data in EVENTS]
+ROUNDS, SECONDS, STREAMS = int(os.environ["ROUNDS"]), float(os.environ["SECONDS_EACH"]), int(os.environ["STREAMS"])
+MILLION, MILLION_SECONDS = int(os.environ["MILLION"]), float(os.environ["MILLION_SECONDS"])
+PATH, SMALL, LARGE, HIDDEN = "/v1/messages", "1 kB", "200 kB", "200 kB with 20 secrets"
+# How many at a time: enough to keep all cores busy, few enough that slow ones finish some in time.
+AT_A_TIME = {SMALL: 32, LARGE: 8}
+# Longest time for one answer, and for all streams together.
+PATIENCE, CROWD_PATIENCE = 20, 60
 
 
-def prompt(size):
-    """A request of the Messages API of about so many bytes."""
-    words = ("The quick brown fox jumps over the lazy dog, line %d.\n" % n for n in range(10**9))
-    text = ""
-    while len(text) < size - 160:
-        text += next(words)
-    return json.dumps({"model": "claude-x", "max_tokens": 100, "stream": True, "messages": [{"role": "user", "content": text}]})
+def prompt(size, secrets=0):
+    """A request of the Messages API of about so many bytes, with so many mail addresses and keys in it."""
+    lines, length, number = [], 160, 0
+    while length < size:
+        lines.append("The quick brown fox jumps over the lazy dog, line %d.\n" % number)
+        length += len(lines[-1]) + 1
+        number += 1
+    for n in range(secrets):
+        secret = "write to someone%d@corp.example\n" % n if n % 2 else "use sk-ant-api03-%s\n" % ("%08x" % (n * 2654435761 % 2**32) * 6)
+        lines[len(lines) * n // secrets] = secret
+    return json.dumps({"model": "claude-x", "max_tokens": 100, "stream": True, "messages": [{"role": "user", "content": "".join(lines)}]})
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+BODIES = {SMALL: prompt(1_000), LARGE: prompt(200_000), HIDDEN: prompt(200_000, 20)}
 
 
-def spawn(args, env=None):
-    log = open(os.path.join(HOME, "log-%d" % len(running)), "w")
-    child = subprocess.Popen(args, stdout=log, stderr=log, env={**os.environ, **(env or {})})
-    running.append(child)
-    return child.pid
-
-
-def wait_for(port, seconds=60):
-    end = time.time() + seconds
-    while time.time() < end:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return True
-        except OSError:
-            time.sleep(0.1)
-    return False
-
-
-def nginx(port, location):
-    """An nginx with one worker and this location."""
-    conf = os.path.join(HOME, "nginx-%d.conf" % port)
-    with open(conf, "w") as f:
-        f.write(
-            "worker_processes 1; daemon off; pid %s.pid; error_log stderr crit; worker_rlimit_nofile 65536;\n"
-            "events { worker_connections 16384; }\n"
-            "http { access_log off; keepalive_requests 100000000; client_max_body_size 0; client_body_buffer_size 1m;\n"
-            "client_body_temp_path %s; proxy_temp_path %s;\n%s }\n" % (conf, HOME, HOME, location)
-        )
-    pid = spawn(["nginx", "-e", "stderr", "-c", conf])
-    wait_for(port)
-    return pid
-
-
-def upstream():
-    """The whole stream at once, as fast as nginx can."""
-    port = free_port()
-    body = "".join(SSE).replace("\\", "\\\\").replace('"', '\\"')
-    nginx(port, 'server { listen 127.0.0.1:%d backlog=4096; default_type text/event-stream; location / { return 200 "%s"; } }' % (port, body))
-    return port
-
-
-def plain_proxy(to):
-    port = free_port()
-    pid = nginx(
-        port,
-        "upstream u { server 127.0.0.1:%d; keepalive 2048; keepalive_requests 100000000; }\n"
-        "server { listen 127.0.0.1:%d backlog=4096; location / { proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection \"\";\n"
-        "proxy_buffering off; proxy_request_buffering on; } }" % (to, port),
-    )
-    return pid, port, {}
-
-
-def gateway(to, toml=""):
-    home = tempfile.mkdtemp(prefix="clp-", dir=HOME)
-    with open(os.path.join(home, "claude.json"), "w") as f:
-        json.dump({"a": {"base_url": "http://127.0.0.1:%d" % to, "auth_token": "key"}}, f)
-    with open(os.path.join(home, "gateway.toml"), "w") as f:
-        f.write(toml)
-    port = free_port()
-    env = {"CLP_HOME": home, "CLP_CLAUDE_PORT": str(port), "CLP_CODEX_PORT": "0", "CLP_GEMINI_PORT": "0", "CLP_UI_PORT": "0", "RUST_LOG": "warn"}
-    pid = spawn([os.path.join(BIN, "arpc"), "gateway", "run"], env)
-    wait_for(port)
-    return pid, port, {}
-
-
-def litellm(to):
-    conf = os.path.join(HOME, "litellm.yaml")
-    with open(conf, "w") as f:
-        f.write("model_list:\n  - model_name: claude-x\n    litellm_params: {model: anthropic/claude-x, api_key: key, api_base: \"http://127.0.0.1:%d\"}\n" % to)
-    port = free_port()
-    pid = spawn([LITELLM, "--config", conf, "--port", str(port), "--host", "127.0.0.1", "--telemetry", "False"], {"LITELLM_LOG": "ERROR"})
-    wait_for(port, 120)
-    return pid, port, {"Authorization": "Bearer x"}
-
-
-def portkey(to):
-    port = free_port()
-    pid = spawn(["node", PORTKEY, "--headless", "--port=%d" % port])
-    wait_for(port)
-    return pid, port, {"x-portkey-provider": "anthropic", "x-portkey-custom-host": "http://127.0.0.1:%d/v1" % to, "x-api-key": "key"}
-
-
-def family(pid):
-    pids, children = [pid], {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open("/proc/%s/stat" % entry) as f:
-                    children.setdefault(int(f.read().rsplit(")", 1)[1].split()[1]), []).append(int(entry))
-            except OSError:
-                pass
-    for one in pids:
-        pids.extend(children.get(one, []))
-    return pids
-
-
-def cpu(pid):
-    total = 0
-    for one in family(pid):
-        try:
-            with open("/proc/%d/stat" % one) as f:
-                fields = f.read().rsplit(")", 1)[1].split()
-            total += int(fields[11]) + int(fields[12])
-        except OSError:
-            pass
-    return total / TICK
-
-
-def rss(pid):
-    total = 0
-    for one in family(pid):
-        try:
-            with open("/proc/%d/status" % one) as f:
-                total += int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
-        except (OSError, AttributeError):
-            pass
-    return total / 1024
+def say(text):
+    print("%s %s" % (time.strftime("%H:%M:%S"), text), file=sys.stderr, flush=True)
 
 
 def micros(text):
     number, unit = re.match(r"([\d.]+)(\w+)", text).groups()
-    return float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
+    return float(number) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}[unit]
 
 
-def wrk(port, body, headers, connections, seconds=SECONDS):
-    script = os.path.join(HOME, "post-%d.lua" % len(body))
+def wrk(subject, label, connections, seconds=SECONDS):
+    body = BODIES[label]
+    script = os.path.join(HOME, "post-%s.lua" % label.replace(" ", "-"))
     if not os.path.exists(script):
         with open(script, "w") as f:
             f.write("wrk.method = 'POST'\nwrk.body = [==[%s]==]\nwrk.headers['content-type'] = 'application/json'\n" % body)
-    extra = [part for name, value in {"anthropic-version": "2023-06-01", **headers}.items() for part in ("-H", "%s: %s" % (name, value))]
-    threads = 1 if connections == 1 else 2
-    args = ["wrk", "-t%d" % threads, "-c%d" % connections, "-d%ds" % max(1, round(seconds)), "--latency", "-s", script, *extra, "http://127.0.0.1:%d%s" % (port, PATH)]
-    out = subprocess.run(args, capture_output=True, text=True, check=True).stdout
-    count = int(re.search(r"(\d+) requests in", out).group(1))
+    extra = [part for name, value in {"anthropic-version": "2023-06-01", **subject.headers}.items() for part in ("-H", "%s: %s" % (name, value))]
+    seconds = max(1, round(seconds))
+    args = ["wrk", "-t%d" % min(2, connections), "-c%d" % connections, "-d%ds" % seconds, "--timeout", "%ds" % PATIENCE, "--latency", "-s", script, *extra]
+    try:
+        run = subprocess.run([*args, "http://127.0.0.1:%d%s" % (subject.port, PATH)], capture_output=True, text=True, timeout=seconds + 2 * PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise NoAnswer("wrk did not come to an end") from None
+    out = run.stdout
+    count = re.search(r"(\d+) requests in", out)
+    if run.returncode or not count:
+        raise NoAnswer((run.stderr or out).strip().splitlines()[-1] if (run.stderr or out).strip() else "wrk failed")
+    count = int(count.group(1))
+    if not count:
+        raise NoAnswer("no request was finished in %d s" % seconds)
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     if errors:
-        raise SystemExit("%s of %d requests on port %d failed" % (errors.group(1), count, port))
+        raise NoAnswer("%s of %d requests failed" % (errors.group(1), count))
     return {
         "p50": micros(re.search(r"(?m)^\s+50%\s+(\S+)", out).group(1)),
         "p99": micros(re.search(r"(?m)^\s+99%\s+(\S+)", out).group(1)),
@@ -190,61 +78,75 @@ def wrk(port, body, headers, connections, seconds=SECONDS):
     }
 
 
-def request(port, body, headers):
-    lines = ["POST %s HTTP/1.1" % PATH, "Host: 127.0.0.1:%d" % port, "Content-Type: application/json", "anthropic-version: 2023-06-01", "Content-Length: %d" % len(body)]
-    lines += ["%s: %s" % pair for pair in headers.items()]
+def request(subject, body):
+    lines = ["POST %s HTTP/1.1" % PATH, "Host: 127.0.0.1:%d" % subject.port, "Content-Type: application/json", "anthropic-version: 2023-06-01", "Content-Length: %d" % len(body)]
+    lines += ["%s: %s" % pair for pair in subject.headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
-def first_event(port, body, headers, times):
-    """Microseconds to the first event of an answer, one request after the other on one connection."""
-    data, out = request(port, body, headers), []
-    s = socket.create_connection(("127.0.0.1", port))
-    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for _ in range(times):
-        begun = time.perf_counter_ns()
-        s.sendall(data)
-        got, first = b"", None
-        while b"message_stop\"}" not in got:
-            got += s.recv(65536)
-            if first is None and b"data: " in got:
-                first = time.perf_counter_ns()
-        # The end of the chunked body.
-        while not got.endswith(b"0\r\n\r\n") and b"chunked" in got:
-            got += s.recv(65536)
-        out.append((first - begun) / 1e3)
-    s.close()
-    return out
+def is_whole(got):
+    """Is this answer's last event there?"""
+    return re.search(rb'"message_stop"\s*}', got[-600:]) is not None
+
+
+def first_event(subject, label, seconds, patience=PATIENCE):
+    """Microseconds to the first event of an answer, one request after the other on one connection: the median."""
+    data, out = request(subject, BODIES[label]), []
+    try:
+        with socket.create_connection(("127.0.0.1", subject.port), patience) as s:
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            end = time.time() + seconds
+            while not out or (len(out) < 500 and time.time() < end):
+                begun = time.perf_counter_ns()
+                s.sendall(data)
+                got, first = b"", None
+                # The last event, and the end of a chunked body.
+                while not is_whole(got) or (b"chunked" in got.lower() and not got.endswith(b"0\r\n\r\n")):
+                    piece = s.recv(65536)
+                    if not piece:
+                        raise NoAnswer("it closed the connection in the middle of an answer: %r" % got[:80])
+                    got += piece
+                    if first is None and b"data: " in got:
+                        first = time.perf_counter_ns()
+                out.append((first - begun) / 1e3)
+    except OSError as e:
+        raise NoAnswer(str(e)) from None
+    return statistics.median(out)
 
 
 class SlowUpstream(threading.Thread):
-    """Streams whose events come every `gap` seconds."""
+    """Streams of as many events and with such a gap as the prompt says; each carries the time when it was written."""
 
-    def __init__(self, gap, events):
+    def __init__(self):
         super().__init__(daemon=True)
-        self.port, self.gap, self.events = free_port(), gap, events
+        self.port = free_port()
 
     def run(self):
         asyncio.run(self.serve())
 
     async def serve(self):
         async def each(reader, writer):
+            async def say_chunk(text):
+                writer.write(b"%x\r\n%s\r\n" % (len(text), text.encode()))
+                await writer.drain()
+
             try:
                 while True:
                     head = await reader.readuntil(b"\r\n\r\n")
                     length = re.search(rb"content-length: (\d+)", head.lower())
-                    if length:
-                        await reader.readexactly(int(length.group(1)))
+                    body = await reader.readexactly(int(length.group(1))) if length else b""
+                    gap, events = re.search(rb"gap=([\d.]+) events=(\d+)", body).groups()
                     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-                    chunks = SSE[:2] + [SSE[2]] * self.events + SSE[-3:]
-                    for number, event in enumerate(chunks):
-                        if 2 < number < len(chunks) - 3:
-                            await asyncio.sleep(self.gap)
-                        writer.write(b"%x\r\n%s\r\n" % (len(event), event.encode()))
-                        await writer.drain()
+                    for event in SSE[:2]:
+                        await say_chunk(event)
+                    for _ in range(int(events)):
+                        await asyncio.sleep(float(gap))
+                        await say_chunk(SSE[2].replace("word ", "t=%.6f " % time.perf_counter()))
+                    for event in SSE[-3:]:
+                        await say_chunk(event)
                     writer.write(b"0\r\n\r\n")
                     await writer.drain()
-            except (asyncio.IncompleteReadError, ConnectionError):
+            except (asyncio.IncompleteReadError, ConnectionError, AttributeError):
                 writer.close()
 
         server = await asyncio.start_server(each, "127.0.0.1", self.port, backlog=4096)
@@ -252,32 +154,39 @@ class SlowUpstream(threading.Thread):
             await server.serve_forever()
 
 
-async def streams(port, headers, gap, count):
-    """Runs so many streams at once: how many came whole, and the pauses between their events beyond `gap` (ms)."""
-    body, late, whole = prompt(1_000), [], 0
+async def streams(subject, gap, events, count):
+    """Runs so many streams at once: how many came whole, and the delay of each event on its way (ms)."""
+    text = "gap=%g events=%d" % (gap, events)
+    body = json.dumps({"model": "claude-x", "max_tokens": 100, "stream": True, "messages": [{"role": "user", "content": text}]})
+    data, delays, whole = request(subject, body), [], 0
 
     async def one():
         nonlocal whole
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(request(port, body, headers))
-        last, got = None, b""
+        reader, writer = await asyncio.open_connection("127.0.0.1", subject.port)
         try:
-            while b"message_stop\"}" not in got[-400:]:
-                data = await reader.read(65536)
-                if not data:
+            writer.write(data)
+            got = b""
+            while not is_whole(got):
+                piece = await reader.read(65536)
+                if not piece:
                     return
                 now = time.perf_counter()
-                if last is not None and b"text_delta" in data and b"text_delta" in got:
-                    late.append((now - last - gap) * 1e3)
-                if b"text_delta" in data:
-                    last = now
-                got += data
+                got += piece
+                end = 0
+                for event in re.finditer(rb"t=(\d+\.\d{6}) ", got):
+                    delays.append((now - float(event.group(1))) * 1e3)
+                    end = event.end()
+                got = got[end:]
             whole += 1
         finally:
             writer.close()
 
-    await asyncio.gather(*(one() for _ in range(count)), return_exceptions=True)
-    return whole, late
+    tasks = [asyncio.ensure_future(one()) for _ in range(count)]
+    _, late = await asyncio.wait(tasks, timeout=CROWD_PATIENCE)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return whole, delays
 
 
 def q(values, part):
@@ -292,92 +201,170 @@ def table(title, names, rows):
     print(flush=True)
 
 
-def main():
-    to = upstream()
-    subjects = {"upstream": (None, to, {}), "arp": gateway(to), "arp, redaction": gateway(to, '[redaction]\npresets = ["api_keys", "private_keys", "tokens", "passwords", "mails", "phones", "id_cards", "bank_cards"]\n'), "nginx": plain_proxy(to)}
-    if LITELLM:
-        subjects["LiteLLM"] = litellm(to)
-    if PORTKEY:
-        subjects["Portkey"] = portkey(to)
-    names = list(subjects)
-    figures = {}
+class Figures:
+    """Values by what and by whom; whoever gave no answer is noted, and not asked the same again."""
 
-    def note(what, name, value):
-        figures.setdefault(what, {}).setdefault(name, []).append(value)
+    def __init__(self, subjects):
+        self.names = [subject.name for subject in subjects]
+        self.values = {}
+        self.missing = {("at all", subject.name): subject.why for subject in subjects if subject.why}
 
-    for name, (pid, port, headers) in subjects.items():
-        wrk(port, prompt(1_000), headers, 8, 1)
-        if pid:
-            note("RSS after a warm-up (MB)", name, rss(pid))
-    for _ in range(ROUNDS):
-        for size, label in ((1_000, "1 kB"), (200_000, "200 kB")):
-            body = prompt(size)
-            for name, (pid, port, headers) in subjects.items():
-                alone = wrk(port, body, headers, 1)
-                note("%s, one at a time: p50 (µs)" % label, name, alone["p50"])
-                note("%s, one at a time: p99 (µs)" % label, name, alone["p99"])
-                before = cpu(pid) if pid else 0
-                crowd = wrk(port, body, headers, 32)
-                note("%s, 32 at a time: requests/s" % label, name, crowd["rps"])
-                if pid:
-                    note("%s, 32 at a time: CPU per request (µs)" % label, name, (cpu(pid) - before) / crowd["count"] * 1e6)
-                times = 20 if name in ("LiteLLM", "Portkey") else 200
-                note("%s: first event, median (µs)" % label, name, statistics.median(first_event(port, body, headers, times)))
-    for name, (pid, port, headers) in subjects.items():
-        if pid:
-            note("RSS after the load (MB)", name, rss(pid))
+    def note(self, what, subject, value):
+        self.values.setdefault(what, {}).setdefault(subject.name, []).append(value)
+
+    def measure(self, what, subject, run):
+        """What `run` gives for this subject, or None where it gives no answer."""
+        if (what, subject.name) in self.missing:
+            return None
+        try:
+            return None if subject.why else run()
+        except NoAnswer as e:
+            self.missing[what, subject.name] = str(e)
+            say("%s, %s: no answer: %s" % (subject.name, what, e))
+            return None
+
+    def print_missing(self):
+        for (what, name), why in self.missing.items():
+            print("- %s, %s: no answer: %s" % (name, what, why), flush=True)
+
+
+def settle(subject):
+    """Waits until it rests: what it still works on would slow down the next one."""
+    end = time.time() + PATIENCE
+    while subject.pid and time.time() < end:
+        before = subject.cpu()
+        time.sleep(0.2)
+        if subject.cpu() - before <= 0.02:
+            return
+
+
+def load(subjects):
+    """Latency, first events, requests a second, CPU and memory."""
+    figures = Figures(subjects)
+    for subject in subjects:
+        # So that each has done what it does once only. Whoever does not even answer now is not asked again.
+        if figures.measure("the first request", subject, lambda: first_event(subject, SMALL, 1, 3 * PATIENCE)) is None:
+            subject.why = subject.why or figures.missing["the first request", subject.name]
+        elif subject.pid:
+            figures.note("RSS after a warm-up (MB)", subject, subject.rss())
+    for number in range(ROUNDS):
+        say("round %d of %d" % (number + 1, ROUNDS))
+        # Each round begins with another one.
+        turn = subjects[number % len(subjects) :] + subjects[: number % len(subjects)]
+        for label in (SMALL, LARGE):
+            for subject in turn:
+                before, each = subject.cpu(), None
+                alone = figures.measure(label + ", one at a time", subject, lambda: wrk(subject, label, 1))
+                if alone:
+                    each = (subject.cpu() - before) / alone["count"]
+                    figures.note(label + ", one at a time: p50 (µs)", subject, alone["p50"])
+                    figures.note(label + ", one at a time: p99 (µs)", subject, alone["p99"])
+                first = figures.measure(label + ", first event", subject, lambda: first_event(subject, label, SECONDS / 2))
+                if first:
+                    figures.note(label + ": first event, median (µs)", subject, first)
+                connections = AT_A_TIME[label]
+                what = "%s, %d at a time" % (label, connections)
+                before = subject.cpu()
+                crowd = figures.measure(what, subject, lambda: wrk(subject, label, connections))
+                spent = subject.cpu() - before
+                settle(subject)
+                if crowd:
+                    figures.note(what + ": requests/s", subject, crowd["rps"])
+                # What was begun and not finished is work, too: of those that finish few, one at a time tells more.
+                if crowd and crowd["count"] >= 10 * connections:
+                    each = spent / crowd["count"]
+                if subject.pid and each is not None:
+                    figures.note(label + ": CPU per request (µs)", subject, each * 1e6)
+        for subject in turn:
+            if subject.name.startswith("arp"):
+                alone = figures.measure(HIDDEN + ", one at a time", subject, lambda: wrk(subject, HIDDEN, 1))
+                if alone:
+                    figures.note(HIDDEN + ", one at a time: p50 (µs)", subject, alone["p50"])
+                    figures.note(HIDDEN + ", one at a time: p99 (µs)", subject, alone["p99"])
+    for subject in subjects:
+        if subject.pid and not subject.why:
+            figures.note("RSS after the load (MB)", subject, subject.rss())
     shown = {}
-    for what, by in figures.items():
-        shown[what] = {name: "{:,.1f}".format(statistics.median(values)) for name, values in by.items()}
-        if "p50" in what or "p99" in what or "first event" in what:
-            base = statistics.median(by["upstream"])
-            shown[what + ", added"] = {name: "{:+,.1f}".format(statistics.median(values) - base) for name, values in by.items() if name != "upstream"}
-    table("medians of %d rounds" % ROUNDS, names, shown)
+    medians = {what: {name: statistics.median(values) for name, values in by.items()} for what, by in figures.values.items()}
+    for what, by in medians.items():
+        shown[what] = {name: "{:,.1f}".format(value) for name, value in by.items()}
+        if "upstream" in by and ("p50" in what or "p99" in what or "first event" in what):
+            shown["added: " + what] = {name: "{:+,.1f}".format(value - by["upstream"]) for name, value in by.items() if name != "upstream"}
+    table("medians of %d rounds" % ROUNDS, figures.names, shown)
+    redaction = {}
+    for label in (LARGE, HIDDEN):
+        by = medians.get(label + ", one at a time: p50 (µs)", {})
+        if "arp" in by and "arp, redaction" in by:
+            redaction[label] = {"p50 (µs)": "{:+,.1f}".format(by["arp, redaction"] - by["arp"])}
+    table("what redaction with eight presets adds", ["p50 (µs)"], redaction)
+    figures.print_missing()
 
-    gap, events = 0.5, 10
-    slow = SlowUpstream(gap, events)
-    slow.start()
-    wait_for(slow.port)
-    rows = {}
-    crowd = {"upstream": (None, slow.port, {}), "arp": gateway(slow.port), "nginx": plain_proxy(slow.port)}
-    for name, (pid, port, headers) in crowd.items():
-        most = [0.0]
-        done = threading.Event()
 
-        def watch(pid=pid, most=most, done=done):
-            while pid and not done.wait(0.2):
-                most[0] = max(most[0], rss(pid))
+def crowd(subjects, gap, events, count):
+    """Delay of events and jitter, with so many streams at once; memory and CPU."""
+    rows, figures = {}, Figures(subjects)
+    for subject in subjects:
+        most, done = [0.0], threading.Event()
+
+        def watch():
+            while subject.pid and not done.wait(0.2):
+                most[0] = max(most[0], subject.rss())
+
+        def run():
+            whole, delays = asyncio.run(streams(subject, gap, events, count))
+            if not whole:
+                raise NoAnswer("no stream of %d came whole in %d s" % (count, CROWD_PATIENCE))
+            return whole, delays
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        before = cpu(pid) if pid else 0
-        whole, late = asyncio.run(streams(port, headers, gap, STREAMS))
+        before = subject.cpu()
+        came = figures.measure("%d streams" % count, subject, run)
         done.set()
         watcher.join()
-        rows.setdefault("came whole", {})[name] = str(whole)
-        rows.setdefault("events later than due, p50 (ms)", {})[name] = "%.1f" % q(late, 0.5)
-        rows.setdefault("events later than due, p99 (ms)", {})[name] = "%.1f" % q(late, 0.99)
-        if pid:
-            rows.setdefault("most RSS (MB)", {})[name] = "%.1f" % most[0]
-            rows.setdefault("CPU (s)", {})[name] = "%.2f" % (cpu(pid) - before)
-    table("%d streams at once, an event every %d ms" % (STREAMS, gap * 1000), list(crowd), rows)
+        settle(subject)
+        if not came:
+            rows.setdefault("came whole", {})[subject.name] = "no answer"
+            continue
+        whole, delays = came
+        rows.setdefault("came whole", {})[subject.name] = str(whole)
+        if delays:
+            for part, name in ((0.5, "p50"), (0.99, "p99"), (1, "longest")):
+                rows.setdefault("delay of an event, %s (ms)" % name, {})[subject.name] = "%.2f" % q(delays, part)
+            rows.setdefault("jitter, p99 - p50 (ms)", {})[subject.name] = "%.2f" % (q(delays, 0.99) - q(delays, 0.5))
+        if subject.pid:
+            rows.setdefault("most RSS (MB)", {})[subject.name] = "%.1f" % most[0]
+            rows.setdefault("CPU (s)", {})[subject.name] = "%.2f" % (subject.cpu() - before)
+    table("%d streams at once, %d events each, one every %d ms" % (count, events, gap * 1000), figures.names, rows)
+    figures.print_missing()
 
-    pid, port, headers = subjects["arp"]
+
+def main():
     begun = time.time()
-    asked = 0
-    while asked < 1_000_000 and time.time() - begun < float(os.environ.get("MILLION_SECONDS", "120")):
-        asked += wrk(port, prompt(1_000), headers, 32, 10)["count"]
-    print("arp after {:,} requests more: {:.1f} MB resident".format(asked, rss(pid)))
+    say("starting")
+    to = upstream()
+    arp = gateway(to.port)
+    load([to, arp, redacting(to.port), *peers(to.port)])
+    say("streams, few and fast")
+    origin = SlowUpstream()
+    origin.start()
+    wait_for(origin.port)
+    slow = [Subject("upstream", origin.port), gateway(origin.port), *peers(origin.port)]
+    crowd(slow, 0.02, 50, 10)
+    say("streams, many and slow")
+    crowd(slow, 0.5, 10, STREAMS)
+    say("many requests")
+    asked, since = 0, time.time()
+    try:
+        while asked < MILLION and time.time() - since < MILLION_SECONDS:
+            asked += wrk(arp, SMALL, 32, min(10, MILLION_SECONDS))["count"]
+        print("arp after {:,} requests more: {:.1f} MB resident".format(asked, arp.rss()))
+    except NoAnswer as e:
+        print("arp after {:,} requests more: no answer: {}".format(asked, e))
+    say("%d s in all" % (time.time() - begun))
 
 
 try:
     main()
 finally:
-    for child in running:
-        child.terminate()
-    for child in running:
-        try:
-            child.wait(5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-    shutil.rmtree(HOME, ignore_errors=True)
+    stop()

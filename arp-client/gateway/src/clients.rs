@@ -115,6 +115,10 @@ pub fn explain(error: &reqwest::Error) -> String {
         )
     } else if has("connection refused") {
         "nothing listens there (connection refused)".to_owned()
+    } else if error.is_connect() && (error.is_timeout() || has("timed out")) {
+        "no connection to it came about in time: is the address right, and does a firewall or a proxy stand in the \
+         way? (connect_timeout_secs in gateway.toml says how long is waited)"
+            .to_owned()
     } else if error.is_timeout() || has("timed out") {
         "it did not answer in time".to_owned()
     } else if has("handshake") || has("tls") || has("corrupt message") {

@@ -14,7 +14,7 @@ mod support;
 
 use arp_gateway::files::upstreams::{Change, change};
 use arp_gateway::service::Service;
-use arp_gateway::usage::store::By;
+use arp_gateway::usage::query::By;
 use support::*;
 
 const ASK: &str = r#"{"model":"claude-x","n": 1.50,"stream":true,"messages":[]}"#;

@@ -31,6 +31,7 @@ export class MockGateway extends EventEmitter {
   recording: Recording = { on: false, requests: 200, max_kb: 512, hours: 24, kept: 0, bytes: 0 };
   /** Bodies that are kept, by the request's number. */
   readonly bodies = new Map<number, string>();
+  readonly answers = new Map<number, string>();
   budgets: Budget[] = [];
   own: Price[] = [];
   #next = 1;
@@ -176,12 +177,13 @@ export class MockGateway extends EventEmitter {
         return { type: 'gateway_recording', ...this.recording, kept: this.bodies.size };
       case 'DELETE recording':
         this.bodies.clear();
+        this.answers.clear();
         for (const one of this.requests) one.recorded = false;
         return { type: 'gateway_recording', ...this.recording, kept: 0 };
       case 'GET requests/*': {
         const kept = this.bodies.get(Number(service));
         if (kept === undefined) throw new HttpError(404, 'not_found', 'This body is not recorded.');
-        return { type: 'gateway_request_body', id: Number(service), at: Date.now(), until: Date.now() + 86_400_000, body: kept, cut: false, hidden: [] };
+        return { type: 'gateway_request_body', id: Number(service), at: Date.now(), until: Date.now() + 86_400_000, body: kept, cut: false, hidden: [], answer: this.answers.get(Number(service)) ?? null, answer_cut: false, answer_hidden: [] };
       }
       case 'GET budgets':
         return { type: 'gateway_budgets', budgets: this.budgets };

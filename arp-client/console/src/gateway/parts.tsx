@@ -100,7 +100,7 @@ export function RequestLine({ request, onOpen }: { request: GatewayRequest; onOp
   );
 }
 
-/** What was kept of a request's body, once it is asked for. */
+/** What was kept of a request and its answer, once it is asked for. */
 function KeptBody({ room, id }: { room: Room; id: number }) {
   const [body, setBody] = useState<RequestBody | null>(null);
   const [busy, setBusy] = useState(false);
@@ -113,11 +113,20 @@ function KeptBody({ room, id }: { room: Room; id: number }) {
     );
   }
   return (
+    <>
+      <Kept title={w.body} hint={w.bodyText(clock(body.until))} text={body.body || null} none={w.noBody} cut={body.cut} />
+      <Kept title={w.answer} hint={w.answerText} text={body.answer} none={w.noAnswer} cut={body.answer_cut} />
+    </>
+  );
+}
+
+function Kept({ title, hint, text, none, cut }: { title: string; hint: string; text: string | null; none: string; cut: boolean }) {
+  return (
     <section>
-      <h3 class="field-label">{w.body}</h3>
-      <p class="soft small">{w.bodyText(clock(body.until))}</p>
-      <pre class="output kept" tabIndex={0}>{visible(pretty(body.body))}</pre>
-      {body.cut && <p class="soft small">{w.bodyCut}</p>}
+      <h3 class="field-label">{title}</h3>
+      <p class="soft small">{text === null ? none : hint}</p>
+      {text !== null && <pre class="output kept" tabIndex={0}>{visible(pretty(text))}</pre>}
+      {cut && <p class="soft small">{w.bodyCut}</p>}
     </section>
   );
 }

@@ -152,7 +152,17 @@ export interface RecordedRun { recording: boolean; found: Found[]; requests: { i
 
 /** Whether bodies of requests are kept. */
 export interface Recording { on: boolean; requests: number; max_kb: number; hours: number; kept: number; bytes: number }
-export interface RequestBody { id: number; until: number; body: string; cut: boolean; hidden: { by: string; count: number }[] }
+/** What was kept of a request and its answer; an empty body was not kept. */
+export interface RequestBody {
+  id: number;
+  until: number;
+  body: string;
+  cut: boolean;
+  hidden: { by: string; count: number }[];
+  answer: string | null;
+  answer_cut: boolean;
+  answer_hidden: { by: string; count: number }[];
+}
 
 /** A limit on what is spent. */
 export interface Budget {

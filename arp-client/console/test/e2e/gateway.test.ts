@@ -358,10 +358,17 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await expect.poll(() => gateway.recording.on).toBe(true);
     const { id } = gateway.request({ model: 'kept-model', recorded: true });
     gateway.bodies.set(id, '{"model":"kept-model","messages":[{"content":"to ‹hidden:mails›"}]}');
+    gateway.answers.set(id, '[{"type":"content_block_delta","delta":{"text":"kept answer"}}]');
     await row('kept-model').click();
-    await page.getByRole('button', { name: 'Show the body' }).click();
+    await page.getByRole('button', { name: 'Show request and answer' }).click();
     await page.locator('dialog pre', { hasText: '"content": "to ‹hidden:mails›"' }).waitFor();
+    await page.locator('dialog pre', { hasText: '"text": "kept answer"' }).waitFor();
     await sound(size);
+    await page.locator('dialog').getByRole('button', { name: 'Close' }).click();
+    gateway.answers.clear();
+    await row('kept-model').click();
+    await page.getByRole('button', { name: 'Show request and answer' }).click();
+    await page.locator('dialog').getByText('None was kept').waitFor();
     await page.locator('dialog').getByRole('button', { name: 'Close' }).click();
     await page.locator('.tabs').getByRole('link', { name: 'Filters' }).click();
     await page.getByRole('button', { name: 'Try on recorded requests' }).click();

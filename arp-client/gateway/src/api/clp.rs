@@ -12,7 +12,7 @@ use crate::files::{self, FileError};
 use crate::names;
 use crate::secret::Secret;
 use crate::service::Service;
-use crate::usage::store::{By, Sum};
+use crate::usage::query::{By, Sum};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;

@@ -59,16 +59,19 @@ pub(super) async fn body(api: &Arc<Api>, id: &str) -> Answer {
     let kept = api.counts(move |usage| usage.body(id)).await?;
     let Some(kept) = kept else {
         return Err(ApiError::not_found(
-            "this request's body is not recorded: recording was off, or its time is over",
+            "this request is not recorded: recording was off, or its time is over",
         ));
     };
-    let hidden: Vec<Value> = hidden_in(&kept.body)
-        .into_iter()
-        .map(|(by, count)| json!({"by": by, "count": count}))
-        .collect();
+    let hidden = |text: &str| -> Vec<Value> {
+        let found = hidden_in(text).into_iter();
+        found
+            .map(|(by, count)| json!({"by": by, "count": count}))
+            .collect()
+    };
     ok(&json!({
         "type": "gateway_request_body", "id": kept.id, "at": kept.at, "until": kept.until, "body": kept.body,
-        "cut": kept.cut, "hidden": hidden,
+        "cut": kept.cut, "hidden": hidden(&kept.body), "answer": kept.answer, "answer_cut": kept.answer_cut,
+        "answer_hidden": hidden(kept.answer.as_deref().unwrap_or_default()),
     }))
 }
 

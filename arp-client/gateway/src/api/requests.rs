@@ -5,7 +5,7 @@ use crate::activity::{Live, now_ms};
 use crate::health::Standing;
 use crate::service::Service;
 use crate::usage::budgets::day_of;
-use crate::usage::store::{By, Sum, Wanted};
+use crate::usage::query::{By, Sum, Wanted};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;

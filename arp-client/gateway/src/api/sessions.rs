@@ -2,7 +2,8 @@
 
 use super::{Answer, Api, ApiError, Call, ok};
 use crate::service::Service;
-use crate::usage::store::{Choice, Wanted};
+use crate::usage::query::Wanted;
+use crate::usage::store::Choice;
 use serde_json::{Value, json};
 use std::sync::Arc;
 

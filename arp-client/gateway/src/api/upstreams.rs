@@ -12,7 +12,7 @@ use crate::live::Snapshot;
 use crate::names;
 use crate::service::Service;
 use crate::usage::budgets::day_of;
-use crate::usage::store::{By, Sum};
+use crate::usage::query::{By, Sum};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;

@@ -28,7 +28,8 @@ use crate::redact::placeholder::{Hidden, Key};
 use crate::redact::recorded::Masker;
 use crate::service::Service;
 use crate::usage::budgets::{self, Spent};
-use crate::usage::store::{Choice, Record, Usage};
+use crate::usage::record::Record;
+use crate::usage::store::{Choice, Usage};
 use attempt::{Answer, Failure, Route};
 use body::{Body, Cut, Owner};
 use bytes::Bytes;
@@ -264,9 +265,7 @@ impl Gateway {
         let session = work.identity.session.clone();
         let model = work.identity.model.clone().unwrap_or_default();
         if now.settings.recording.on && work.identity.generates {
-            log.keeps(work.readable(), || {
-                Masker::new(&now.filters, &now.settings.redact)
-            });
+            log.keeps(work.readable(), Masker::new(&now.filters, &now.settings.redact));
         }
         let hidden = match self.hide(service, &now, &mut work) {
             Ok(hidden) => hidden,
@@ -587,6 +586,7 @@ impl Gateway {
         let wait = last.as_ref().and_then(|failure| failure.wait);
         match last.and_then(|failure| failure.error) {
             Some((mut status, headers, mut body)) => {
+                log.hears_whole(&body);
                 let mut headers = headers::to_agent(&headers);
                 headers.remove(http::header::CONTENT_LENGTH);
                 let wait = wait.filter(|_| patient);

@@ -231,6 +231,7 @@ impl Stream {
             }
             if self.splitter.held() > MAX_EVENT {
                 self.torn = true;
+                log.hears_no_more();
                 output.data(self.splitter.rest()).await.ok()?;
             }
             match self.next(idle, output).await? {
@@ -271,6 +272,7 @@ impl Stream {
         if !self.generates {
             return output.data(self.restored(event)).await.map_err(|Left| None);
         }
+        log.hears(&event);
         if let Some(data) = sse::data(&event) {
             self.reader.event(&data);
             log.tokens(self.reader.tokens());
@@ -313,6 +315,7 @@ impl Stream {
             log.tokens(self.reader.tokens());
             let mut whole = BytesMut::from(&rest[..]);
             whole.extend_from_slice(b"\n\n");
+            log.hears(&whole);
             let whole = self.restored(whole.freeze());
             output.data(whole).await.ok()?;
         }
@@ -380,6 +383,7 @@ async fn bytes(
             }
         }
     }
+    log.hears_whole(&kept);
     let (tokens, _) = service.whole(&kept);
     log.tokens(tokens);
     if let Some(hidden) = &hidden {

@@ -7,7 +7,8 @@ use crate::files::upstreams::Upstream;
 use crate::redact::recorded::Masker;
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::usage::store::Record;
+use crate::usage::answers::Heard;
+use crate::usage::record::Record;
 use crate::usage::{Tokens, budgets, prices};
 use bytes::Bytes;
 use http::StatusCode;
@@ -27,8 +28,16 @@ pub(crate) struct Log {
     asked: Option<Upstream>,
     /// The last upstream's own time to wait.
     wait: Option<Duration>,
-    /// The body, where it is to be kept.
-    body: Option<(Bytes, Masker)>,
+    /// What is to be kept beside the record.
+    kept: Option<Kept>,
+}
+
+/// What is to be kept of a request and its answer.
+#[derive(Debug)]
+struct Kept {
+    body: Option<Bytes>,
+    answer: Heard,
+    masker: Masker,
 }
 
 impl Log {
@@ -75,13 +84,36 @@ impl Log {
             id,
             asked: None,
             wait: None,
-            body: None,
+            kept: None,
         }
     }
 
-    /// This body is to be kept beside the record, without what a masker finds.
-    pub(crate) fn keeps(&mut self, body: Option<Bytes>, masker: impl FnOnce() -> Masker) {
-        self.body = body.map(|body| (body, masker()));
+    /// This body, if there is one that can be read, and the answer are to be kept beside the record, without what the
+    /// masker finds.
+    pub(crate) fn keeps(&mut self, body: Option<Bytes>, masker: Masker) {
+        let answer = self.gateway.usage().hears();
+        self.kept = Some(Kept { body, answer, masker });
+    }
+
+    /// The upstream said this event.
+    pub(crate) fn hears(&mut self, event: &[u8]) {
+        if let Some(kept) = &mut self.kept {
+            kept.answer.event(event);
+        }
+    }
+
+    /// It says more than is looked at.
+    pub(crate) fn hears_no_more(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.answer.cut();
+        }
+    }
+
+    /// The upstream said this, which is no stream.
+    pub(crate) fn hears_whole(&mut self, text: &[u8]) {
+        if let Some(kept) = &mut self.kept {
+            kept.answer.whole(text);
+        }
     }
 
     fn edit(&mut self, change: impl FnOnce(&mut Record)) {
@@ -229,8 +261,10 @@ impl Drop for Log {
             );
         }
         let usage = self.gateway.usage();
-        let kept = self.body.take();
-        let kept = kept.and_then(|(body, masker)| usage.to_keep(body, masker, self.settings.recording));
+        let kept = self.kept.take().and_then(|kept| {
+            let answer = (kept.answer, self.asked.take());
+            usage.to_keep(kept.body, Some(answer), kept.masker, self.settings.recording)
+        });
         usage.note(record, kept);
     }
 }

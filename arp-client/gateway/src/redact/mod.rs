@@ -2,6 +2,7 @@
 //! placeholder in the place of each secret and the secret back into the answer.
 
 pub mod find;
+pub mod pieces;
 pub mod placeholder;
 pub mod recorded;
 pub mod restore;

@@ -206,7 +206,8 @@ pub(super) fn store(db: &Connection, imported: &Imported) -> rusqlite::Result<bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::usage::store::{By, Usage};
+    use crate::usage::query::By;
+    use crate::usage::store::Usage;
 
     #[test]
     fn what_clp_has_counted_is_taken_over_once() {

@@ -1,10 +1,14 @@
 //! What a request cost, in tokens: taken from every event that carries a figure, never counted twice.
 
+pub mod answers;
 pub mod bodies;
 pub mod budgets;
 pub mod import;
 pub mod prices;
+pub mod query;
+pub mod record;
 pub mod store;
+mod writer;
 
 use serde::Serialize;
 

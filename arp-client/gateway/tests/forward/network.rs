@@ -241,3 +241,50 @@ async fn one_that_falls_silent_is_given_up_after_its_own_times() {
         "no block was finished: it is cut, so that the agent asks again: {got:?}"
     );
 }
+
+/// An address that takes no connection and refuses none: its queue is full, and nobody accepts. Linux drops what comes
+/// then.
+#[cfg(target_os = "linux")]
+async fn black_hole() -> (tokio::net::TcpListener, TcpStream, String) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let only = TcpStream::connect(address).await.unwrap();
+    (listener, only, format!("http://{address}"))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_upstream_that_takes_no_connection_is_given_up_after_its_own_time_and_the_next_is_asked() {
+    let (_listener, _only, url) = black_hole().await;
+    // Were the time to connect not counted for itself, that of the first byte would be over first, with other words.
+    let times = "connect_timeout_secs = 1\nfirst_byte_timeout_secs = 8\n";
+    let said = why(&with(&url, times).await).await;
+    assert!(
+        said.contains("no connection to it came about in time") && said.contains("connect_timeout_secs"),
+        "{said}"
+    );
+    assert!(!said.contains("127.0.0.1"), "never the URL: {said}");
+
+    let other = Upstream::start(|_| Say::Events(message("the other one"))).await;
+    let gateway = Running::start(
+        Service::Claude,
+        &file(&[("hole", &url, 2), ("other", &other.url(), 1)]),
+    )
+    .await;
+    std::fs::write(
+        gateway.home.settings(),
+        format!("[upstream.claude.hole]\n{times}"),
+    )
+    .unwrap();
+    let got = gateway.post(PATH, ASK, None).await;
+    assert!(got.body.contains("the other one"), "{got:?}");
+    // It is there, but silent: that is not the time to connect.
+    let silent = Upstream::start(|_| Say::Silent).await;
+    let times = "connect_timeout_secs = 8\nfirst_byte_timeout_secs = 1\n";
+    assert_eq!(
+        why(&with(&silent.url(), times).await).await,
+        "it did not answer in time"
+    );
+}

@@ -180,3 +180,118 @@ async fn a_budget_that_is_used_up_refuses_and_says_so() {
     // 11 read, 7 from the cache, 5 written, twice, at the price of the table.
     assert!((cost - 2.0 * (11.0 + 0.7 + 25.0) / 1e6).abs() < 1e-9, "{usage}");
 }
+
+#[tokio::test]
+async fn an_answer_is_kept_beside_its_request_without_secrets_and_forgotten_with_it() {
+    const KEPT: &str = "[recording]\non = true\n";
+    // The first says a secret in pieces, which nobody had hidden; the second repeats its own key in an error.
+    let upstream = Upstream::start(|asked| {
+        if asked.text().contains("fail") {
+            return error(400, "the key key-a may not do that for someone@corp.example");
+        }
+        let mut events = message("mail some");
+        let delta = events[2].clone();
+        for (n, piece) in ["one@cor", "p.example with key", "-a now"].iter().enumerate() {
+            events.insert(3 + n, delta.replace("mail some", piece));
+        }
+        Say::Events(events)
+    })
+    .await;
+    let gateway = Running::start(Service::Claude, &file(&[("a", &upstream.url(), 0)])).await;
+    gateway.post(PATH, &ask("off"), None).await;
+    std::fs::write(gateway.home.settings(), KEPT).unwrap();
+    let got = gateway.post(PATH, &ask("on"), None).await;
+    assert!(
+        got.body.contains("one@cor"),
+        "the agent gets it as it comes: {}",
+        got.body
+    );
+    let refused = gateway.post(PATH, &ask("fail"), None).await;
+    assert_eq!(refused.status, 400);
+    gateway.gateway.usage().flush();
+    let newest = gateway.gateway.usage().newest(3).unwrap();
+    let recorded: Vec<&Value> = newest.iter().map(|request| &request["recorded"]).collect();
+    assert_eq!(recorded, [true, true, false]);
+    let body = async |n: usize| {
+        let path = format!("/api/gateway/requests/{}/body", newest[n]["id"]);
+        gateway.ask("GET", &path, "").await
+    };
+    let (status, kept) = body(1).await;
+    assert_eq!(status, 200, "{kept}");
+    let events: Value = serde_json::from_str(kept["answer"].as_str().unwrap()).unwrap();
+    let texts: Vec<&str> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|event| event["delta"]["text"].as_str())
+        .collect();
+    assert_eq!(texts, ["mail ‹hidden:mails› with … now"], "{kept}");
+    assert_eq!(
+        (&kept["answer_cut"], &kept["answer_hidden"]),
+        (&json!(false), &json!([{"by": "mails", "count": 1}]))
+    );
+    assert!(kept["body"].as_str().unwrap().contains("\"on\""));
+    let (_, kept) = body(0).await;
+    let answer = kept["answer"].as_str().unwrap();
+    assert!(
+        answer.contains("the key … may not") && answer.contains("‹hidden:mails›"),
+        "{answer}"
+    );
+
+    // What was hidden from the upstream is not in what it said either: placeholders are kept.
+    let settings = format!("{KEPT}[redaction]\npresets = [\"mails\"]\n");
+    std::fs::write(gateway.home.settings(), settings).unwrap();
+    let echo = Upstream::start(|asked| Say::Events(message(&placeholder(&asked.text())))).await;
+    std::fs::write(
+        gateway.home.upstreams(Service::Claude),
+        file(&[("b", &echo.url(), 0)]),
+    )
+    .unwrap();
+    let got = gateway.post(PATH, &ask(&format!("to {SECRET}")), Some("s")).await;
+    assert!(got.body.contains(SECRET));
+    // One that leaves while its answer comes: what had come is kept.
+    let stalled = Upstream::start(|_| Say::Stalled(message("half of it")[..3].to_vec())).await;
+    std::fs::write(
+        gateway.home.upstreams(Service::Claude),
+        file(&[("c", &stalled.url(), 0)]),
+    )
+    .unwrap();
+    let request = client().post(format!("{}{PATH}", gateway.url)).body(ask("leave"));
+    let mut leaving = request.send().await.unwrap();
+    let mut come = Vec::new();
+    while !String::from_utf8_lossy(&come).contains("half of it") {
+        come.extend_from_slice(&leaving.chunk().await.unwrap().unwrap());
+    }
+    drop(leaving);
+    let noted = async {
+        while gateway.gateway.usage().newest(1).unwrap()[0]["upstream"] != "c" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), noted)
+        .await
+        .unwrap();
+    let newest = gateway.gateway.usage().newest(2).unwrap();
+    let kept = |n: usize| {
+        gateway
+            .gateway
+            .usage()
+            .body(newest[n]["id"].as_i64().unwrap())
+            .unwrap()
+    };
+    assert!(kept(0).unwrap().answer.unwrap().contains("half of it"));
+    let echoed = kept(1).unwrap().answer.unwrap();
+    assert!(echoed.contains("ARPX") && !echoed.contains(SECRET), "{echoed}");
+
+    let (_, forgotten) = gateway.ask("DELETE", "/api/gateway/recording", "").await;
+    assert_eq!((&forgotten["kept"], &forgotten["bytes"]), (&json!(0), &json!(0)));
+    assert!(kept(0).is_none());
+    let (status, _) = body(1).await;
+    assert_eq!(status, 404);
+    for entry in std::fs::read_dir(gateway.home.usage().parent().unwrap()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        for word in ["half of it", "with … now", "key-a"] {
+            assert!(!bytes.windows(word.len()).any(|w| w == word.as_bytes()), "{word}");
+        }
+    }
+}

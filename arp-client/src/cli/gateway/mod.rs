@@ -113,7 +113,7 @@ pub enum Action {
     Doctor(Output),
     /// What models cost, by the gateway's table and your own in gateway.toml.
     Prices(Output),
-    /// Are bodies of requests kept to be looked at? Switch it on or off, or delete what was kept.
+    /// Are bodies of requests and answers kept to be looked at? Switch it on or off, or delete what was kept.
     Recording {
         /// Without it, only says how it stands.
         #[arg(value_enum)]

@@ -59,7 +59,7 @@ pub(super) fn recording(home: &Home, switch: Option<Switch>, output: Output) -> 
         .recording;
     let (kept, bytes) = usage.kept().map_err(told)?;
     let words = format!(
-        "recording of requests' bodies is {}; {kept} kept ({} kB), of the newest {} requests at most, {} kB each, for {} hours",
+        "recording of requests and answers is {}; {kept} kept ({} kB), of the newest {} requests at most, {} kB of each, for {} hours",
         if recording.on { "on" } else { "off" },
         bytes / 1024,
         recording.requests,
