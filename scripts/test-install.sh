@@ -33,6 +33,26 @@ if command -v systemd-analyze >/dev/null; then
     has "the unit is locked down" "$said" "exposure level"
 fi
 
+# The commit in --version, of a release build: from git, from an archive of the sources, from neither; or as it is told.
+rustc --edition 2024 -o "$scratch/commit" arp-common/commit.rs
+commit() { (cd "$1/arp-server" && env -u ARP_COMMIT PROFILE=release "${@:2}" "$scratch/commit" | sed -n 's/^cargo::rustc-env=ARP_COMMIT=//p'); }
+mkdir -p "$scratch/sources/arp-server" "$scratch/sources/arp-common" "$scratch/archive" "$scratch/neither/arp-server"
+has "told: the commit" "$(commit . ARP_COMMIT=abc)" "abc"
+has "a development build says so" "$(commit . PROFILE=debug)" "dev"
+has "without git: the commit is not known" "$(commit "$scratch/neither")" "unknown"
+if git rev-parse --verify --quiet HEAD >/dev/null 2>&1; then
+    has "in a clone: the commit of git" "$(commit .)" "$(git rev-parse --short=12 HEAD)"
+    # What is in git here, in a repository of its own.
+    cp arp-common/commit.txt "$scratch/sources/arp-common/" && cp .gitattributes "$scratch/sources/" && : >"$scratch/sources/arp-server/file"
+    git -C "$scratch/sources" init --quiet
+    git -C "$scratch/sources" add .
+    git -C "$scratch/sources" -c user.name=test -c user.email=test@example.com -c commit.gpgsign=false commit --quiet --message test
+    git -C "$scratch/sources" archive HEAD | tar -x -C "$scratch/archive"
+    has "in an archive: the commit that it was made of" "$(commit "$scratch/archive")" "$(git -C "$scratch/sources" rev-parse --short=12 HEAD)"
+    rm -rf "$scratch/sources/.git"
+    has "in a copy without git: not known either" "$(commit "$scratch/sources")" "unknown"
+fi
+
 # Archives as a release has them, in two versions.
 built=${CARGO_TARGET_DIR:-target}/debug
 [ -x "$built/arps" ] || bad "the programs are built: cargo build --workspace --bins"
