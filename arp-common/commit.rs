@@ -12,7 +12,9 @@ fn main() {
     let told = std::env::var("ARP_COMMIT").ok().filter(|c| !c.is_empty());
     let commit = match told {
         Some(commit) => commit,
-        None if release => from_git().or_else(from_archive).unwrap_or_else(|| "unknown".to_owned()),
+        None if release => from_git()
+            .or_else(from_archive)
+            .unwrap_or_else(|| "unknown".to_owned()),
         None => "dev".to_owned(),
     };
     println!("cargo::rustc-env=ARP_COMMIT={commit}");

@@ -104,6 +104,10 @@ has "an upgrade keeps the port" "$(cat "$unit.d/10-install.conf")" "Environment=
 has "and takes what is new" "$(cat "$unit.d/10-install.conf")" "Environment=POOL_SIZE=7"
 has "the line for the edge stays" "$said" "17001, 17002, 80"
 
+printf '[Service]\nEnvironment="CONTROL_PORT=17101" "POOL_SIZE=3"\n' >"$unit.d/override.conf"
+has "a port of systemctl edit is in the line for the edge" "$(install --host h --from "$built")" "--server-addr h --control-port 17101 --command-mode"
+rm "$unit.d/override.conf"
+
 echo broken >>"$scratch/www/$name.tar.gz"
 before=$(sha256sum "$root/usr/local/bin/arps")
 if said=$(install); then bad "a damaged archive is refused" "$said"; fi

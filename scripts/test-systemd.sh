@@ -122,6 +122,12 @@ systemctl restart arps || bad "systemctl edit, restart" "$(journalctl -u arps --
 has "the ports of systemctl edit" "$(arps status)" "control [::]:17101, proxy [::]:17102, public [::]:80"
 has "and the pool size" "$(tr '\0' ' ' <"/proc/$(shown MainPID)/cmdline")" "--pool-size 7"
 
+# The installation once more, as an upgrade.
+said=$(bash -s <"/opt/scripts/install.sh" 2>&1) || bad "install.sh, again" "$said"
+has "install.sh, again: the edge is told these ports" "$said" "--control-port 17101 --proxy-port 17102 --command-mode"
+[ "$(cat /etc/arps/join-key)" = "$key" ] || bad "the join key stays"
+has "the key and the settings stay" "$(arps status)" "public [::]:80"
+
 # Reload.
 echo 'max-conns = 2000' >/etc/arps/arps.toml
 before=$(shown MainPID)
