@@ -112,8 +112,16 @@ ok "$(systemd-analyze security --no-pager arps | sed -n 's/.*\(Overall exposure.
 # systemctl edit, in an editor that types for us; it wants a terminal.
 edit() { # LINES
     printf '[Service]\n%b\n' "$1" >/tmp/typed
-    printf '#!/bin/sh\ncp /tmp/typed "$1"\n' >/tmp/editor && chmod 755 /tmp/editor
-    SYSTEMD_EDITOR=/tmp/editor script -qec "systemctl edit arps" /dev/null >/dev/null
+    # Between the two comments that systemd puts there, in place of what stands between them.
+    cat >/tmp/editor <<'SH'
+#!/bin/sh
+# A line to begin at may come before the file.
+for file; do :; done
+awk '/^### (Lines|Edits) below/ { while ((getline line <"/tmp/typed") > 0) print line; off = 0 } !off
+    /^### Anything between/ { off = 1 }' "$file" >/tmp/edited && cat /tmp/edited >"$file"
+SH
+    chmod 755 /tmp/editor
+    SYSTEMD_EDITOR=/tmp/editor script -qec "systemctl edit arps" /tmp/edit.log >/dev/null || bad "systemctl edit" "$(cat /tmp/edit.log)"
 }
 settings='Environment="PUBLIC_PORT=80"\nEnvironment="CONTROL_PORT=17101" "PROXY_PORT=17102" "POOL_SIZE=7"\nEnvironment="ARPS_CONFIG=/etc/arps/arps.toml"'
 echo 'max-conns = 1000' >/etc/arps/arps.toml

@@ -118,6 +118,9 @@ pub enum ActionError {
     /// The key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// There is none, and one that is made here would be out of the relay's reach.
+    #[error("the relay of {0} has no key yet; start it once (as its own user)")]
+    NoKey(String),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,7 +153,12 @@ const SHORTEST_AGE: u64 = 2 * 3600;
 /// See [`ActionError`].
 pub fn run(action: &Action, dir: &Path) -> Result<String, ActionError> {
     match action {
-        Action::Fingerprint => Ok(format!("{}\n", data::identity(dir)?.fingerprint())),
+        Action::Fingerprint => {
+            if !data::may_make_key(dir) {
+                return Err(ActionError::NoKey(dir.display().to_string()));
+            }
+            Ok(format!("{}\n", data::identity(dir)?.fingerprint()))
+        }
         Action::Reload => {
             let done: Reloaded = read(&ask(dir, "POST", "/api/reload")?)?;
             Ok(reloaded(&done))

@@ -88,6 +88,24 @@ pub fn identity(dir: &Path) -> Result<Identity, IdentityError> {
     Identity::load_or_create(&key_file(dir))
 }
 
+/// Is there a key, or would one that is made now belong to whom the directory does? Root asks the relay of a service,
+/// which could not read what root makes.
+pub fn may_make_key(dir: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let owner = std::fs::metadata(dir).map(|m| m.uid());
+        key_file(dir).exists()
+            || owner.is_ok_and(|uid| uid == rustix::process::geteuid().as_raw())
+            || !dir.exists()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        true
+    }
+}
+
 fn names_key_file(dir: &Path) -> PathBuf {
     dir.join("names-key")
 }
