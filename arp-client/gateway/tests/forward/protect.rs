@@ -271,6 +271,8 @@ async fn an_answer_is_kept_beside_its_request_without_secrets_and_forgotten_with
     tokio::time::timeout(std::time::Duration::from_secs(60), noted)
         .await
         .unwrap();
+    // The record is there; what is kept with it comes right behind.
+    gateway.gateway.usage().flush();
     let newest = gateway.gateway.usage().newest(2).unwrap();
     let kept = |n: usize| {
         gateway
