@@ -6,9 +6,11 @@
 mod drivers;
 #[path = "raw/passthrough.rs"]
 mod passthrough;
+#[path = "raw/silence.rs"]
+mod silence;
 mod support;
 
-use arp_common::protocol::{Command as Say, TunnelKind};
+use arp_common::protocol::{Command as Say, Service, TlsBegun, TunnelKind};
 use arp_common::tls::Identity;
 use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::http::{RawClient, get, within};
@@ -166,26 +168,37 @@ async fn a_service_that_is_not_there_is_told_in_each_protocols_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_name_ends_its_open_connections_and_no_others() {
-    let relay = Relay::start().await;
+    let relay = Relay::builder().args(["--domain", "arp.test"]).start().await;
     let mut asks = register("machine");
     (asks.version, asks.tokens) = (Some(3), vec!["old".parse().unwrap(), "new".parse().unwrap()]);
+    asks.services = vec![Service {
+        passthrough: true,
+        ..Service::default()
+    }];
     let identity = Identity::generate().unwrap();
     let (mut machine, result) = try_register(&relay, &identity, asks).await;
     assert_eq!((result.success, result.version), (true, Some(3)));
+    // By the line, and as TLS that the relay does not read.
+    let line = |name: &str| format!("?token={name}\n").into_bytes();
     let mut open = Vec::new();
-    for name in ["old", "new"] {
+    for (first, begun) in [
+        (line("old"), None),
+        (passthrough::hello("old.arp.test"), Some(TlsBegun::Direct)),
+        (line("new"), None),
+        (passthrough::hello("new.arp.test"), Some(TlsBegun::Direct)),
+    ] {
         let mut visitor = TcpStream::connect(relay.public).await.unwrap();
-        visitor
-            .write_all(format!("?token={name}\n").as_bytes())
-            .await
-            .unwrap();
+        visitor.write_all(&first).await.unwrap();
         let id = machine.asked().await;
         let mut tunnel = support::Peer::secure(relay.proxy, &identity).await;
         tunnel.present(&id, "machine").await;
-        let Some(Say::Open { kind, service, .. }) = tunnel.hear().await else {
+        let Some(Say::Open {
+            kind, service, tls, ..
+        }) = tunnel.hear().await
+        else {
             panic!()
         };
-        assert_eq!((kind, service), (TunnelKind::Tcp, None));
+        assert_eq!((kind, service, tls), (TunnelKind::Tcp, None, begun));
         tunnel.say(&Say::Opened { error: None }).await;
         tunnel.wr.write_all(b"x").await.unwrap();
         tunnel.wr.flush().await.unwrap();
@@ -199,16 +212,18 @@ async fn a_revoked_name_ends_its_open_connections_and_no_others() {
             id_token: true,
         })
         .await;
-    let (mut visitor, _old) = open.remove(0);
-    let end = within("the end", visitor.read(&mut [0; 8])).await;
-    assert!(end.is_err(), "a cut must not look like an end: {end:?}");
-    let (mut visitor, mut tunnel) = open.remove(0);
-    tunnel.wr.write_all(b"y").await.unwrap();
-    tunnel.wr.flush().await.unwrap();
-    let mut byte = [0];
-    within("the other goes on", visitor.read_exact(&mut byte))
-        .await
-        .unwrap();
+    for (mut visitor, _tunnel) in open.drain(..2) {
+        let end = within("the end", visitor.read(&mut [0; 8])).await;
+        assert!(end.is_err(), "a cut must not look like an end: {end:?}");
+    }
+    for (mut visitor, mut tunnel) in open {
+        tunnel.wr.write_all(b"y").await.unwrap();
+        tunnel.wr.flush().await.unwrap();
+        let mut byte = [0];
+        within("the other goes on", visitor.read_exact(&mut byte))
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

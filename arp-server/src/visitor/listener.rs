@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Takes the header off a connection that a balancer passes on, and tells whose it is.
 async fn passed_on(tcp: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
@@ -92,7 +92,7 @@ impl Public {
     }
 
     /// Serves one connection until it ends. After `stop` no further request is taken.
-    async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, permit: ConnPermit, stop: Stop) {
+    async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, mut permit: ConnPermit, stop: Stop) {
         let mut visitor = Visitor {
             ip: peer.ip(),
             trusted: self.trusts(peer.ip()),
@@ -103,17 +103,20 @@ impl Public {
         let mut deadline = Deadline::default();
         deadline.set(self.limits.keep_alive.min(d::KEEP_ALIVE));
         let mut begun = false;
+        let came = Instant::now();
         // Waited for in one place for as long as the connection lives.
         let mut stopped = stop.given();
         loop {
             match sniff(&buf) {
                 Sniffed::Unclear => {}
                 Sniffed::Is(Speaks::Http1) => {
+                    permit.speaks_http();
                     let connection = http1::Connection::new(self, visitor, peer, rd, wr, buf);
                     Box::pin(connection.serve(&stop, stopped)).await;
                     break;
                 }
                 Sniffed::Is(Speaks::Http2) => {
+                    permit.speaks_http();
                     let io = Prefixed::new(buf, Joined { rd, wr });
                     Box::pin(http2::serve(self, visitor, peer, io, stopped)).await;
                     break;
@@ -165,6 +168,11 @@ impl Public {
             let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
             // Who waits to be greeted; a proxy in front keeps connections open for later.
             let waits = buf_is_empty && !visitor.tls && !visitor.trusted && self.registry.serves_mysql();
+            let greeted = if waits {
+                came + mysql::silence(permit.is_beside_http())
+            } else {
+                came
+            };
             let read = tokio::select! {
                 biased;
                 read = read => read,
@@ -175,7 +183,11 @@ impl Public {
                         Err(_) => break,
                     }
                 }
-                () = tokio::time::sleep(mysql::SILENCE), if waits => {
+                () = tokio::time::sleep_until(greeted), if waits => {
+                    // Its address may have begun to speak HTTP meanwhile.
+                    if came + mysql::silence(permit.is_beside_http()) > greeted {
+                        continue;
+                    }
                     let line = Line {
                         public: self,
                         visitor,

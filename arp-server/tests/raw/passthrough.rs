@@ -63,6 +63,20 @@ impl Shown {
     }
 }
 
+/// The first bytes of a visitor who speaks TLS with this host.
+pub(super) fn hello(host: &str) -> Vec<u8> {
+    let config = ClientConfig::builder_with_provider(arp_common::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let name = host.to_owned().try_into().unwrap();
+    let mut session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    session.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
 async fn told(stream: &mut TlsStream<TcpStream>, n: usize) -> String {
     let mut got = vec![0; n];
     within("bytes", stream.read_exact(&mut got)).await.unwrap();

@@ -215,6 +215,15 @@ export class RealMachine {
     return ['--server-addr', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--client-id', id, '--plaintext', '--reconnect-interval', '1', '--command-mode', '--enable-fs', '--fs-root', this.project, ...this.#edgeArgs];
   }
 
+  /** A second arpc on this relay, that carries bytes to a local port; answers how to end it. */
+  async carries(id: string, port: number, ...more: string[]): Promise<() => Promise<void>> {
+    const [control, proxy] = this.#ports.map(String) as [string, string];
+    const data = join(this.home, `data-of-${id}`);
+    const child = this.#spawn(binary('arpc') ?? '', ['--server-addr', '127.0.0.1', '--control-port', control, '--proxy-port', proxy, '--client-id', id, '--plaintext', '--local-port', String(port), '--data-dir', data, '--no-qr', ...more], this.#env);
+    await line(child, /Registered with the relay/, 'arpc');
+    return () => kill(child);
+  }
+
   /** The environment of arpc and of the agents below it. */
   get env(): NodeJS.ProcessEnv {
     return this.#env;

@@ -6,8 +6,9 @@ import { createServer, connect, type Server, type Socket } from 'node:net';
 export class Middle {
   /** Answers an Upgrade with 403, as some company proxies do. */
   noSockets = false;
-  /** How many WebSockets were asked for, and how many streams of events. */
-  seen = { sockets: 0, streams: 0 };
+  /** How many WebSockets were asked for, how many streams of events, how many connections the relay
+   *  spoke first on, and how many of those it has reset. */
+  seen = { sockets: 0, streams: 0, greeted: 0, unused: 0 };
   #server: Server;
   #pairs = new Set<[Socket, Socket]>();
   #silent = false;
@@ -22,6 +23,12 @@ export class Middle {
         near.destroy();
         far.destroy();
       };
+      // A reset is passed on as one: what came before it is not read any more.
+      far.on('error', ({ code }: NodeJS.ErrnoException) => {
+        if (code !== 'ECONNRESET') return;
+        if (!near.bytesRead && far.bytesRead) this.seen.unused++;
+        near.resetAndDestroy();
+      });
       for (const socket of pair) socket.on('error', end).on('close', end);
       if (this.#silent) near.pause();
       near.on('data', (data: Buffer) => {
@@ -35,10 +42,16 @@ export class Middle {
       });
       far.on('drain', () => this.#silent || near.resume());
       far.on('data', (data: Buffer) => {
+        if (!near.bytesRead && far.bytesRead === data.length) this.seen.greeted++;
         if (!near.write(data)) far.pause();
       });
       near.on('drain', () => this.#silent || far.resume());
     });
+  }
+
+  /** How many connections stand that neither side said anything on. */
+  silent(): number {
+    return [...this.#pairs].filter(([near, far]) => !near.bytesRead && !far.bytesRead).length;
   }
 
   async listen(): Promise<string> {

@@ -26,17 +26,35 @@ use std::time::Duration;
 
 /// Time of silence after which a visitor is taken for a client that waits to be greeted. Others speak at once; if their
 /// first packet is lost, the next one comes within less than this.
-pub(crate) const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(1);
+/// The same for an address that speaks HTTP on another connection. Browsers open sockets early, and use even those on
+/// which something unasked-for came: whoever asks on one that was greeted has lost a request.
+const SILENCE_OF_BROWSERS: Duration = Duration::from_secs(5);
+/// Time in which a client answers the greeting. A socket that a browser keeps for later ends with a reset when it is
+/// over; the browser then knows that it is of no use.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a visitor may be silent before it is greeted.
+pub(crate) fn silence(is_beside_http: bool) -> Duration {
+    if is_beside_http {
+        SILENCE_OF_BROWSERS
+    } else {
+        SILENCE
+    }
+}
 
 /// Serves a visitor that has said nothing.
 pub(crate) async fn serve(mut line: Line) {
-    line.hurry();
+    line.deadline.set(ANSWER.min(line.public.limits.head_timeout));
+    line.wr.begin_unframed();
     if line.say(&login::greeting(line.can_encrypt())).await.is_err() {
         return;
     }
     let Some(mut packet) = from_visitor(&mut line).await else {
         return;
     };
+    line.wr.finish();
+    line.hurry();
     if login::asks_for_tls(&packet.payload) && line.can_encrypt() {
         // What follows at once was sent in plain, and somebody may have put it there.
         if !line.buf.is_empty() {
