@@ -241,6 +241,7 @@ impl Gateway {
         output: &mut Output,
         log: &mut Log,
     ) -> Option<bool> {
+        log.hears_of(&answer.headers);
         let mut headers = headers::to_agent(&answer.headers);
         if output.restores() {
             // Secrets are longer or shorter than what stands for them.
@@ -286,6 +287,7 @@ impl Gateway {
         let wait = last.as_ref().and_then(|failure| failure.wait);
         match last.and_then(|failure| failure.error) {
             Some((mut status, headers, mut body)) => {
+                log.hears_of(&headers);
                 log.hears_whole(&body);
                 let mut headers = headers::to_agent(&headers);
                 headers.remove(http::header::CONTENT_LENGTH);
