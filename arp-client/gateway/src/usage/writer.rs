@@ -71,10 +71,10 @@ pub(super) fn write(db: Connection, records: &Receiver<Message>) {
                 drop(done.send(forgotten));
             }
             Message::Record(noted) => {
-                let mut all = vec![noted];
+                let mut all = vec![*noted];
                 while all.len() < BATCH {
                     match records.try_recv() {
-                        Ok(Message::Record(noted)) => all.push(noted),
+                        Ok(Message::Record(noted)) => all.push(*noted),
                         Ok(other) => {
                             next = Some(other);
                             break;
@@ -101,7 +101,7 @@ pub(super) fn write(db: Connection, records: &Receiver<Message>) {
 }
 
 /// Writes these down at once; one by one where one of them cannot be written.
-fn note(db: &Connection, all: Vec<Box<(Record, Option<ToKeep>)>>) {
+fn note(db: &Connection, all: Vec<(Record, Option<ToKeep>)>) {
     let together = || {
         let transaction = db.unchecked_transaction()?;
         let ids = all.iter().map(|noted| insert(db, &noted.0));
@@ -116,8 +116,7 @@ fn note(db: &Connection, all: Vec<Box<(Record, Option<ToKeep>)>>) {
         Ok::<_, rusqlite::Error>(id)
     };
     let mut ids = together().unwrap_or_default().into_iter();
-    for noted in all {
-        let (record, body) = *noted;
+    for (record, body) in all {
         let id = match ids.next().map_or_else(|| alone(&record), Ok) {
             Ok(id) => id,
             Err(e) => {
