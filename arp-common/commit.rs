@@ -1,6 +1,6 @@
-//! Build script of both programs: which commit they are built from, as `ARP_COMMIT`, and for which system. A variable of that name wins;
-//! else a release build asks git, where there is one. A development build says `dev`: to be right it would have to be
-//! built anew after each commit.
+//! Build script of both programs: which commit they are built from, as `ARP_COMMIT`, and for which system. A variable of
+//! that name wins; else a release build asks git, where there is one, or the archive of sources that it is built from. A
+//! development build says `dev`: to be right it would have to be built anew after each commit.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,9 @@ fn main() {
     let told = std::env::var("ARP_COMMIT").ok().filter(|c| !c.is_empty());
     let commit = match told {
         Some(commit) => commit,
-        None if release => from_git().unwrap_or_else(|| "unknown".to_owned()),
+        None if release => from_git()
+            .or_else(from_archive)
+            .unwrap_or_else(|| "unknown".to_owned()),
         None => "dev".to_owned(),
     };
     println!("cargo::rustc-env=ARP_COMMIT={commit}");
@@ -36,6 +38,16 @@ fn from_git() -> Option<String> {
         }
     }
     git(&["rev-parse", "--short=12", "HEAD"])
+}
+
+/// git writes the commit into this file when it makes an archive (`export-subst` in .gitattributes).
+fn from_archive() -> Option<String> {
+    const FILE: &str = "../arp-common/commit.txt";
+    println!("cargo::rerun-if-changed={FILE}");
+    let text = std::fs::read_to_string(FILE).ok()?;
+    let commit = text.trim();
+    let is_one = commit.len() >= 12 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+    is_one.then(|| commit[..12].to_owned())
 }
 
 fn git(args: &[&str]) -> Option<String> {

@@ -3,6 +3,7 @@
 import http.server
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,3 +104,4 @@ finally:
             process.wait(40)
         except subprocess.TimeoutExpired:
             process.kill()
+    shutil.rmtree(home, ignore_errors=True)

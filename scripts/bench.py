@@ -454,9 +454,10 @@ def settled(count):
     return last
 
 
-if __name__ == "__main__":
+def run(measure):
+    """Measures, and ends what was started."""
     try:
-        main()
+        measure()
     finally:
         for process in reversed(running):
             # Gently: a killed nginx leaves its worker behind.
@@ -466,3 +467,7 @@ if __name__ == "__main__":
             except subprocess.TimeoutExpired:
                 process.kill()
         shutil.rmtree(HOME)
+
+
+if __name__ == "__main__":
+    run(main)

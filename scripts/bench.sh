@@ -10,6 +10,7 @@
 #   scripts/bench.sh --quick …    ratios in some two minutes: TLS beside plain, and beside rathole if it is there
 #   scripts/bench.sh --raw …      other protocols than HTTP: Redis, PostgreSQL (both from Debian) and one bulky stream, by a
 #                                 token and by a port of their own, beside rathole
+#   scripts/bench.sh --growth …   what becomes of the costs with many clients, many connections, HTTP/2 and a far edge; needs h2load
 #   BASE=DIR                      with --quick: beside the arps and arpc of an older build, too
 #   scripts/bench.sh [ROUNDS]     rounds of each measurement, interleaved; medians are printed (default 5)
 #   SECONDS_EACH=5                seconds of each load
@@ -22,6 +23,7 @@ MODE=all
 if [ "${1:-}" = --links ]; then MODE=links; shift; fi
 if [ "${1:-}" = --quick ]; then MODE=quick; shift; fi
 if [ "${1:-}" = --raw ]; then MODE=raw; shift; fi
+if [ "${1:-}" = --growth ]; then MODE=growth; shift; fi
 
 need() { command -v "$1" >/dev/null || { echo "bench.sh: $1 is missing: apt-get install nginx-light wrk curl python3" >&2; exit 1; }; }
 PATH=$PATH:/usr/sbin
@@ -32,10 +34,14 @@ if [ "$MODE" = raw ]; then
   done
 fi
 
+if [ "$MODE" = growth ]; then
+  command -v h2load >/dev/null || { echo "bench.sh: h2load is missing: apt-get install nghttp2-client" >&2; exit 1; }
+fi
+
 RATHOLE=${RATHOLE:-$(command -v rathole || true)}
 if [ -z "$RATHOLE" ]; then
   RATHOLE=$PWD/.cache/rathole/bin/rathole
-  if [ ! -x "$RATHOLE" ] && [ "$MODE" = quick ]; then RATHOLE=
+  if [ ! -x "$RATHOLE" ] && { [ "$MODE" = quick ] || [ "$MODE" = growth ]; }; then RATHOLE=
   elif [ ! -x "$RATHOLE" ]; then cargo install rathole --version 0.5.0 --locked --root .cache/rathole
   fi
 fi
@@ -43,8 +49,9 @@ if [ -z "${BIN:-}" ]; then
   cargo build --release -p arps -p arpc -p arp-testkit --bin arps --bin arpc --bin arp-crowd --bin arp-handshake
   BIN=${CARGO_TARGET_DIR:-$PWD/target}/release
 fi
-# 1,000 edges hold 6,000 connections.
-ulimit -n "$(ulimit -Hn)"
+# 1,000 edges hold 6,000 connections, 10,000 with a tunnel each 20,000; root may have more than was given.
+ulimit -n 100000 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 if [ "$MODE" = quick ]; then FEW=3 SHORT=2; else FEW=5 SHORT=5; fi
 export BIN BASE="${BASE:-}" RATHOLE MODE ROUNDS="${1:-$FEW}" SECONDS_EACH="${SECONDS_EACH:-$SHORT}" CROWD="${CROWD:-1000}"
+if [ "$MODE" = growth ]; then exec python3 scripts/bench_growth.py; fi
 exec python3 scripts/bench.py

@@ -288,11 +288,9 @@ elif running; then
     systemctl daemon-reload
 fi
 
-port() { # NAME: what counts, the drop-in before the unit
-    local found
-    found=$([ -e "$DROPIN" ] && sed -n "s/^Environment=$1=//p" "$DROPIN" | tail -n 1 || true)
-    [ -n "$found" ] || found=$(sed -n "s/^Environment=.*\b$1=\([0-9]*\).*/\1/p" "$UNIT" | head -n 1)
-    printf '%s' "$found"
+port() { # NAME: what counts, as systemd reads it: the unit, then the drop-ins, yours too
+    cat "$UNIT" "$UNIT.d"/*.conf 2>/dev/null | sed -n 's/^Environment=//p' | tr -d "\"'" | tr ' ' '\n' |
+        sed -n "s/^$1=//p" | tail -n 1
 }
 if [ -z "$HOST" ]; then
     HOST=$(ip -o route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p' | head -n 1 || true)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Many edge agents on one relay for a while: memory, processor time and descriptors of the relay each minute, some
-# requests all the time, then the relay is killed and started again, and all have to come back.
+# Many edge agents on one relay for a while: memory, processor time and descriptors of the relay each minute, and ten
+# requests a second to one more edge agent all the time; then the relay is killed and started again, and all have to
+# come back.
 #
 #   scripts/soak.sh [MINUTES]      default 10
 #   EDGES=1000                     idle edge agents, over TLS, each with its key and five tunnels

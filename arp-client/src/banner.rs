@@ -1,8 +1,10 @@
-//! What `arpc` prints for a person: who it is, what it serves, where it is reached.
+//! What `arpc` prints for a person: who it is, what it serves, where it is reached. For programs (`--log-format json`)
+//! the log tells it, in a line like all others and without a token.
 
 use crate::config::{Config, Mode, Public, Service};
 use crate::tokens::Names;
 use arp_common::ids::Token;
+use arp_common::logging::LogFormat;
 use arp_common::tls::Fingerprint;
 use qrcode::render::unicode::Dense1x2;
 use std::io::{IsTerminal, Write};
@@ -14,6 +16,13 @@ pub fn hello(config: &Config) {
         Mode::Command(_) => "command, the AI agents of this machine".to_owned(),
         Mode::Services => "TCP, local services".to_owned(),
     };
+    if config.log_format == LogFormat::Json {
+        let relay = config.relay.then_some(config.server.host.as_str());
+        let tunnel = config.tunnel.as_ref().map(|t| t.backend.to_string());
+        let services = config.services.len();
+        tracing::info!(version = crate::VERSION, mode, services, relay, tunnel, "started");
+        return;
+    }
     say(&format!("arpc {}", crate::VERSION));
     say(&format!("Client id:  {}", told(config.client_id.as_str())));
     say(&format!("Mode:       {mode}"));
@@ -32,7 +41,12 @@ pub fn hello(config: &Config) {
 }
 
 /// Prints which agents were found, in which versions, and what to do about the others.
-pub fn agents(found: &[Result<String, String>]) {
+pub fn agents(found: &[Result<String, String>], format: LogFormat) {
+    if format == LogFormat::Json {
+        let there: Vec<_> = found.iter().flatten().map(String::as_str).collect();
+        tracing::info!(found = there.join(", "), "agents of this machine");
+        return;
+    }
     let mut text = String::from("Agents found on this machine:");
     for agent in found.iter().flatten() {
         text.push_str(&format!("\n  {agent}"));
@@ -48,8 +62,19 @@ pub fn agents(found: &[Result<String, String>]) {
 
 /// Prints where visitors go, with a QR code if that is wanted and a person is looking.
 pub fn registered(config: &Config, names: &Names, public: &Public, key: Option<Fingerprint>) {
-    say(&format!("Registered with the relay at {}.", config.server.host));
     let (tokens, id_token) = names.current();
+    if config.log_format == LogFormat::Json {
+        let tokens = tokens.len() + usize::from(id_token);
+        let key = key.map(tracing::field::display);
+        tracing::info!(
+            relay = config.server.host,
+            tokens,
+            key,
+            "registered with the relay"
+        );
+        return;
+    }
+    say(&format!("Registered with the relay at {}.", config.server.host));
     let id = id_token.then(|| config.client_id.as_str());
     let mut urls = id
         .into_iter()

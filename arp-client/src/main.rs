@@ -34,12 +34,16 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(e) => {
             eprintln!("arpc: {}", with_causes(e.as_ref()));
-            if e.is::<ConfigError>() {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::FAILURE
-            }
+            code_of(&e)
         }
+    }
+}
+
+fn code_of(error: &anyhow::Error) -> ExitCode {
+    if error.is::<ConfigError>() {
+        ExitCode::from(EXIT_USAGE)
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -75,7 +79,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let _guard = start_logging(config.log_format)?;
     arp_common::net::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let served: anyhow::Result<()> = runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         banner::hello(&config);
         write_card(&config);
@@ -110,9 +114,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                 let mode = CommandMode::start((**settings).clone(), names.clone()).await?;
                 command = Some(mode.clone());
                 // They are asked for their versions, which takes seconds; the link does not wait for it.
-                let (asked, stop) = (mode.clone(), stop.clone());
+                let (asked, stop, format) = (mode.clone(), stop.clone(), config.log_format);
                 tokio::spawn(async move {
-                    stop.run_until_cancelled(async { banner::agents(&asked.agents().await) })
+                    stop.run_until_cancelled(async { banner::agents(&asked.agents().await, format) })
                         .await
                 });
                 Handler::Command(mode, whole(Forward::default()))
@@ -181,8 +185,15 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         served?;
         tunnelled?;
-        Ok(ExitCode::SUCCESS)
-    })
+        Ok(())
+    });
+    match served {
+        Err(e) if config.log_format == LogFormat::Json => {
+            tracing::error!("{}", with_causes(e.as_ref()));
+            Ok(code_of(&e))
+        }
+        served => served.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 /// What `arpc status` tells that does not change.

@@ -648,6 +648,131 @@ async fn nothing_secret_is_logged_at_any_level() {
     }
 }
 
+/// All that both say, at the level that says most, read as a program reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_for_programs_is_json_in_every_line() {
+    use serde_json::Value;
+    const JOIN: &str = "join-2b04d3f9c1a77e";
+    const ID: &str = "edge-11aa95be7c2f8d";
+    let (data, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let start = |program: &'static str, args: &[&str]| {
+        let args: Vec<_> = args
+            .iter()
+            .chain(&["--log-format", "json"])
+            .map(ToString::to_string)
+            .collect();
+        let vars = [
+            ("HOME".to_owned(), home.path().to_str().unwrap().to_owned()),
+            ("RUST_LOG".to_owned(), "trace".to_owned()),
+        ];
+        Daemon::start(program, &args, &vars)
+    };
+    let event = |wanted: &'static str| {
+        move |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["fields"]["message"] == wanted).then_some(line["fields"].clone())
+        }
+    };
+    let dir = data.path().join("relay");
+    let ports = [
+        "--control-port",
+        "0",
+        "--proxy-port",
+        "0",
+        "--public-port",
+        "0",
+        "--admin-port",
+        "0",
+    ];
+    let local = [
+        "--bind",
+        "127.0.0.1",
+        "--join-key",
+        JOIN,
+        "--data-dir",
+        dir.to_str().unwrap(),
+    ];
+    let mut relay = start("arps", &[&ports[..], &local].concat());
+    let up = relay.line("that it serves", event("serving")).await;
+    let at = |name: &str| {
+        up[name]
+            .as_str()
+            .unwrap()
+            .parse::<std::net::SocketAddr>()
+            .unwrap()
+    };
+    assert!(up["version"].as_str().unwrap().starts_with("0."), "{up}");
+    assert!(up["fingerprint"].as_str().unwrap().starts_with("SHA256:"), "{up}");
+    assert_ne!(at("admin").port(), 0);
+    let (control, proxy) = (at("control").port().to_string(), at("proxy").port().to_string());
+    let edge = |dir: &str, key: &str| {
+        let dir = data.path().join(dir);
+        let there = [
+            "--server-addr",
+            "127.0.0.1",
+            "--control-port",
+            &control,
+            "--proxy-port",
+            &proxy,
+        ];
+        let own = [
+            "--client-id",
+            ID,
+            "--local-port",
+            "1",
+            "--join-key",
+            key,
+            "--data-dir",
+            dir.to_str().unwrap(),
+        ];
+        start("arpc", &[&there[..], &own].concat())
+    };
+    let mut refused = edge("refused", "join-wrong-01aa88");
+    assert_eq!(refused.ended().await.code(), Some(1));
+    let mut served = edge("edge", JOIN);
+    let told = served
+        .line("that it is registered", event("registered with the relay"))
+        .await;
+    assert_eq!(told["relay"], "127.0.0.1", "{told}");
+    // Nobody listens behind it: a failure is an event, too.
+    assert_eq!(
+        visit(at("public"), "GET", &format!("/?token={ID}"), "", "").await,
+        502
+    );
+    served.terminate();
+    served.ended().await;
+    relay.terminate();
+    relay.ended().await;
+    for (whose, said) in [
+        ("relay", relay.output()),
+        ("edge", served.output()),
+        ("refused edge", refused.output()),
+    ] {
+        assert!(said.lines().count() > 2, "{whose}: {said}");
+        for line in said.lines() {
+            let event: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{whose}: {e}: {line}"));
+            assert!(
+                event["timestamp"].is_string() && event["level"].is_string(),
+                "{whose}: {line}"
+            );
+            assert!(
+                event["fields"]["message"].as_str().is_some_and(|m| !m.is_empty()),
+                "{whose}: {line}"
+            );
+            for secret in [JOIN, ID, "join-wrong-01aa88"] {
+                assert!(!line.contains(secret), "{whose}: {line}");
+            }
+        }
+    }
+    let refusal = refused.output();
+    assert!(
+        refusal
+            .lines()
+            .any(|l| l.contains("ERROR") && l.contains("join key")),
+        "{refusal}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn status_tells_how_it_does_and_its_exit_code_too() {
     let (relay, origin) = (Relay::start().await, Origin::start("o").await);

@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 
 /// `arpc tokens …` of the user who runs `edge`.
 fn tokens(edge: &Edge, args: &[&str]) -> (bool, String) {
+    arpc(edge, &[&["--client-id", "demo", "tokens"], args].concat())
+}
+
+/// `arpc …` of the user who runs `edge`.
+fn arpc(edge: &Edge, args: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_arpc"))
-        .args(["--client-id", "demo", "tokens"])
         .args(args)
         .env("HOME", edge.home.path())
         .env("XDG_DATA_HOME", edge.home.path().join("data"))
@@ -119,8 +123,27 @@ async fn without_a_running_arpc_it_is_said_what_to_do() {
     let (relay, origin) = (Relay::start().await, Origin::start("o").await);
     let mut edge = Edge::tcp(&relay, "demo", origin.addr).await;
     assert!(tokens(&edge, &["list"]).1.contains("demo  (client id)"));
+    // The only one that runs is meant when none is named, whatever its id.
+    assert!(arpc(&edge, &["tokens"]).1.contains("demo  (client id)"));
+    assert!(arpc(&edge, &["status"]).0);
+    let home = edge.home.path();
+    let mut other = Edge::tcp_builder(&relay, "other", origin.addr)
+        .var("HOME", home.to_str().unwrap())
+        .var("XDG_DATA_HOME", home.join("data").to_str().unwrap())
+        .start()
+        .await;
+    let asked = |args: &[&str], wanted: &str| {
+        let (ok, said) = arpc(&edge, args);
+        assert!(!ok && said.contains(wanted), "{said}");
+    };
+    asked(&["tokens"], "2 arpc run here");
+    asked(&["status"], "say which one by --client-id");
+    // What was left behind by one that was killed counts for nothing.
+    other.daemon.kill().await;
+    assert!(arpc(&edge, &["tokens"]).1.contains("demo  (client id)"));
     edge.daemon.terminate();
     edge.daemon.ended().await;
+    assert!(!arpc(&edge, &["tokens"]).0);
     let (ok, said) = tokens(&edge, &["list"]);
     assert!(
         !ok && said.contains("no arpc with this client id runs here"),

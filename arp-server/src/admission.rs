@@ -7,14 +7,14 @@ use crate::quota::Quota;
 use crate::registry::{About, Client, Entry, RegisterError, Registry};
 use crate::routing::guesses::{Guesses, Standing};
 use crate::store::{Claim, Limit, Limits, Store, Verdict};
+use crate::tunnels::pool::ToEdge;
 use crate::visitor::census::{Census, ConnPermit};
 use arp_common::ids::{ClientId, Token};
-use arp_common::protocol::{Command, Register, Secret, Service};
+use arp_common::protocol::{Register, Secret, Service};
 use arp_common::tls::Fingerprint;
 use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
-use tokio::sync::mpsc;
 
 /// What the operator set for edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Admission {
         register: Register,
         about: About,
         key: Option<Fingerprint>,
-        tx: mpsc::Sender<Command>,
+        tx: ToEdge,
     ) -> Result<Admitted, RegisterError> {
         let Register {
             client_id,

@@ -118,6 +118,9 @@ pub enum ActionError {
     /// The key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// There is none, and one that is made here would be out of the relay's reach.
+    #[error("the relay of {0} has no key yet; start it once (as its own user)")]
+    NoKey(String),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,7 +153,12 @@ const SHORTEST_AGE: u64 = 2 * 3600;
 /// See [`ActionError`].
 pub fn run(action: &Action, dir: &Path) -> Result<String, ActionError> {
     match action {
-        Action::Fingerprint => Ok(format!("{}\n", data::identity(dir)?.fingerprint())),
+        Action::Fingerprint => {
+            if !data::may_make_key(dir) {
+                return Err(ActionError::NoKey(dir.display().to_string()));
+            }
+            Ok(format!("{}\n", data::identity(dir)?.fingerprint()))
+        }
         Action::Reload => {
             let done: Reloaded = read(&ask(dir, "POST", "/api/reload")?)?;
             Ok(reloaded(&done))
@@ -252,25 +260,32 @@ fn update(dir: &Path, release: Option<&str>, restart: Option<&str>) -> Result<St
         Updated::Same(version) => return Ok(format!("{version} is the newest\n")),
         Updated::To(version) => version,
     };
-    let by_systemd = || {
-        shell("systemctl is-active --quiet arps")
-            .is_ok()
-            .then_some("systemctl restart arps")
-    };
-    let Some(restart) = restart.or_else(by_systemd) else {
+    let by_systemd = restart.is_none() && shell("systemctl is-active --quiet arps").is_ok();
+    let Some(restart) = restart.or(by_systemd.then_some("systemctl restart arps")) else {
         return Ok(format!("{version} is in place; start the relay anew to use it\n"));
     };
-    let pid = || -> Option<u32> {
-        let status: Status = read(&ask(dir, "GET", "/api/status").ok()?).ok()?;
-        status.serving.then_some(status.pid)
+    let before = serving(dir);
+    let is_up = || match serving(dir) {
+        Some(now) => Some(now) != before,
+        // One that could not be asked before either, as its data are elsewhere: systemd waits until it is ready.
+        None => before.is_none() && by_systemd,
     };
-    let before = pid();
-    let is_up = || pid().is_some_and(|now| Some(now) != before);
     plan.restart(|| shell(restart), is_up, COMES_UP)?;
     Ok(format!(
         "{version} serves now; the one before is {}\n",
         plan.old().display()
     ))
+}
+
+/// The process of the relay that serves, whatever its version is: nothing else of its status is read.
+fn serving(dir: &Path) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Serving {
+        serving: bool,
+        pid: u32,
+    }
+    let status: Serving = read(&ask(dir, "GET", "/api/status").ok()?).ok()?;
+    status.serving.then_some(status.pid)
 }
 
 /// Runs a command line of the operator's.

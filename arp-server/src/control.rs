@@ -82,6 +82,8 @@ const PLAINTEXT: &str = "this relay takes only TLS: use a newer arpc without --p
     operator for --allow-plaintext";
 /// Bytes and time that a refused edge is read for, so that it sees the refusal.
 const LINGER_BYTES: u64 = 64 * 1024;
+/// Commands that are written at once.
+const AT_ONCE: usize = 256;
 
 /// An edge that has said who it is, and was registered or refused; it waits for its answer.
 pub struct Greeted {
@@ -96,7 +98,7 @@ pub struct Greeted {
 
 struct Registered {
     edge: Admitted,
-    rx: mpsc::Receiver<Command>,
+    rx: mpsc::Receiver<Box<Command>>,
 }
 
 /// Finds out who comes to the control port, and registers it. Dropping this before it is ready leaves
@@ -285,7 +287,7 @@ fn welcome_of(version: u32, welcome: &Welcome) -> RegisterResult {
 struct Channel<'a> {
     frames: FrameReader<ReadHalf>,
     wr: WriteHalf,
-    rx: mpsc::Receiver<Command>,
+    rx: mpsc::Receiver<Box<Command>>,
     version: u32,
     heartbeat: Duration,
     client: Arc<Client>,
@@ -304,14 +306,22 @@ impl Channel<'_> {
         let mut seen = interval_at(Instant::now() + d::SEEN, d::SEEN);
         let mut noted_use = self.client.is_used();
         let mut heard = Instant::now();
-        let mut batch = Vec::new();
         loop {
-            batch.clear();
+            // Dropped each time: an edge is idle most of its life.
+            let mut batch = Vec::new();
             tokio::select! {
                 () = stop.cancelled() => {
                     batch.push(Command::GoAway { reason: GoAwayReason::Shutdown });
                 }
-                n = self.rx.recv_many(&mut batch, 256) => if n == 0 { return Ok(()) },
+                command = self.rx.recv() => match command {
+                    None => return Ok(()),
+                    Some(first) => {
+                        batch.push(*first);
+                        while batch.len() < AT_ONCE && let Ok(next) = self.rx.try_recv() {
+                            batch.push(*next);
+                        }
+                    }
+                },
                 frame = self.frames.next() => {
                     heard = Instant::now();
                     match frame? {

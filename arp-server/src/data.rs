@@ -47,9 +47,14 @@ pub struct Data {
     _lock: File,
 }
 
-/// The store's file in a data directory.
+/// The file of the ports that edge agents have for themselves.
 pub fn ports_file(dir: &Path) -> PathBuf {
     dir.join("remote-ports.json")
+}
+
+/// The socket of a relay that runs, which the command line asks.
+pub fn socket_file(dir: &Path) -> PathBuf {
+    dir.join("arps.sock")
 }
 
 /// The file of the store.
@@ -81,6 +86,24 @@ fn key_file(dir: &Path) -> PathBuf {
 /// See [`IdentityError`].
 pub fn identity(dir: &Path) -> Result<Identity, IdentityError> {
     Identity::load_or_create(&key_file(dir))
+}
+
+/// Is there a key, or would one that is made now belong to whom the directory does? Root asks the relay of a service,
+/// which could not read what root makes.
+pub fn may_make_key(dir: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let owner = std::fs::metadata(dir).map(|m| m.uid());
+        key_file(dir).exists()
+            || owner.is_ok_and(|uid| uid == rustix::process::geteuid().as_raw())
+            || !dir.exists()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        true
+    }
 }
 
 fn names_key_file(dir: &Path) -> PathBuf {

@@ -293,19 +293,19 @@ impl Manager {
     fn path(&self) -> String {
         self.dir.path().join("notify").to_str().unwrap().to_owned()
     }
-    /// Waits until this line is told.
-    async fn told(&self, wanted: &str) {
+    /// Waits until this line is told; gives all that was told together with it.
+    async fn told(&self, wanted: &str) -> String {
         let mut buf = vec![0; 4096];
         within(wanted, async {
             loop {
                 let n = self.socket.recv(&mut buf).await.unwrap();
                 let text = String::from_utf8_lossy(&buf[..n]);
                 if text.lines().any(|l| l == wanted) {
-                    return;
+                    return text.into_owned();
                 }
             }
         })
-        .await;
+        .await
     }
 }
 
@@ -330,7 +330,18 @@ async fn the_service_manager_is_told_what_becomes_of_both() {
         of_relay.told("WATCHDOG=1").await;
         of_edge.told("WATCHDOG=1").await;
     }
+    // A reload has a beginning, with the time that systemd compares, and an end.
     let mut relay = relay;
+    let mut before = 0;
+    for _ in 0..2 {
+        relay.daemon.signal("HUP");
+        let text = of_relay.told("RELOADING=1").await;
+        let at = text.lines().find_map(|l| l.strip_prefix("MONOTONIC_USEC="));
+        let at: u64 = at.unwrap_or_else(|| panic!("no time in {text}")).parse().unwrap();
+        assert!(at > before, "{at} {before}");
+        before = at;
+        of_relay.told("READY=1").await;
+    }
     edge.daemon.terminate();
     of_edge.told("STOPPING=1").await;
     relay.daemon.terminate();

@@ -144,12 +144,17 @@ impl Command {
                 Ok(code) => return ExitCode::from(code),
                 Err(error) => Err(error),
             },
-            Self::Update(options) => {
-                own_id(data_dir, client_id).and_then(|id| update::run(&options, data_dir, &id))
-            }
+            Self::Update(options) => runtime()
+                .map_err(Failure::from)
+                .and_then(|runtime| runtime.block_on(meant(data_dir, client_id)))
+                .and_then(|id| update::run(&options, data_dir, &id)),
             Self::Status { json } => {
-                let shown = own_id(data_dir, client_id)
-                    .and_then(|id| Ok(runtime()?.block_on(status::run(json, data_dir, &id))));
+                let shown = runtime().map_err(Failure::from).and_then(|runtime| {
+                    runtime.block_on(async {
+                        let id = meant(data_dir, client_id).await?;
+                        Ok(status::run(json, data_dir, &id).await)
+                    })
+                });
                 match shown {
                     Ok(code) => return ExitCode::from(code),
                     Err(error) => Err(error),
@@ -196,13 +201,17 @@ fn forget_server(address: &str, data_dir: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The client id of the daemon: as given, or this machine's.
-fn own_id(data_dir: &Path, given: Option<&str>) -> Result<ClientId, Failure> {
-    let id = match given {
-        Some(id) => id.to_owned(),
-        None => identity::client_id(data_dir)?,
-    };
-    id.parse().map_err(|e| Failure(format!("--client-id {e}")))
+/// The client id of the daemon that is meant: as given, or this machine's, or that of the only one that runs.
+async fn meant(data_dir: &Path, given: Option<&str>) -> Result<ClientId, Failure> {
+    let parse = |id: &str| id.parse().map_err(|e| Failure(format!("--client-id {e}")));
+    match given {
+        Some(id) => parse(id),
+        None => {
+            let own = parse(&identity::client_id(data_dir)?)?;
+            let meant = tokens::local::meant(data_dir, own).await;
+            meant.map_err(|e| Failure(e.to_string()))
+        }
+    }
 }
 
 async fn change_tokens(
@@ -210,7 +219,7 @@ async fn change_tokens(
     data_dir: &Path,
     id: Option<&str>,
 ) -> Result<(), Failure> {
-    let id = own_id(data_dir, id)?;
+    let id = meant(data_dir, id).await?;
     print!(
         "{}",
         tokens::local::run(action, data_dir, &id).await.map_err(Failure)?

@@ -34,11 +34,9 @@ pub(super) fn run(options: &Options, data_dir: &Path, id: &ClientId) -> Result<(
         }
         Updated::To(version) => version,
     };
-    let by_systemd = || {
-        let active = shell("systemctl --user is-active --quiet arpc");
-        active.is_ok().then(|| "systemctl --user restart arpc".to_owned())
-    };
-    let Some(restart) = options.restart.clone().or_else(by_systemd) else {
+    let by_systemd = options.restart.is_none() && shell("systemctl --user is-active --quiet arpc").is_ok();
+    let own = by_systemd.then(|| "systemctl --user restart arpc".to_owned());
+    let Some(restart) = options.restart.clone().or(own) else {
         println!("{version} is in place; start arpc anew to use it (its sessions run on meanwhile)");
         return Ok(());
     };
@@ -52,7 +50,11 @@ pub(super) fn run(options: &Options, data_dir: &Path, id: &ClientId) -> Result<(
             .map(|told| told.fixed.pid)
     };
     let before = pid();
-    let is_up = || pid().is_some_and(|now| Some(now) != before);
+    let is_up = || match pid() {
+        Some(now) => Some(now) != before,
+        // One that could not be asked before either, as its data are elsewhere: systemd waits until it is ready.
+        None => before.is_none() && by_systemd,
+    };
     plan.restart(|| shell(&restart), is_up, COMES_UP)
         .map_err(failed)?;
     println!("{version} runs now; the one before is {}", plan.old().display());

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest line, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
+/// Sockets of one directory that are looked at.
+const MAX_SOCKETS: usize = 64;
 /// Time for one question and its answer.
 const TIME: Duration = Duration::from_secs(20);
 
@@ -65,6 +67,9 @@ pub enum AskError {
     /// It took too long.
     #[error("the running arpc does not answer")]
     Silent,
+    /// It cannot be known which one is meant.
+    #[error("{0} arpc run here, each with a client id of its own; say which one by --client-id")]
+    Several(usize),
     /// It says no.
     #[error("{0}")]
     Refused(String),
@@ -82,6 +87,9 @@ struct Told {
     kept: Kept,
     #[serde(default)]
     id_token: bool,
+    /// Who answers; an earlier version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_id: Option<ClientId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<standing::Told>,
 }
@@ -104,6 +112,7 @@ async fn answer(names: &Names, standing: &Standing, line: &[u8]) -> Told {
         configured,
         kept,
         id_token: names.id_token,
+        client_id: Some(names.id.clone()),
         status,
     }
 }
@@ -182,11 +191,52 @@ async fn exchange(stream: tokio::net::UnixStream, names: &Names, standing: &Stan
     wr.write_all(&told).await
 }
 
-#[cfg(unix)]
 async fn ask(dir: &Path, id: &ClientId, question: &Ask) -> Result<Told, AskError> {
+    ask_at(&socket(dir, id), question).await
+}
+
+/// The client id of the arpc that a command means which names none: this machine's `own` if such a one runs, else that
+/// of the only one that runs with this data directory. A service is often started with an id of its choice.
+///
+/// # Errors
+/// [`AskError::Several`] if more than one runs, none of which has `own`.
+pub async fn meant(dir: &Path, own: ClientId) -> Result<ClientId, AskError> {
+    if ask(dir, &own, &Ask::List).await.is_ok() {
+        return Ok(own);
+    }
+    let mut running = Vec::new();
+    for path in sockets(dir) {
+        // What does not answer was left behind by one that was killed.
+        if let Ok(Told {
+            client_id: Some(id), ..
+        }) = ask_at(&path, &Ask::List).await
+        {
+            running.push(id);
+        }
+    }
+    match running.len() {
+        0 => Ok(own),
+        1 => Ok(running.remove(0)),
+        several => Err(AskError::Several(several)),
+    }
+}
+
+/// The sockets of all arpc that run with this data directory, or did.
+fn sockets(dir: &Path) -> Vec<PathBuf> {
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        name.starts_with("tokens-") && name.ends_with(".sock")
+    };
+    let found = std::fs::read_dir(dir).into_iter().flatten();
+    let found = found.filter_map(|entry| Some(entry.ok()?.path()));
+    found.filter(is_one).take(MAX_SOCKETS).collect()
+}
+
+#[cfg(unix)]
+async fn ask_at(socket: &Path, question: &Ask) -> Result<Told, AskError> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let talk = async {
-        let mut stream = tokio::net::UnixStream::connect(socket(dir, id)).await?;
+        let mut stream = tokio::net::UnixStream::connect(socket).await?;
         let mut line = serde_json::to_vec(question).map_err(io::Error::other)?;
         line.push(b'\n');
         stream.write_all(&line).await?;
@@ -211,7 +261,7 @@ async fn ask(dir: &Path, id: &ClientId, question: &Ask) -> Result<Told, AskError
 }
 
 #[cfg(not(unix))]
-async fn ask(_: &Path, _: &ClientId, _: &Ask) -> Result<Told, AskError> {
+async fn ask_at(_: &Path, _: &Ask) -> Result<Told, AskError> {
     Err(AskError::NotOffered)
 }
 

@@ -34,7 +34,7 @@ pub fn ask(dir: &Path, method: &str, path: &str) -> Result<Vec<u8>, AskError> {
     const MAX_ANSWER: u64 = 64 * 1024 * 1024;
     /// Time for one step of an answer.
     const TIME: Duration = Duration::from_secs(10);
-    let socket = super::serve::socket(dir);
+    let socket = crate::data::socket_file(dir);
     let broken = |e: std::io::Error| AskError::Broken(e.to_string());
     let mut stream = UnixStream::connect(&socket).map_err(|e| match e.kind() {
         ErrorKind::PermissionDenied => AskError::NotAllowed(socket.display().to_string(), e),

@@ -2,6 +2,7 @@
 
 use super::api::{self, From};
 use super::{Admin, Guard};
+use crate::data;
 use crate::defaults as d;
 use arp_common::net::accept_loop;
 use arp_common::private;
@@ -84,16 +85,10 @@ pub async fn serve_port(
     .await;
 }
 
-/// Where the socket is.
-#[cfg(unix)]
-pub(super) fn socket(dir: &Path) -> std::path::PathBuf {
-    dir.join("arps.sock")
-}
-
 /// Serves the socket until `stop`.
 #[cfg(unix)]
 pub async fn serve_socket(admin: Arc<Admin>, dir: &Path, stop: CancellationToken) {
-    let path = socket(dir);
+    let path = data::socket_file(dir);
     // The lock of the data directory says that no other relay has it.
     let _ = std::fs::remove_file(&path);
     let listener = tokio::net::UnixListener::bind(&path).and_then(|listener| {

@@ -2,7 +2,7 @@
 
 use crate::store::Binding;
 use crate::tcp::services::Services;
-use crate::tunnels::pool::Pool;
+use crate::tunnels::pool::{Pool, ToEdge};
 use arp_common::ids::{ClientId, Token};
 use arp_common::protocol::{Command, Mode};
 use arp_common::tls::Fingerprint;
@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::mpsc;
 
 /// A client that registered at some time since the relay started.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) generation: u64,
-    pub(super) tx: mpsc::Sender<Command>,
+    pub(super) tx: ToEdge,
     pub(super) since: Instant,
     pub(super) about: About,
 }
@@ -108,7 +107,7 @@ impl Client {
     /// Sends a command on the control channel in charge, if there is one with room.
     pub fn tell(&self, command: Command) {
         if let Some(link) = &self.lock().link {
-            let _ = link.tx.try_send(command);
+            let _ = link.tx.try_send(Box::new(command));
         }
     }
 

@@ -19,7 +19,7 @@ use crate::defaults as d;
 use crate::store::Binding;
 use crate::tcp::services::Service;
 use crate::tunnels::pending::Pending;
-use crate::tunnels::pool::{Link, LiveLimits, Pool, PoolLimits};
+use crate::tunnels::pool::{Link, LiveLimits, Pool, PoolLimits, ToEdge};
 use arp_common::ids::{ClientId, MAX_NAME, Token};
 use arp_common::protocol::{Command, GoAwayReason, Protocol};
 use arp_common::tls::Fingerprint;
@@ -27,7 +27,6 @@ use dashmap::DashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use tokio::sync::mpsc;
 
 /// What an edge asks for when it registers.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ pub struct Entry {
     /// More about its control channel.
     pub about: About,
     /// Commands to it.
-    pub tx: mpsc::Sender<Command>,
+    pub tx: ToEdge,
 }
 
 /// Everybody the relay knows.
@@ -273,9 +272,9 @@ impl Registry {
         client.pool.link_up(link);
         drop(naming);
         if let Some(old) = old_link {
-            let _ = old.tx.try_send(Command::GoAway {
+            let _ = old.tx.try_send(Box::new(Command::GoAway {
                 reason: GoAwayReason::Replaced,
-            });
+            }));
         }
         Ok((client, generation))
     }

@@ -1,6 +1,7 @@
 use super::*;
 use arp_common::protocol::Mode;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 fn registry(max_clients: usize) -> Registry {
     let limits = PoolLimits {
@@ -12,7 +13,7 @@ fn registry(max_clients: usize) -> Registry {
     Registry::new(limits, max_clients, (1, 2))
 }
 
-fn entry(id: &str) -> (Entry, mpsc::Receiver<Command>) {
+fn entry(id: &str) -> (Entry, mpsc::Receiver<Box<Command>>) {
     let (tx, rx) = mpsc::channel(8);
     let id: ClientId = id.parse().unwrap();
     let about = About {

@@ -54,8 +54,8 @@ impl Line {
         self.public.tls.is_some() && !self.visitor.tls
     }
 
-    /// Ends TLS with the relay's certificate. The caller sets the deadline.
-    pub(crate) async fn into_tls(self) -> Option<Stream> {
+    /// Ends TLS with the relay's certificate.
+    async fn into_tls(self) -> Option<Stream> {
         let tls = self.public.tls.clone()?;
         let Stream::Plain(tcp) = Stream::reunite(self.rd, self.wr)? else {
             return None;

@@ -134,8 +134,12 @@ pub struct Link {
     /// The key that registered, which tunnels must come from; none in plain.
     pub key: Option<Fingerprint>,
     /// Commands to the edge.
-    pub tx: mpsc::Sender<Command>,
+    pub tx: ToEdge,
 }
+
+/// Commands on their way to one edge. Each in a box: such a queue keeps room for 32 as long as the edge is there, and
+/// the largest command would set the size.
+pub type ToEdge = mpsc::Sender<Box<Command>>;
 
 /// A client's tunnels.
 #[derive(Debug)]
@@ -467,7 +471,7 @@ impl Pool {
             // Noted first: the answer may be there before we are back.
             self.pending
                 .add(id, self.clone(), self.client.clone(), link.key, link.generation);
-            if link.tx.try_send(command).is_err() {
+            if link.tx.try_send(Box::new(command)).is_err() {
                 // The edge does not read, or is gone; its link will end, or the next repair asks again.
                 self.pending.forget(id);
                 break;

@@ -16,7 +16,7 @@ use arp_common::net;
 use arp_common::protocol::TlsBegun;
 use arp_common::proxy_header;
 use arp_common::stop::Stop;
-use arp_common::transport::{Joined, Prefixed, Stream};
+use arp_common::transport::{Prefixed, Stream};
 use bytes::BytesMut;
 use std::io;
 use std::net::SocketAddr;
@@ -74,71 +74,61 @@ impl Public {
         self.serve(tcp, peer, permit, stop).await;
     }
 
-    /// Ends the TLS that a visitor begins with the relay's certificate, unless it is for an edge to read: then it is
-    /// carried there, and over.
-    async fn end_tls(&self, mut line: Line, stop: &Stop) -> Option<Stream> {
-        if self.passes_tls() {
-            line = tcp::tls::serve(line, TlsBegun::Direct, stop).await?;
-        }
-        let handshake = timeout(d::PUBLIC_HANDSHAKE, line.into_tls());
-        let stream = tokio::select! {
-            stream = handshake => stream.ok().flatten(),
-            () = stop.given() => return None,
-        };
-        if stream.is_none() {
-            metrics::add(Counter::FailedPublic, 1);
-        }
-        stream
-    }
-
     /// Serves one connection until it ends. After `stop` no further request is taken.
     async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, mut permit: ConnPermit, stop: Stop) {
-        let mut visitor = Visitor {
+        let visitor = Visitor {
             ip: peer.ip(),
             trusted: self.trusts(peer.ip()),
             tls: false,
         };
-        let (mut rd, mut wr) = Stream::Plain(tcp).into_split();
-        let mut buf = BytesMut::new();
-        let mut deadline = Deadline::default();
-        deadline.set(self.limits.keep_alive.min(d::KEEP_ALIVE));
+        let patience = self.limits.keep_alive.min(d::KEEP_ALIVE);
+        let (rd, wr) = Stream::Plain(tcp).into_split();
+        let mut line = Line {
+            public: self,
+            visitor,
+            peer,
+            rd,
+            wr,
+            buf: BytesMut::new(),
+            deadline: Deadline::default(),
+        };
+        line.deadline.set(patience);
         let mut begun = false;
         let came = Instant::now();
         // Waited for in one place for as long as the connection lives.
         let mut stopped = stop.given();
         loop {
-            match sniff(&buf) {
+            match sniff(&line.buf) {
                 Sniffed::Unclear => {}
                 Sniffed::Is(Speaks::Http1) => {
                     permit.speaks_http();
-                    let connection = http1::Connection::new(self, visitor, peer, rd, wr, buf);
+                    let Line {
+                        public,
+                        visitor,
+                        rd,
+                        wr,
+                        buf,
+                        ..
+                    } = line;
+                    let connection = http1::Connection::new(public, visitor, peer, rd, wr, buf);
                     Box::pin(connection.serve(&stop, stopped)).await;
                     break;
                 }
                 Sniffed::Is(Speaks::Http2) => {
                     permit.speaks_http();
-                    let io = Prefixed::new(buf, Joined { rd, wr });
-                    Box::pin(http2::serve(self, visitor, peer, io, stopped)).await;
+                    let (public, visitor) = (line.public.clone(), line.visitor);
+                    let (joined, buf) = line.into_stream();
+                    let io = Prefixed::new(buf, joined);
+                    Box::pin(http2::serve(public, visitor, peer, io, stopped)).await;
                     break;
                 }
-                Sniffed::Is(Speaks::Tls) if self.tls.is_some() && !visitor.tls => {
-                    let line = Line {
-                        public: self.clone(),
-                        visitor,
-                        peer,
-                        rd,
-                        wr,
-                        buf,
-                        deadline,
-                    };
-                    let Some(inner) = Box::pin(self.end_tls(line, &stop)).await else {
+                Sniffed::Is(Speaks::Tls) if line.can_encrypt() => {
+                    let Some(inside) = Box::pin(end_tls(line, &stop)).await else {
                         break;
                     };
                     // Everything begins anew inside it.
-                    visitor.tls = true;
-                    (rd, wr) = inner.into_split();
-                    (buf, deadline) = (BytesMut::new(), Deadline::default());
-                    deadline.set(self.limits.keep_alive.min(d::KEEP_ALIVE));
+                    line = inside;
+                    line.deadline.set(patience);
                     begun = false;
                 }
                 other => {
@@ -146,28 +136,21 @@ impl Public {
                         Sniffed::Is(speaks) => Some(speaks),
                         _ => None,
                     };
-                    let line = Line {
-                        public: self,
-                        visitor,
-                        peer,
-                        rd,
-                        wr,
-                        buf,
-                        deadline,
-                    };
                     Box::pin(tcp::serve(line, speaks, &stop)).await;
                     break;
                 }
             }
             // Once: who sends the preface byte by byte has no more time for it than who sends it whole.
-            let buf_is_empty = buf.is_empty();
-            if !buf_is_empty && !begun {
+            let is_silent = line.buf.is_empty();
+            if !is_silent && !begun {
                 begun = true;
-                deadline.set(self.limits.head_timeout);
+                line.hurry();
             }
-            let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
             // Who waits to be greeted; a proxy in front keeps connections open for later.
-            let waits = buf_is_empty && !visitor.tls && !visitor.trusted && self.registry.serves_mysql();
+            let waits = is_silent
+                && !line.visitor.tls
+                && !line.visitor.trusted
+                && line.public.registry.serves_mysql();
             let greeted = if waits {
                 came + mysql::silence(permit.is_beside_http())
             } else {
@@ -175,28 +158,16 @@ impl Public {
             };
             let read = tokio::select! {
                 biased;
-                read = read => read,
-                () = &mut stopped => {
-                    let read = deadline.run(|cx| poll_io::poll_fill_head(&mut rd, &mut buf, cx));
-                    match timeout(d::LAST_WORD, read).await {
-                        Ok(read) => read,
-                        Err(_) => break,
-                    }
-                }
+                read = next(&mut line) => read,
+                () = &mut stopped => match timeout(d::LAST_WORD, next(&mut line)).await {
+                    Ok(read) => read,
+                    Err(_) => break,
+                },
                 () = tokio::time::sleep_until(greeted), if waits => {
                     // Its address may have begun to speak HTTP meanwhile.
                     if came + mysql::silence(permit.is_beside_http()) > greeted {
                         continue;
                     }
-                    let line = Line {
-                        public: self,
-                        visitor,
-                        peer,
-                        rd,
-                        wr,
-                        buf,
-                        deadline,
-                    };
                     Box::pin(mysql::serve(line)).await;
                     break;
                 }
@@ -207,4 +178,29 @@ impl Public {
         }
         drop(permit);
     }
+}
+
+/// Ends the TLS that a visitor begins with the relay's certificate, unless it is for an edge to read: then it is
+/// carried there, and over.
+async fn end_tls(mut line: Line, stop: &Stop) -> Option<Line> {
+    if line.public.passes_tls() {
+        line = tcp::tls::serve(line, TlsBegun::Direct, stop).await?;
+    }
+    let handshake = timeout(d::PUBLIC_HANDSHAKE, line.encrypt());
+    let inside = tokio::select! {
+        inside = handshake => inside.ok().flatten(),
+        () = stop.given() => return None,
+    };
+    if inside.is_none() {
+        metrics::add(Counter::FailedPublic, 1);
+    }
+    inside
+}
+
+/// Reads the next bytes of a connection that has not said what it speaks.
+async fn next(line: &mut Line) -> io::Result<usize> {
+    let Line {
+        rd, buf, deadline, ..
+    } = line;
+    deadline.run(|cx| poll_io::poll_fill_head(rd, buf, cx)).await
 }

@@ -14,6 +14,7 @@ const TEXTS = {
     kick: "Disconnect", ban: "Ban", forget: "Forget", unban: "End", up: "up", stopping: "stopping", denied: "That key is wrong.",
     sure_kick: "Disconnect this client? It will come back by itself.", sure_ban: "Ban this client, by its id and its key?",
     sure_forget: "Free this client's names? Whoever registers them next has them.", language: "中文", other: "could not be done",
+    more: "further clients; arps clients lists all",
   },
   zh: {
     key: "管理密钥", enter: "进入", leave: "锁定", where: "密钥在中继数据目录的 admin-key 文件里；在中继所在的机器上：sudo cat /var/lib/arps/admin-key",
@@ -27,9 +28,12 @@ const TEXTS = {
     kick: "断开", ban: "封禁", forget: "遗忘", unban: "解除", up: "已运行", stopping: "正在停止", denied: "密钥不对。",
     sure_kick: "断开这个客户端？它会自己重新连接。", sure_ban: "按 ID 和密钥封禁这个客户端？",
     sure_forget: "释放这个客户端的名字？下一个注册者将得到它们。", language: "English", other: "未能完成",
+    more: "个其他客户端；arps clients 列出全部",
   },
 };
 const EVERY = 3000;
+const SHOWN = 500; // clients
+const SPAN = 600; // seconds of the charts of now
 const store = (kind, name, value) => {
   // Where a browser keeps nothing, the page works all the same.
   try { return value === undefined ? window[kind].getItem(name) : window[kind].setItem(name, value); } catch { return null; }
@@ -60,6 +64,8 @@ function bytes(n) {
   return `${n < 10 && at > 0 ? n.toFixed(1) : Math.round(n)} ${units[at]}`;
 }
 
+const number = (n) => n.toLocaleString(language === "zh" ? "zh-CN" : "en");
+
 function time(s) {
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min`;
@@ -89,12 +95,13 @@ function label(svg, text) {
   svg.setAttribute("aria-label", text);
 }
 
-function lines(svg, rows, unit) {
+// The newest at the right; what there is not yet, at the left, stays empty.
+function lines(svg, rows, step, unit) {
   svg.replaceChildren();
   const [width, height] = [svg.clientWidth || 300, svg.clientHeight || 96];
   const top = Math.max(1e-9, ...rows.flatMap(([, values]) => values));
   for (const [name, values] of rows) {
-    const x = (i) => values.length < 2 ? 0 : (i * width) / (values.length - 1);
+    const x = (i) => width - ((values.length - 1 - i) * step * width) / SPAN;
     const points = values.map((v, i) => `${x(i).toFixed(1)},${(height - 2 - (v / top) * (height - 18)).toFixed(1)}`);
     svg.append(shape("polyline", { class: name, points: points.join(" ") }));
   }
@@ -122,20 +129,21 @@ function cards(status, traffic) {
   const { checkouts: c, failed: f } = status;
   const asked = c.hit + c.miss + c.timeout;
   const rows = [
-    [`${status.edges.online} / ${status.edges.known}`, "edges"], [status.visitors, "visitors"],
-    [today.requests, "today"], [status.tunnels.idle, "idle"], [status.tunnels.used, "used"],
+    [`${status.edges.online} / ${status.edges.known}`, "edges"], [number(status.visitors), "visitors"],
+    [number(today.requests), "today"], [number(status.tunnels.idle), "idle"], [number(status.tunnels.used), "used"],
     [status.tunnels.waiting, "waiting", status.tunnels.waiting > 0],
-    [asked ? `${((100 * c.hit) / asked).toFixed(1)} %` : "–", "hits"], [c.timeout, "timeouts", c.timeout > 0],
-    [f.control + f.proxy + f.public, "failed"],
-    [status.memory ? bytes(status.memory) : "–", "memory"], [status.descriptors ?? "–", "descriptors"],
+    [asked ? `${((100 * c.hit) / asked).toFixed(1)} %` : "–", "hits"], [number(c.timeout), "timeouts", c.timeout > 0],
+    [number(f.control + f.proxy + f.public), "failed"],
+    [status.memory ? bytes(status.memory) : "–", "memory"], [status.descriptors ? number(status.descriptors) : "–", "descriptors"],
     [status.store_writable ? t("writable") : t("broken"), "store", !status.store_writable],
   ];
   $("cards").replaceChildren(...rows.map(([value, name, bad]) =>
     make("div", { className: bad ? "card bad" : "card" }, make("b", {}, String(value)), make("span", {}, t(name)))));
 }
 
-function action(name, run, question) {
+function action(name, of, run, question) {
   const button = make("button", { type: "button" }, t(name));
+  button.dataset.act = `${name} ${of}`;
   button.addEventListener("click", async () => {
     if (question && !window.confirm(t(question))) return;
     try { await run(); } catch (e) { if (e.message) window.alert(`${t("other")}: ${e.message}`); }
@@ -144,66 +152,89 @@ function action(name, run, question) {
   return button;
 }
 
+// A button that is about to be pressed stays where it is, and one that has the focus keeps it.
+let pressed = false;
+function redraw(body, rows) {
+  if (pressed) return;
+  const held = document.activeElement?.dataset?.act;
+  body.replaceChildren(...rows);
+  if (held) [...body.querySelectorAll("[data-act]")].find((button) => button.dataset.act === held)?.focus();
+}
+
 function clients(rows) {
-  const body = rows.slice(0, 500).map((c) => {
+  const order = (a, b) => Number(b.online) - Number(a.online) || a.id.localeCompare(b.id, undefined, { numeric: true });
+  const body = rows.slice().sort(order).slice(0, SHOWN).map((c) => {
     const at = `/api/clients/${encodeURIComponent(c.id)}/`;
     const actions = make("td", { className: "actions" });
-    if (c.online) actions.append(action("kick", () => ask(`${at}kick`, "POST"), "sure_kick"));
-    actions.append(action("ban", () => ask(`${at}ban`, "POST"), "sure_ban"));
-    if (!c.online) actions.append(action("forget", () => ask(`${at}forget`, "POST"), "sure_forget"));
+    if (c.online) actions.append(action("kick", c.id, () => ask(`${at}kick`, "POST"), "sure_kick"));
+    actions.append(action("ban", c.id, () => ask(`${at}ban`, "POST"), "sure_ban"));
+    if (!c.online) actions.append(action("forget", c.id, () => ask(`${at}forget`, "POST"), "sure_forget"));
+    // On a narrow screen each cell says itself what it is.
+    const cell = (name, text) => {
+      const element = make("td", {}, text);
+      element.dataset.label = t(name);
+      return element;
+    };
     const cells = [
       make("td", { title: c.key || "" }, c.id),
-      make("td", {}, c.online ? `${t("online")} ${time(c.since)}` : t("offline")),
-      make("td", {}, c.online ? `${c.peer} ${c.agent || ""}` : "–"),
-      make("td", {}, c.online ? `${c.idle} / ${c.used} / ${c.waiting}` : "–"),
-      make("td", {}, String(c.traffic.requests)),
-      make("td", {}, `${bytes(c.traffic.bytes_in)} / ${bytes(c.traffic.bytes_out)}`),
+      cell("state", c.online ? `${t("online")} ${time(c.since)}` : t("offline")),
+      cell("from", c.online ? `${c.peer} ${c.agent || ""}` : "–"),
+      cell("tunnels", c.online ? `${c.idle} / ${c.used} / ${c.waiting}` : "–"),
+      cell("requests", number(c.traffic.requests)),
+      cell("traffic", `${bytes(c.traffic.bytes_in)} / ${bytes(c.traffic.bytes_out)}`),
       actions,
     ];
     return make("tr", { className: c.online ? "" : "off" }, ...cells);
   });
-  $("clients").tBodies[0].replaceChildren(...body);
+  if (rows.length > SHOWN) body.push(make("tr", {}, make("td", { colSpan: 7 }, `${number(rows.length - SHOWN)} ${t("more")}`)));
+  redraw($("clients").tBodies[0], body);
 }
 
 function table(id, rows) {
   const empty = [make("tr", {}, make("td", {}, t("none")))];
-  $(id).tBodies[0].replaceChildren(...(rows.length ? rows : empty));
+  redraw($(id).tBodies[0], rows.length ? rows : empty);
 }
 
 let busy = false;
 async function look() {
-  if (busy) return;
+  if (busy || !key) return;
   busy = true;
   clearTimeout(timer);
+  const asked = key;
   try {
     const [status, rows, traffic, bans] = await Promise.all(
       ["status", "clients", "traffic", "bans"].map((what) => ask(`/api/${what}`)));
+    // Locked meanwhile: what comes late opens nothing.
+    if (key !== asked) { busy = false; if (key) look(); return; }
     $("door").hidden = true;
+    $("key").value = "";
     $("main").hidden = $("leave").hidden = false;
     $("lost").hidden = true;
     $("about").textContent = `${status.version} · ${status.serving ? t("up") : t("stopping")} ${time(status.uptime)} · ${status.public} · ${status.fingerprint}`;
     cards(status, traffic);
     const each = (of) => traffic.samples.map((s) => s[of] / traffic.step);
-    lines($("requests"), [["a", each("requests")], ["b", each("refused")]], (n) => `${n.toFixed(1)} /s`);
-    lines($("bytes"), [["a", each("bytes_out")], ["b", each("bytes_in")]], (n) => `${bytes(n)}/s`);
+    lines($("requests"), [["a", each("requests")], ["b", each("refused")]], traffic.step, (n) => `${n.toFixed(1)} /s`);
+    lines($("bytes"), [["a", each("bytes_out")], ["b", each("bytes_in")]], traffic.step, (n) => `${bytes(n)}/s`);
     const days = traffic.days.slice(-30);
     const of = (d) => d.bytes_in + d.bytes_out;
     const date = (d) => new Date(d.day * 86400000).toISOString().slice(0, 10);
     bars($("days"), days.map(of), days.map((d) => `${date(d)}: ${bytes(of(d))}, ${d.requests} ${t("requests")}`), bytes);
     clients(rows);
     const refused = status.refused.slice().sort((a, b) => b.count - a.count);
-    table("refused", refused.map((r) => make("tr", {}, make("td", {}, `${r.what}: ${r.code}`), make("td", {}, String(r.count)))));
+    table("refused", refused.map((r) => make("tr", {}, make("td", {}, `${r.what}: ${r.code}`), make("td", {}, number(r.count)))));
     table("bans", [
       ...bans.given.map((b) => make("tr", {}, make("td", {}, b), make("td", { className: "actions" },
-        action("unban", () => ask(`/api/bans/${encodeURIComponent(b)}`, "DELETE"))))),
+        action("unban", b, () => ask(`/api/bans/${encodeURIComponent(b)}`, "DELETE"))))),
       ...bans.settings.map((b) => make("tr", {}, make("td", {}, b), make("td", {}, t("settings")))),
     ]);
   } catch (e) {
-    if (e.denied) { lock(key !== ""); busy = false; return; }
+    if (key !== asked) { busy = false; if (key) look(); return; }
+    if (e.denied) { lock(true); busy = false; return; }
     $("lost").hidden = false;
   }
   busy = false;
-  timer = setTimeout(look, EVERY);
+  // Nobody sees a page in the background.
+  if (!document.hidden) timer = setTimeout(look, EVERY);
 }
 
 function lock(denied) {
@@ -231,5 +262,8 @@ $("language").addEventListener("click", () => {
   translate();
   if (key) look();
 });
+document.addEventListener("visibilitychange", () => { if (key && !document.hidden) look(); });
+document.addEventListener("pointerdown", () => { pressed = true; });
+for (const end of ["pointerup", "pointercancel", "blur"]) window.addEventListener(end, () => { pressed = false; });
 translate();
 if (key) look(); else lock(false);
