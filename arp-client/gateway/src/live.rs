@@ -93,6 +93,12 @@ impl Live {
         }
     }
 
+    /// The settings as they are now.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.get()
+    }
+
     /// What is wrong with the file of a service's upstreams.
     #[must_use]
     pub fn upstreams_fault(&self, service: Service) -> Option<String> {

@@ -129,6 +129,12 @@ impl Rules {
 /// Does `text` fit a pattern with `*` and `?`? In time that grows with the product of the lengths at most.
 #[must_use]
 pub fn fits(pattern: &str, text: &str) -> bool {
+    // Most patterns do not fit at their first letters already.
+    let fixed = pattern.find(['*', '?']).unwrap_or(pattern.len());
+    let (start, pattern) = pattern.split_at(fixed);
+    let Some(text) = text.strip_prefix(start) else {
+        return false;
+    };
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {

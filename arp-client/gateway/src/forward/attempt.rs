@@ -290,19 +290,19 @@ async fn events(
     }
     loop {
         let mut clear = splitter.held() > MAX_LOOK;
-        while let Some(event) = splitter.next_event() {
+        // What comes behind the one that tells is left where it is.
+        while !clear && let Some(event) = splitter.next_event() {
             let first = sse::data(&event).map_or(First::Unclear, |data| service.first(&data));
             begun.push(event);
             match first {
                 First::Unclear => {}
                 First::Answer => clear = true,
-                First::Error(message) if !clear => {
+                First::Error(message) => {
                     return Err(Failure {
                         upstreams: !service.is_of_request(&message),
                         ..Failure::upstreams(format!("it answered with an error: {}", short(&message)))
                     });
                 }
-                First::Error(_) => {}
             }
         }
         if clear {

@@ -12,6 +12,7 @@ use crate::usage::record::Record;
 use crate::usage::{Tokens, budgets, prices};
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::{CONTENT_ENCODING, HeaderMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,8 @@ pub(crate) struct Log {
 #[derive(Debug)]
 struct Kept {
     body: Option<Bytes>,
-    answer: Heard,
+    /// None where nobody could read it.
+    answer: Option<Heard>,
     masker: Masker,
 }
 
@@ -91,28 +93,44 @@ impl Log {
     /// This body, if there is one that can be read, and the answer are to be kept beside the record, without what the
     /// masker finds.
     pub(crate) fn keeps(&mut self, body: Option<Bytes>, masker: Masker) {
-        let answer = self.gateway.usage().hears();
+        let answer = Some(self.gateway.usage().hears());
         self.kept = Some(Kept { body, answer, masker });
+    }
+
+    /// An answer with these fields comes. One that is compressed (we asked for none) is not kept: nobody could see what
+    /// is in it.
+    pub(crate) fn hears_of(&mut self, headers: &HeaderMap) {
+        if let Some(kept) = &mut self.kept
+            && headers
+                .get(CONTENT_ENCODING)
+                .is_some_and(|coding| coding != "identity")
+        {
+            kept.answer = None;
+        }
+    }
+
+    fn heard(&mut self) -> Option<&mut Heard> {
+        self.kept.as_mut()?.answer.as_mut()
     }
 
     /// The upstream said this event.
     pub(crate) fn hears(&mut self, event: &[u8]) {
-        if let Some(kept) = &mut self.kept {
-            kept.answer.event(event);
+        if let Some(heard) = self.heard() {
+            heard.event(event);
         }
     }
 
     /// It says more than is looked at.
     pub(crate) fn hears_no_more(&mut self) {
-        if let Some(kept) = &mut self.kept {
-            kept.answer.cut();
+        if let Some(heard) = self.heard() {
+            heard.cut();
         }
     }
 
     /// The upstream said this, which is no stream.
     pub(crate) fn hears_whole(&mut self, text: &[u8]) {
-        if let Some(kept) = &mut self.kept {
-            kept.answer.whole(text);
+        if let Some(heard) = self.heard() {
+            heard.whole(text);
         }
     }
 
@@ -261,9 +279,11 @@ impl Drop for Log {
             );
         }
         let usage = self.gateway.usage();
-        let kept = self.kept.take().and_then(|kept| {
-            let answer = (kept.answer, self.asked.take());
-            usage.to_keep(kept.body, Some(answer), kept.masker, self.settings.recording)
+        // Whoever has switched it off meanwhile wants no more to be kept, of what was under way either.
+        let wanted = |_: &Kept| self.gateway.live().settings().recording.on;
+        let kept = self.kept.take().filter(wanted).and_then(|kept| {
+            let answer = kept.answer.map(|heard| (heard, self.asked.take()));
+            usage.to_keep(kept.body, answer, kept.masker, self.settings.recording)
         });
         usage.note(record, kept);
     }

@@ -327,4 +327,27 @@ pub(super) mod tests {
         drop(usage);
         thread.join().unwrap();
     }
+
+    #[test]
+    fn of_many_that_come_at_once_none_is_lost_and_none_counted_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let (usage, thread) = Usage::open(&dir.path().join("gateway.db")).unwrap();
+        for n in 1..=2_000 {
+            usage.note(record(n), None);
+            // A number that is taken: this one cannot be written, those around it can.
+            if n % 500 == 0 {
+                usage.note(record(n - 1), None);
+            }
+        }
+        usage.flush();
+        assert_eq!(usage.sums(None, None, By::All).unwrap()[0].requests, 2_000);
+        assert_eq!(usage.last_id().unwrap(), 2_000);
+        let all = Wanted {
+            limit: 5_000,
+            ..Wanted::default()
+        };
+        assert_eq!(usage.requests(&all).unwrap().len(), 2_000);
+        drop(usage);
+        thread.join().unwrap();
+    }
 }

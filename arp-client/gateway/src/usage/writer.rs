@@ -1,7 +1,7 @@
 //! The thread that owns the database: it writes what requests leave, thins old rows out and sweeps bodies whose time is
 //! over.
 
-use super::bodies;
+use super::bodies::{self, ToKeep};
 use super::record::Record;
 use super::store::{Choice, Message};
 use crate::service::Service;
@@ -12,23 +12,30 @@ use std::time::{Duration, Instant};
 /// Rows that are kept; sums stay.
 const MAX_ROWS: u32 = 50_000;
 /// Rows are thinned out once in so many.
-const THIN_EVERY: u32 = 1_000;
+const THIN_EVERY: usize = 1_000;
 /// Recorded bodies whose time is over are looked for this often.
 const SWEEP: Duration = Duration::from_secs(60);
 /// Choices that are kept; the oldest go first.
 const MAX_CHOICES: u32 = 10_000;
+
+/// Records that are written at once, at most.
+const BATCH: usize = 512;
+/// When several records came at once, more are on their way: so long it is waited for them, since writing many at once
+/// costs a fraction of writing each.
+const LINGER: Duration = Duration::from_millis(10);
 
 /// Does what it is told until nobody is left who could tell.
 pub(super) fn write(db: Connection, records: &Receiver<Message>) {
     let mut since_thinned = 0;
     bodies::sweep(&db);
     let mut swept = Instant::now();
+    let mut next = None;
     loop {
         if swept.elapsed() >= SWEEP {
             bodies::sweep(&db);
             swept = Instant::now();
         }
-        let message = match records.recv_timeout(SWEEP) {
+        let message = match next.take().map_or_else(|| records.recv_timeout(SWEEP), Ok) {
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
@@ -64,17 +71,20 @@ pub(super) fn write(db: Connection, records: &Receiver<Message>) {
                 drop(done.send(forgotten));
             }
             Message::Record(noted) => {
-                let (record, body) = *noted;
-                match insert(&db, &record) {
-                    Ok(id) => {
-                        let kept = body.map(|body| bodies::keep(&db, id, body));
-                        if let Some(Err(e)) = kept {
-                            tracing::warn!("a request's body was not recorded: {e}");
+                let mut all = vec![*noted];
+                while all.len() < BATCH {
+                    match records.try_recv() {
+                        Ok(Message::Record(noted)) => all.push(*noted),
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
                         }
+                        Err(_) => break,
                     }
-                    Err(e) => tracing::warn!("a request was not counted: {e}"),
                 }
-                since_thinned += 1;
+                let count = all.len();
+                note(&db, all);
+                since_thinned += count;
                 if since_thinned >= THIN_EVERY {
                     since_thinned = 0;
                     let thin = "DELETE FROM requests WHERE id <= (SELECT max(id) FROM requests) - ?1";
@@ -82,7 +92,40 @@ pub(super) fn write(db: Connection, records: &Receiver<Message>) {
                         tracing::warn!("old request records were not removed: {e}");
                     }
                 }
+                if count > 1 && next.is_none() {
+                    std::thread::sleep(LINGER);
+                }
             }
+        }
+    }
+}
+
+/// Writes these down at once; one by one where one of them cannot be written.
+fn note(db: &Connection, all: Vec<(Record, Option<ToKeep>)>) {
+    let together = || {
+        let transaction = db.unchecked_transaction()?;
+        let ids = all.iter().map(|noted| insert(db, &noted.0));
+        let ids: Vec<i64> = ids.collect::<rusqlite::Result<_>>()?;
+        transaction.commit()?;
+        Ok::<_, rusqlite::Error>(ids)
+    };
+    let alone = |record: &Record| {
+        let transaction = db.unchecked_transaction()?;
+        let id = insert(db, record)?;
+        transaction.commit()?;
+        Ok::<_, rusqlite::Error>(id)
+    };
+    let mut ids = together().unwrap_or_default().into_iter();
+    for (record, body) in all {
+        let id = match ids.next().map_or_else(|| alone(&record), Ok) {
+            Ok(id) => id,
+            Err(e) => {
+                tracing::warn!("a request was not counted: {e}");
+                continue;
+            }
+        };
+        if let Some(Err(e)) = body.map(|body| bodies::keep(db, id, body)) {
+            tracing::warn!("a request's body was not recorded: {e}");
         }
     }
 }
@@ -131,14 +174,13 @@ fn keep_choice(db: &Connection, session: &str, choice: &Choice) -> rusqlite::Res
     Ok(())
 }
 
-/// Notes it; its number.
+/// Notes it, inside a transaction; its number.
 fn insert(db: &Connection, record: &Record) -> rusqlite::Result<i64> {
     let failed = serde_json::to_string(&record.failed).unwrap_or_default();
     let t = &record.tokens;
     let counts = [t.input, t.cache_write, t.cache_read, t.output, t.reasoning]
         .map(|n| i64::try_from(n).unwrap_or(i64::MAX));
     let millis = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let transaction = db.unchecked_transaction()?;
     db.prepare_cached(
         "INSERT INTO requests (at, service, session, agent, upstream, failed, model, routed, path, status, millis, \
          first_millis, input, cache_write, cache_read, output, reasoning, error, cost, redacted, project, id) \
@@ -198,6 +240,5 @@ fn insert(db: &Connection, record: &Record) -> rusqlite::Result<i64> {
         record.cost.unwrap_or(0.0),
         i64::from(record.cost.is_none()),
     ])?;
-    transaction.commit()?;
     Ok(id)
 }

@@ -271,6 +271,8 @@ async fn an_answer_is_kept_beside_its_request_without_secrets_and_forgotten_with
     tokio::time::timeout(std::time::Duration::from_secs(60), noted)
         .await
         .unwrap();
+    // The record is there; what is kept with it comes right behind.
+    gateway.gateway.usage().flush();
     let newest = gateway.gateway.usage().newest(2).unwrap();
     let kept = |n: usize| {
         gateway
@@ -282,6 +284,56 @@ async fn an_answer_is_kept_beside_its_request_without_secrets_and_forgotten_with
     assert!(kept(0).unwrap().answer.unwrap().contains("half of it"));
     let echoed = kept(1).unwrap().answer.unwrap();
     assert!(echoed.contains("ARPX") && !echoed.contains(SECRET), "{echoed}");
+
+    // Nobody asked for a compressed answer; what came of one is passed on, and not kept.
+    let coded = Upstream::start(|_| {
+        let headers = vec![("content-encoding", "br".to_owned())];
+        Say::Whole(400, "application/json", headers, "{\"coded\":1}".to_owned())
+    })
+    .await;
+    std::fs::write(
+        gateway.home.upstreams(Service::Claude),
+        file(&[("d", &coded.url(), 0)]),
+    )
+    .unwrap();
+    let got = gateway.post(PATH, &ask("coded"), None).await;
+    assert!(got.body.contains("coded"), "{got:?}");
+    gateway.gateway.usage().flush();
+    let last = gateway.gateway.usage().newest(1).unwrap();
+    let coded = gateway.gateway.usage().body(last[0]["id"].as_i64().unwrap());
+    let coded = coded.unwrap().unwrap();
+    assert!(
+        coded.body.contains("coded") && coded.answer.is_none(),
+        "{coded:?}"
+    );
+    std::fs::write(
+        gateway.home.upstreams(Service::Claude),
+        file(&[("c", &stalled.url(), 0)]),
+    )
+    .unwrap();
+
+    // Switched off while an answer comes: of that one nothing is kept.
+    let request = client()
+        .post(format!("{}{PATH}", gateway.url))
+        .body(ask("switched off"));
+    let mut coming = request.send().await.unwrap();
+    coming.chunk().await.unwrap();
+    let (_, off) = gateway
+        .ask("PUT", "/api/gateway/recording", r#"{"on":false}"#)
+        .await;
+    assert_eq!(off["on"], false, "{off}");
+    let before = last[0]["id"].clone();
+    drop(coming);
+    let noted = async {
+        while gateway.gateway.usage().newest(1).unwrap()[0]["id"] == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), noted)
+        .await
+        .unwrap();
+    gateway.gateway.usage().flush();
+    assert_eq!(gateway.gateway.usage().newest(1).unwrap()[0]["recorded"], false);
 
     let (_, forgotten) = gateway.ask("DELETE", "/api/gateway/recording", "").await;
     assert_eq!((&forgotten["kept"], &forgotten["bytes"]), (&json!(0), &json!(0)));
