@@ -45,8 +45,8 @@ pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Bytes that one thread reads at a time when copying (its scratch buffer). One buffer a thread, none a
 /// connection: an idle pair of streams holds no memory.
 pub const COPY_CHUNK: usize = 64 * 1024;
-/// Bytes that must have moved in one direction without a pause before copying turns to splice(2): below
-/// it the pipe costs more than the copy saves.
+/// Bytes that must have moved in one direction, in pieces of at least [`COPY_CHUNK`] between two pauses, before copying
+/// turns to splice(2): below it the pipe costs more than the copy saves.
 pub const SPLICE_AFTER: u64 = 256 * 1024;
 /// Size asked for a splice pipe, in bytes: the kernel's default limit for unprivileged users.
 pub const SPLICE_PIPE: usize = 1024 * 1024;

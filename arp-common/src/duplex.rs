@@ -101,6 +101,8 @@ struct Flow {
     /// Read, and not yet taken by the destination.
     rest: BytesMut,
     /// Bytes since the source last had nothing to give.
+    burst: u64,
+    /// Bytes since it last paused with little behind it.
     run: u64,
     pipe: Option<Pipe>,
     state: State,
@@ -117,6 +119,7 @@ impl Flow {
     fn new(head: BytesMut) -> Self {
         Self {
             rest: head,
+            burst: 0,
             run: 0,
             pipe: None,
             state: State::Copying,
@@ -177,7 +180,11 @@ impl Flow {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
             if Pin::new(&mut *src).poll_read(cx, &mut buf)?.is_pending() {
-                self.run = 0;
+                // A source that is no faster than we are pauses now and then, however bulky its flow is.
+                if self.burst < COPY_CHUNK as u64 {
+                    self.run = 0;
+                }
+                self.burst = 0;
                 // TLS may still hold the last bytes: nothing is kept back while we wait for more.
                 let _ = Pin::new(&mut *dst).poll_flush(cx)?;
                 return Poll::Pending;
@@ -192,6 +199,7 @@ impl Flow {
                 Poll::Pending => 0,
             };
             *count += written as u64;
+            self.burst += read.len() as u64;
             self.run += read.len() as u64;
             self.rest.extend_from_slice(&read[written..]);
             Poll::Ready(Ok(()))

@@ -12,10 +12,10 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_appender::rolling;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// Daily files that are kept.
 const KEEP_FILES: usize = 14;
@@ -76,14 +76,27 @@ pub fn init(format: LogFormat, file: Option<(&Path, &str)>) -> std::io::Result<O
             (Some(lines(format, writer, false, true)), Some(guard))
         }
     };
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     // A second call (tests that start several daemons in one process) keeps the first set-up.
-    let _ = tracing_subscriber::registry()
+    let _ = subscriber(&wanted, stderr, file).try_init();
+    Ok(guard)
+}
+
+/// All that hears what is logged. What the filter does not want costs nobody anything: it stands in front of everything
+/// else, since a layer without a filter would have each line made, down to `trace`.
+fn subscriber<A, B>(wanted: &str, stderr: A, file: B) -> impl tracing::Subscriber + Send + Sync
+where
+    A: Layer<Filtered> + Send + Sync,
+    B: Layer<Layered<A, Filtered>> + Send + Sync,
+{
+    tracing_subscriber::registry()
+        .with(filter_of(wanted))
         .with(Repeats::default())
         .with(stderr)
         .with(file)
-        .try_init();
-    Ok(guard)
 }
+
+type Filtered = Layered<Repeats, Layered<EnvFilter, Registry>>;
 
 /// A layer that writes lines. `target` says whether each names the module that it comes from.
 fn lines<S, W>(format: LogFormat, writer: W, ansi: bool, target: bool) -> Box<dyn Layer<S> + Send + Sync>
@@ -96,13 +109,9 @@ where
         .with_ansi(ansi)
         .with_target(target);
     match format {
-        LogFormat::Text => layer.with_filter(filter()).boxed(),
-        LogFormat::Json => layer.json().with_filter(filter()).boxed(),
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().boxed(),
     }
-}
-
-fn filter() -> EnvFilter {
-    filter_of(&std::env::var("RUST_LOG").unwrap_or_default())
 }
 
 fn filter_of(wanted: &str) -> EnvFilter {
@@ -124,6 +133,29 @@ fn filter_of(wanted: &str) -> EnvFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn what_nobody_wants_to_read_is_not_even_made() {
+        for (wanted, level, is_made) in [
+            ("", Level::INFO, true),
+            ("", Level::DEBUG, false),
+            ("warn", Level::INFO, false),
+            ("debug", Level::DEBUG, true),
+            ("debug", Level::TRACE, false),
+        ] {
+            let lines = || lines(LogFormat::Text, std::io::sink, false, false);
+            let file = Some(super::lines(LogFormat::Json, std::io::sink, false, true));
+            tracing::subscriber::with_default(subscriber(wanted, lines(), file), || {
+                let enabled = match level {
+                    Level::INFO => tracing::enabled!(Level::INFO),
+                    Level::DEBUG => tracing::enabled!(Level::DEBUG),
+                    _ => tracing::enabled!(Level::TRACE),
+                };
+                assert_eq!(enabled, is_made, "RUST_LOG={wanted}: {level}");
+            });
+        }
+    }
 
     #[test]
     fn talkative_libraries_are_heard_when_they_are_named() {
