@@ -611,7 +611,14 @@ async fn nothing_secret_is_logged_at_any_level() {
     let request = |l: &str| (l.contains("DEBUG") && l.contains("/api/sessions")).then_some(());
     relay.daemon.line("the request in its log", request).await;
 
-    edge.daemon.terminate();
+    // With its session's agent, which would outlive it.
+    let parked = std::process::Command::new(env!("CARGO_BIN_EXE_arpc"))
+        .args(["stop", "--park"])
+        .env("HOME", edge.home.path())
+        .env("XDG_DATA_HOME", edge.home.path().join("data"))
+        .status()
+        .unwrap();
+    assert!(parked.success());
     edge.daemon.ended().await;
     relay.daemon.terminate();
     relay.daemon.ended().await;
