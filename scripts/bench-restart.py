@@ -1,6 +1,5 @@
 """See bench-restart.sh."""
 
-import http.server
 import os
 import re
 import shutil
@@ -11,29 +10,10 @@ import tempfile
 import threading
 import time
 
+import small_origin
+
 BIN, RESTARTS, EDGES, CONNECTIONS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 EVERY = 4
-
-
-class Origin(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("content-length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    request_queue_size = 1024
-    daemon_threads = True
-
-    def handle_error(self, *_):
-        pass  # tunnels end with resets
 
 
 def lines(process, sink):
@@ -64,8 +44,7 @@ def start(*command, **kwargs):
 started = []
 home = tempfile.mkdtemp(prefix="arp-restart-")
 here = os.path.dirname(os.path.abspath(__file__))
-origin = Server(("127.0.0.1", 0), Origin)
-threading.Thread(target=origin.serve_forever, daemon=True).start()
+origin = small_origin.serve()
 try:
     relay, said = start(sys.executable, f"{here}/service-manager.py", f"{BIN}/arps", "--bind", "127.0.0.1",
                         "--control-port", "0", "--proxy-port", "0", "--public-port", "0", "--admin-port", "0",
@@ -73,7 +52,7 @@ try:
     up = wait(said, "is up")
     control, proxy, public = (re.search(rf"{name} \S+:(\d+)", up).group(1) for name in ("control", "proxy", "public"))
     edge, edge_said = start(f"{BIN}/arpc", "--server-addr", "127.0.0.1", "--control-port", control, "--proxy-port", proxy,
-                            "--client-id", "demo", "--local-port", str(origin.server_port), "--data-dir", f"{home}/edge",
+                            "--client-id", "demo", "--local-port", str(origin), "--data-dir", f"{home}/edge",
                             env={**os.environ, "HOME": home})
     wait(edge_said, "^Registered")
     crowd_said = []

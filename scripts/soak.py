@@ -1,6 +1,5 @@
 """See soak.sh."""
 
-import http.server
 import json
 import os
 import re
@@ -12,6 +11,8 @@ import tempfile
 import threading
 import time
 import urllib.request
+
+import small_origin
 
 BIN, MINUTES, EDGES = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 started = []
@@ -45,26 +46,6 @@ def relay(*ports):
     flags = [f for name, port in zip(("control", "proxy", "public"), ports) for f in (f"--{name}-port", port)]
     return start(f"{BIN}/arps", "--bind", "127.0.0.1", "--admin-port", "0", "--max-new-names-per-ip", "0",
                  "--data-dir", f"{home}/relay", *flags)
-
-
-class Origin(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("content-length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_):
-        pass  # tunnels end with resets
 
 
 class Visitor(threading.Thread):
@@ -110,8 +91,7 @@ def row(at):
 
 
 visitor = None
-origin = Server(("127.0.0.1", 0), Origin)
-threading.Thread(target=origin.serve_forever, daemon=True).start()
+origin = small_origin.serve()
 try:
     process, said = relay("0", "0", "0")
     up = wait(said, "is up")
@@ -122,7 +102,7 @@ try:
     _, crowd = start(f"{BIN}/arp-crowd", "127.0.0.1", ports[0], ports[1], str(EDGES), "--returning")
     wait(crowd, "^ready")
     edge, edge_said = start(f"{BIN}/arpc", "--server-addr", "127.0.0.1", "--control-port", ports[0], "--proxy-port", ports[1],
-                            "--client-id", "demo", "--local-port", str(origin.server_port), "--data-dir", f"{home}/edge")
+                            "--client-id", "demo", "--local-port", str(origin), "--data-dir", f"{home}/edge")
     wait(edge_said, "^Registered")
     row("all here")
     visitor = Visitor(f"http://127.0.0.1:{ports[2]}/?token=demo")

@@ -8,8 +8,9 @@
 #   sudo scripts/test-systemd.sh            BIN=DIR: the programs from here, not target/debug
 #
 # Needs Linux, root, systemd-container, debootstrap, and once a mirror of Debian: the tree is kept in .cache/systemd.
-# RELEASE=trixie takes another Debian (with another systemd) than bookworm. Nothing else of the machine is touched: the
-# container has its own processes, network and cgroups, and writes to memory only.
+# MIRROR=URL names the mirror (else debootstrap's own), RELEASE=trixie takes another Debian (with another systemd) than
+# bookworm. Nothing else of the machine is touched: the container has its own processes, network and cgroups, and writes
+# to memory only.
 set -euo pipefail
 
 passed=0
@@ -43,7 +44,7 @@ if [ "${1:-}" != --inside ]; then
         rm -rf "$tree" && mkdir -p "$tree"
         debootstrap --variant=minbase \
             --include=systemd-sysv,dbus,dbus-user-session,libpam-systemd,curl,iproute2,procps,python3,bsdutils,wrk \
-            "$release" "$tree" "${MIRROR:-http://deb.debian.org/debian}" >"$tree.log" || bad "debootstrap" "$(tail -n 5 "$tree.log")"
+            "$release" "$tree" ${MIRROR:+"$MIRROR"} >"$tree.log" || bad "debootstrap" "$(tail -n 5 "$tree.log")"
         touch "$tree.done"
     fi
     scratch=$(mktemp -d)
