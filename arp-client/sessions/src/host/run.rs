@@ -26,8 +26,8 @@ use tokio::time::Instant;
 /// Flush at the latest when this much waits.
 const FLUSH_AT: usize = 1024 * 1024;
 
-/// Runs a session host to its end: what `arpc session-host` does. Reads a [`HostSpec`] from standard input,
-/// answers with a [`StartReply`] on standard output. Call it before any runtime or thread is made.
+/// Runs a session host to its end: what `arpc-session-host` and `arpc session-host` do. Reads a [`HostSpec`] from
+/// standard input, answers with a [`StartReply`] on standard output. Call it before any runtime or thread is made.
 #[must_use]
 pub fn host_main() -> ExitCode {
     let outcome = start_and_run();
