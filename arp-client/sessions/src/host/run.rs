@@ -52,9 +52,10 @@ fn start_and_run() -> io::Result<()> {
     if let Err(error) = rustix::process::setsid() {
         tracing::debug!(%error, "already leader of a session");
     }
+    // One that cannot be of many threads: their scheduler, and the library of mathematics that it needs, stay out.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(run(spec))
 }
 
