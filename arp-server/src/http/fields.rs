@@ -18,6 +18,15 @@ impl Span {
             len: part.len() as u32,
         }
     }
+    /// Where a text lies, which may also be an empty one from elsewhere.
+    pub(super) fn of_text(whole: &[u8], part: &str) -> Self {
+        let part = if part.is_empty() {
+            &whole[..0]
+        } else {
+            part.as_bytes()
+        };
+        Self::of(whole, part)
+    }
     pub(super) fn get(self, whole: &[u8]) -> &[u8] {
         &whole[self.start as usize..(self.start + self.len) as usize]
     }
@@ -57,21 +66,30 @@ fn bit(known: Name) -> u32 {
 }
 
 impl Fields {
-    pub(super) fn new(block: Bytes, headers: &[httparse::Header<'_>]) -> Self {
-        let spans: SmallVec<_> = headers
-            .iter()
-            .map(|h| FieldSpan {
-                known: Name::of(h.name.as_bytes()),
-                name: Span::of(&block, h.name.as_bytes()),
-                value: Span::of(&block, h.value),
-            })
-            .collect();
-        let present = spans.iter().fold(0, |bits, s: &FieldSpan| bits | bit(s.known));
-        Self {
-            block,
-            spans,
-            present,
+    /// The fields of a head in `block`.
+    pub(super) fn new(block: &[u8], headers: &[httparse::Header<'_>]) -> Self {
+        let mut fields = Self::default();
+        for h in headers {
+            let known = Name::of(h.name.as_bytes());
+            fields.present |= bit(known);
+            fields.spans.push(FieldSpan {
+                known,
+                name: Span::of(block, h.name.as_bytes()),
+                value: Span::of(block, h.value),
+            });
         }
+        fields
+    }
+
+    /// Those of [`Fields::new`], with the bytes that they stand in.
+    pub(super) fn in_block(mut self, block: Bytes) -> Self {
+        self.block = block;
+        self
+    }
+
+    /// The bytes that they stand in: the whole head.
+    pub(super) fn block(&self) -> &[u8] {
+        &self.block
     }
 
     /// All fields in order.
