@@ -17,8 +17,8 @@ function Set-UserPath([scriptblock] $change) {
 }
 
 if ($env:ARP_UNINSTALL) {
-    foreach ($name in 'arpc.exe', 'clp.exe', 'prx.exe') {
-        Remove-Item -Force -ErrorAction SilentlyContinue (Join-Path $bin $name)
+    foreach ($name in 'arpc-session-host.exe', 'arpc.exe', 'clp.exe', 'prx.exe') {
+        Remove-Item -Force -ErrorAction SilentlyContinue (Join-Path $bin $name), (Join-Path $bin "$name.*old")
     }
     Set-UserPath { param($parts) $parts | Where-Object { $_ -ne $bin } }
     Write-Host 'arpc is removed.'
@@ -59,14 +59,14 @@ try {
     Expand-Archive -Path $zip -DestinationPath $scratch
 
     New-Item -ItemType Directory -Force -Path $bin | Out-Null
-    foreach ($name in 'arpc.exe', 'clp.exe', 'prx.exe') {
+    foreach ($name in 'arpc-session-host.exe', 'arpc.exe', 'clp.exe', 'prx.exe') {
         $new = Get-ChildItem -Path $scratch -Recurse -Filter $name | Select-Object -First 1
         if (-not $new) { continue }
         $place = Join-Path $bin $name
-        # A running program cannot be written over, but it can be moved aside.
-        if (Test-Path $place) { Move-Item -Force $place "$place.old" }
+        # A running program cannot be written over, but it can be moved aside; sessions that run on keep it there.
+        if (Test-Path $place) { Move-Item -Force $place "$place.$([Guid]::NewGuid()).old" }
         Copy-Item $new.FullName $place
-        Remove-Item -Force -ErrorAction SilentlyContinue "$place.old"
+        Remove-Item -Force -ErrorAction SilentlyContinue "$place.*old"
     }
     $version = & (Join-Path $bin 'arpc.exe') --version
     if ($LASTEXITCODE -ne 0) { throw 'The program does not run on this machine.' }

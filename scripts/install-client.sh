@@ -41,8 +41,8 @@ done
 BIN=$PREFIX/bin
 
 if [ $UNINSTALL = 1 ]; then
-    # The small programs beside it only call it.
-    rm -f "$BIN/arpc" "$BIN/clp" "$BIN/prx"
+    # With the small programs beside it, which only call it or are called by it.
+    rm -f "$BIN/arpc" "$BIN/arpc-session-host" "$BIN/clp" "$BIN/prx"
     say "arpc is removed."
     exit 0
 fi
@@ -102,7 +102,7 @@ program=$(find "$FROM" -maxdepth 2 -type f -name arpc | head -n 1)
 version=$("$program" --version) || fail "$program does not run on this machine"
 
 mkdir -p "$BIN"
-for name in arpc clp prx; do
+for name in arpc-session-host arpc clp prx; do
     file=${program%/*}/$name
     [ -f "$file" ] || continue
     # Beside its place and then into it: a running program cannot be written over, and no half one is ever there.

@@ -60,7 +60,7 @@ machine=$(uname -m); [ "$machine" != arm64 ] || machine=aarch64
 name=arp-$machine-unknown-linux-musl
 release() { # FOLDER
     mkdir -p "$1/$name"
-    for program in arps arpc clp prx; do
+    for program in arps arpc arpc-session-host clp prx; do
         [ ! -x "$built/$program" ] || cp "$built/$program" "$1/$name/"
     done
     strip "$1/$name"/* 2>/dev/null || true
@@ -144,8 +144,9 @@ said=$(HOME=$scratch/home ARP_VERSION=v9 bash -s -- --prefix "$scratch/home/.loc
 has "the edge agent says what is next" "$said" "arpc --server-addr RELAY --command-mode"
 has "and where it is" "$said" "PATH"
 has "it runs" "$("$scratch/home/.local/bin/arpc" --version)" "arpc "
+has "and so does the session host beside it" "$("$scratch/home/.local/bin/arpc-session-host" --version)" "arpc-session-host "
 HOME=$scratch/home bash scripts/install-client.sh --prefix "$scratch/home/.local" --uninstall >/dev/null
-[ ! -e "$scratch/home/.local/bin/arpc" ] || bad "it can be removed"
+[ -z "$(ls -A "$scratch/home/.local/bin")" ] || bad "it can be removed" "$(ls -A "$scratch/home/.local/bin")"
 ok "it can be removed"
 if said=$(env -u ARP_BASE_URL bash scripts/install-client.sh --prefix "$scratch/x" 2>&1); then bad "no address, no install" "$said"; fi
 has "without an address it says what to set" "$said" "ARP_BASE_URL"
@@ -155,7 +156,7 @@ has "without an address it says what to set" "$said" "ARP_BASE_URL"
 up=$scratch/up
 mkdir -p "$up/bin" "$up/home" "$scratch/www/new/$name" "$scratch/www/bad/$name"
 tar -xzf "$scratch/www/v9/$name.tar.gz" -C "$up"
-for program in arps arpc; do
+for program in arps arpc arpc-session-host; do
     mv "$up/$name/$program" "$up/bin/"
     # A text of the same length makes another version of the same program.
     LC_ALL=C sed 's/ (dev)/ (new)/g' "$up/bin/$program" >"$scratch/www/new/$name/$program"
@@ -213,6 +214,7 @@ for program in arps arpc; do
     if said=$(daemon $program bad); then bad "$program: one that does not start" "$said"; fi
     has "$program: one that does not start makes room for the old one" "$said" "the old one is back"
     has "$program: which runs" "$(answers $program)" "(new)"
+    [ $program = arps ] || has "the session host comes along, and goes back" "$("$up/bin/arpc-session-host" --version)" "(new)"
     [ -z "$(find "$up/bin" -name '.arp-update*')" ] || bad "$program: nothing is left behind" "$(ls -A "$up/bin")"
 done
 if [ -n "$session" ]; then

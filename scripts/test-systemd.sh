@@ -36,7 +36,7 @@ if [ "${1:-}" != --inside ]; then
         command -v "$tool" >/dev/null || { echo "test-systemd.sh: $tool is missing (apt install systemd-container debootstrap)" >&2; exit 1; }
     done
     bin=${BIN:-${CARGO_TARGET_DIR:-target}/debug}
-    for program in arps arpc arp-demo examples/scripted_claude; do
+    for program in arps arpc arpc-session-host arp-demo examples/scripted_claude; do
         [ -x "$bin/$program" ] || bad "the programs are built: cargo build --workspace --bins --examples"
     done
     release=${RELEASE:-bookworm} tree=$PWD/.cache/systemd/${RELEASE:-bookworm}
@@ -51,7 +51,7 @@ if [ "${1:-}" != --inside ]; then
     box=''
     trap '[ -z "$box" ] || { kill "$box" && wait "$box"; } 2>/dev/null || true; rm -rf "$scratch"' EXIT
     mkdir "$scratch/bin"
-    cp "$bin/arps" "$bin/arpc" "$bin/arp-demo" "$bin/examples/scripted_claude" "$scratch/bin/"
+    cp "$bin/arps" "$bin/arpc" "$bin/arpc-session-host" "$bin/arp-demo" "$bin/examples/scripted_claude" "$scratch/bin/"
     strip "$scratch/bin/"* 2>/dev/null || true
     # systemd ends by itself if this script is killed: the time is the container's own.
     SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --signal=KILL 1800 systemd-nspawn --quiet --boot --directory "$tree" --volatile=overlay \
@@ -78,7 +78,7 @@ mkdir -p /srv/www
 # A release of the built programs, which say MARK for their commit; a text of the same length makes another version.
 release() { # MARK
     mkdir -p "/srv/$name"
-    for program in arps arpc; do
+    for program in arps arpc arpc-session-host; do
         LC_ALL=C sed "s/ (dev)/ ($1)/g" "/opt/built/$program" >"/srv/$name/$program"
         chmod 755 "/srv/$name/$program"
     done
@@ -222,7 +222,7 @@ said=$(alice "arpc update") || bad "arpc update" "$said"
 has "arpc update" "$said" "(new) runs now"
 [ "$(alice "systemctl --user show arpc -p MainPID --value")" != "$before" ] || bad "the user's service runs it"
 ok "the user's service runs it"
-for program in arps arpc; do
+for program in arps arpc arpc-session-host; do
     printf '#!/bin/sh\n[ "$1" = --version ] && echo "%s 9.9.9" && exit\nexit 1\n' $program >"/srv/$name/$program"
 done
 publish

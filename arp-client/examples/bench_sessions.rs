@@ -1,11 +1,12 @@
 //! Figures of command mode, each beside what it is to be compared with; prints the tables of `docs/benchmarks.md`.
 //!
-//! `cargo build --release --workspace --bins --examples && target/release/examples/bench_sessions [ROUNDS]`
+//! `cargo build --release --workspace --bins --examples && target/release/examples/bench_sessions [ROUNDS|memory]`
 //!
 //! - Time from POST to the agent's first line, and to the first text of the answer, through relay and edge, beside the
 //!   same agent run by hand (needs the real ones: in `PATH`, or where `ARP_TEST_AGENTS` says).
 //! - Delay of each event from the moment the agent printed it, read from the edge and through the relay.
-//! - Memory of `arpc` with 20 live sessions.
+//! - Memory of `arpc` with 20 live sessions, and of their hosts. `memory` measures that alone; without
+//!   `arpc-session-host` beside `arpc` it measures `arpc` as its own host.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +16,7 @@
 )]
 
 use arp_testkit::cli::{self, Home};
-use arp_testkit::daemon::{Edge, Relay, rss_kib};
+use arp_testkit::daemon::{Edge, Relay};
 use arp_testkit::model_api::ModelApi;
 use futures_util::future::join_all;
 use reqwest::{Client, Response};
@@ -225,14 +226,19 @@ fn micros(from: Instant) -> u64 {
 
 #[tokio::main]
 async fn main() {
-    let rounds = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(5);
-    first_events(rounds).await;
+    let what = std::env::args().nth(1);
+    let all = what.as_deref() != Some("memory");
+    if all {
+        first_events(what.and_then(|n| n.parse().ok()).unwrap_or(5)).await;
+    }
     let root = tempfile::tempdir().unwrap();
     let scripted = std::env::current_exe().unwrap().with_file_name("scripted_claude");
     let arguments = [format!("--agent-path=claude={}", scripted.display())];
     let stage = Stage::new(&arguments, &[]).await;
     let empty = stage.edge.daemon.rss_kib();
-    delays(&stage, root.path()).await;
+    if all {
+        delays(&stage, root.path()).await;
+    }
     memory(&stage, root.path(), empty).await;
 }
 
@@ -374,6 +380,8 @@ async fn memory(stage: &Stage, project: &Path, empty: u64) {
         ids.push(stage.session(project).await);
     }
     let idle = stage.edge.daemon.rss_kib();
+    let hosts = children(stage.edge.daemon.pid());
+    let quiet = Kept::of(&hosts);
     let wanted = 500;
     let reads = join_all(ids.iter().map(|id| async move {
         let lines = stage.lines(&stage.through_relay(), id, 1).await;
@@ -400,8 +408,8 @@ async fn memory(stage: &Stage, project: &Path, empty: u64) {
     println!(
         "| {LIVE} sessions at once, each an event every 20 ms: through the relay | {p50:.2} | {p99:.2} |\n"
     );
-    let hosts = children(stage.edge.daemon.pid());
-    let host = hosts.iter().map(|pid| rss_kib(*pid)).sum::<u64>() / hosts.len().max(1) as u64;
+    let printed = Kept::of(&hosts);
+    let loud = chatty(stage, &ids[0]).await;
     let mb = |kib: u64| kib as f64 / 1024.0;
     println!("| memory | RSS (MB) |\n|---|---:|");
     println!("| arpc, no session | {:.1} |", mb(empty));
@@ -410,11 +418,65 @@ async fn memory(stage: &Stage, project: &Path, empty: u64) {
         "| arpc, {LIVE} live sessions that print, with a reader each | {:.1} |",
         mb(busy)
     );
-    println!(
-        "| a session host (one a session; {} of them) | {:.1} |",
-        hosts.len(),
-        mb(host)
-    );
+    println!("\n| session hosts | RSS (MB) | PSS (MB) | private and dirty (MB) |\n|---|---:|---:|---:|");
+    let row = |what: &str, kept: &Kept| {
+        let [rss, pss, own] = [kept.rss, kept.pss, kept.own].map(mb);
+        println!("| {what} | {rss:.1} | {pss:.1} | {own:.1} |");
+    };
+    row(&format!("{} of idle sessions", hosts.len()), &quiet);
+    row("the same after they printed 500 lines each", &printed);
+    row("one whose agent prints a million lines, at most", &loud);
+}
+
+/// The most that a session's host takes while its agent prints a million lines.
+async fn chatty(stage: &Stage, id: &str) -> Kept {
+    // A host works in its session's directory.
+    let works_there =
+        |pid: &u32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|dir| dir.ends_with(id));
+    let hosts = children(stage.edge.daemon.pid());
+    let host = hosts.into_iter().find(works_there).unwrap();
+    let lines = |seen: &Value| seen["session"]["total_lines"].as_u64().unwrap();
+    let view = async || -> Value {
+        let url = format!("{}/api/sessions/{id}?lines=none&token={TOKEN}", stage.direct);
+        stage.client.get(url).send().await.unwrap().json().await.unwrap()
+    };
+    let before = lines(&view().await);
+    let text = json!({"text": "burst 1000000 100"});
+    stage.post(&format!("/api/sessions/{id}/messages"), text).await;
+    let mut most = Kept::of(&[host]);
+    while lines(&view().await) < before + 1_000_000 {
+        let now = Kept::of(&[host]);
+        most.rss = most.rss.max(now.rss);
+        most.pss = most.pss.max(now.pss);
+        most.own = most.own.max(now.own);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    most
+}
+
+/// Memory of processes together, in KiB.
+#[derive(Default)]
+struct Kept {
+    rss: u64,
+    pss: u64,
+    own: u64,
+}
+
+impl Kept {
+    fn of(processes: &[u32]) -> Self {
+        let mut kept = Self::default();
+        for pid in processes {
+            let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+            let kib = |name: &str| -> u64 {
+                let line = rollup.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                line.split_whitespace().next().unwrap().parse().unwrap()
+            };
+            kept.rss += kib("Rss:");
+            kept.pss += kib("Pss:");
+            kept.own += kib("Private_Dirty:");
+        }
+        kept
+    }
 }
 
 /// Processes whose parent this is.

@@ -7,6 +7,8 @@
     reason = "it is a test"
 )]
 
+#[path = "nothing_lost/host_program.rs"]
+mod host_program;
 mod support;
 
 use arp_testkit::http::within;

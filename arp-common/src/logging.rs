@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::str::FromStr;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -19,6 +19,10 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 /// Daily files that are kept.
 const KEEP_FILES: usize = 14;
+
+/// Lines that wait for the disk; those beyond are lost to the file. The places for them take memory from the start (at
+/// the library's own 128,000 that is 4 MB).
+const LINES_WAITING: usize = 8192;
 
 /// Libraries that at `debug` and `trace` write down what goes through them, tokens included. They are heard at `info`
 /// unless `RUST_LOG` names them.
@@ -72,7 +76,9 @@ pub fn init(format: LogFormat, file: Option<(&Path, &str)>) -> std::io::Result<O
                 .max_log_files(KEEP_FILES)
                 .build(dir)
                 .map_err(std::io::Error::other)?;
-            let (writer, guard) = tracing_appender::non_blocking(appender);
+            let (writer, guard) = NonBlockingBuilder::default()
+                .buffered_lines_limit(LINES_WAITING)
+                .finish(appender);
             (Some(lines(format, writer, false, true)), Some(guard))
         }
     };

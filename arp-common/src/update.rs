@@ -1,6 +1,6 @@
 //! A program that brings itself up to date: fetches a release as the install scripts do, verifies it, tries it, and puts
 //! it in its place in one step. The one before stays beside it (`arps.old`), and comes back when the new one does not
-//! start.
+//! start. Programs that belong to it come along, where the release holds them.
 
 use crate::private;
 use sha2::{Digest, Sha256};
@@ -73,6 +73,8 @@ pub struct Plan {
     pub base: String,
     /// For which system: `x86_64-unknown-linux-musl`.
     pub target: String,
+    /// Programs that belong to it and lie beside it. It runs without them, and a release may lack them.
+    pub with: &'static [&'static str],
 }
 
 impl Plan {
@@ -105,18 +107,26 @@ impl Plan {
             at,
             base,
             target: built_for.to_owned(),
+            with: &[],
         })
-    }
-
-    fn beside(&self, what: &str) -> PathBuf {
-        let mut name = self.at.file_name().unwrap_or_default().to_owned();
-        name.push(what);
-        self.at.with_file_name(name)
     }
 
     /// Where the program before this one is kept.
     pub fn old(&self) -> PathBuf {
-        self.beside(".old")
+        old(&self.at)
+    }
+
+    /// What a program's file is called.
+    fn file(&self, name: &str) -> String {
+        let windows = self.target.contains("windows");
+        format!("{name}{}", if windows { ".exe" } else { "" })
+    }
+
+    /// Where the programs that come along lie.
+    fn along(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        self.with
+            .iter()
+            .map(|name| (*name, self.at.with_file_name(self.file(name))))
     }
 
     /// Fetches, verifies, tries and puts in place.
@@ -150,43 +160,51 @@ impl Plan {
         if !unpacked.status.success() {
             return Err(UpdateError::NotInside(self.name.to_owned()));
         }
-        let program = format!("{}{}", self.name, if windows { ".exe" } else { "" });
+        let program = self.file(self.name);
         let new = find(&scratch.0, &program).ok_or(UpdateError::NotInside(program))?;
         let version = version_of(&new, self.name).map_err(UpdateError::DoesNotRun)?;
+        let mut along = Vec::new();
+        for (name, at) in self.along() {
+            if let Some(new) = find(&scratch.0, &self.file(name)) {
+                version_of(&new, name).map_err(UpdateError::DoesNotRun)?;
+                along.push((at, new));
+            }
+        }
+        let mode = std::fs::metadata(&self.at)?.permissions();
         if version_of(&self.at, self.name).is_ok_and(|old| old == version) {
+            // One that only lacks what belongs to it gets it now.
+            for (at, new) in along.iter().filter(|(at, _)| !at.exists()) {
+                swap(at, new, mode.clone())?;
+            }
             return Ok(Updated::Same(version));
         }
-        self.swap(&new)?;
+        // What is kept of the update before this one is not what a step back means from here on.
+        for (_, at) in self.along() {
+            let _ = std::fs::remove_file(old(&at));
+        }
+        for (at, new) in &along {
+            let _ = swap(at, new, mode.clone());
+        }
+        if let Err(error) = swap(&self.at, &new, mode) {
+            self.put_back_along();
+            return Err(error.into());
+        }
         Ok(Updated::To(version))
     }
 
-    /// The new program takes the place of the old one, which is kept. At each moment there is one in the place.
-    fn swap(&self, new: &Path) -> io::Result<()> {
-        std::fs::set_permissions(new, std::fs::metadata(&self.at)?.permissions())?;
-        let old = self.old();
-        let _ = std::fs::remove_file(&old);
-        if cfg!(windows) {
-            // A running program can be renamed there, not replaced.
-            std::fs::rename(&self.at, &old)?;
-        } else if std::fs::hard_link(&self.at, &old).is_err() {
-            std::fs::copy(&self.at, &old)?;
-        }
-        std::fs::rename(new, &self.at).inspect_err(|_| {
-            if cfg!(windows) {
-                let _ = std::fs::rename(&old, &self.at);
-            }
-        })
-    }
-
-    /// The program before this one takes its place again.
+    /// The program before this one takes its place again, with what belongs to it.
     ///
     /// # Errors
     /// As the operating system says.
     pub fn roll_back(&self) -> io::Result<()> {
-        if cfg!(windows) {
-            let _ = std::fs::rename(&self.at, self.beside(".failed"));
+        self.put_back_along();
+        put_back(&self.at)
+    }
+
+    fn put_back_along(&self) {
+        for (_, at) in self.along().filter(|(_, at)| old(at).exists()) {
+            let _ = put_back(&at);
         }
-        std::fs::rename(self.old(), &self.at)
     }
 
     /// Starts the service anew by `restart` and waits until `is_up` says that the new program serves; else the old one
@@ -221,6 +239,47 @@ impl Plan {
             ))),
         }
     }
+}
+
+/// Where the program before this one is kept.
+fn old(at: &Path) -> PathBuf {
+    beside(at, ".old")
+}
+
+/// A file beside this one whose name goes on.
+fn beside(at: &Path, what: &str) -> PathBuf {
+    let mut name = at.file_name().unwrap_or_default().to_owned();
+    name.push(what);
+    at.with_file_name(name)
+}
+
+/// A new program takes the place of the old one, if there is one, which is kept. At each moment there is one in the
+/// place then.
+fn swap(at: &Path, new: &Path, mode: std::fs::Permissions) -> io::Result<()> {
+    std::fs::set_permissions(new, mode)?;
+    let old = old(at);
+    let _ = std::fs::remove_file(&old);
+    if at.exists() {
+        if cfg!(windows) {
+            // A running program can be renamed there, not replaced.
+            std::fs::rename(at, &old)?;
+        } else if std::fs::hard_link(at, &old).is_err() {
+            std::fs::copy(at, &old)?;
+        }
+    }
+    std::fs::rename(new, at).inspect_err(|_| {
+        if cfg!(windows) {
+            let _ = std::fs::rename(&old, at);
+        }
+    })
+}
+
+/// The program before this one takes its place again.
+fn put_back(at: &Path) -> io::Result<()> {
+    if cfg!(windows) {
+        let _ = std::fs::rename(at, beside(at, ".failed"));
+    }
+    std::fs::rename(old(at), at)
 }
 
 /// Where one release lies, given where releases do.

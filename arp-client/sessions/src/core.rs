@@ -2,7 +2,7 @@
 
 use crate::defaults;
 use crate::error::SessionError;
-use crate::hostlink::HostProgram;
+use crate::hostprogram::HostProgram;
 use crate::session::BusEvent;
 use crate::store::Store;
 use arp_agents::agent::{Agent, Launch};

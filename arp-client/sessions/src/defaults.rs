@@ -21,6 +21,8 @@ pub const OUTPUT_RATE: u64 = 2 * 1024 * 1024;
 pub const FULL_RETRY: Duration = Duration::from_millis(500);
 /// How long a host takes to start its agent before it is given up.
 pub const HOST_START: Duration = Duration::from_secs(60);
+/// Longest reply of a host that was started, in bytes: a word, or why not.
+pub const HOST_REPLY: u64 = 64 * 1024;
 /// A host that nobody connected to for this long ends its agent: `arpc` was removed from the machine.
 pub const HOST_ORPHAN: Duration = Duration::from_secs(24 * 3600);
 /// After closing its input an agent has this long to finish by itself.

@@ -1,40 +1,15 @@
-//! The session host as `arpc` sees it: started, found again, talked to, and cleaned up after.
+//! The session host as `arpc` sees it: found again, talked to, and cleaned up after.
 
-use crate::defaults::{HOST_START, HOST_UNREACHABLE, STOP_DEADLINE};
-use crate::host::{FromHost, HostInfo, HostSpec, LeftRunning, SessionDir, StartReply, ToHost};
+use crate::defaults::{HOST_UNREACHABLE, STOP_DEADLINE};
+use crate::host::{FromHost, HostInfo, HostSpec, LeftRunning, SessionDir, ToHost};
+use crate::hostprogram::HostProgram;
 use crate::ipc::{self, Frames};
 use crate::procs::{self, Ending, Process};
-use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-
-/// How a host is started: the program (usually `arpc` itself) and the arguments that make it one.
-#[derive(Debug, Clone)]
-pub struct HostProgram {
-    /// The executable.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub args: Vec<String>,
-}
-
-impl HostProgram {
-    /// This executable, as `session-host`.
-    ///
-    /// # Errors
-    /// When the system does not tell which executable this is.
-    pub fn this_executable() -> io::Result<Self> {
-        Ok(Self {
-            program: std::env::current_exe()?,
-            args: vec!["session-host".into()],
-        })
-    }
-}
 
 /// What a host told last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,49 +39,10 @@ pub(crate) struct HostLink {
 }
 
 impl HostLink {
-    /// Starts a host for this, and connects to it.
-    pub(crate) async fn start(host: &HostProgram, spec: &HostSpec) -> io::Result<Self> {
-        let dir = SessionDir::new(spec.dir.clone());
-        let errors = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(dir.host_errors())?;
-        let mut command = tokio::process::Command::new(&host.program);
-        // arpc's own settings hold keys that are none of the agents' business, and its log level is not theirs.
-        let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(b"ARPC_") || name == "RUST_LOG";
-        for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
-            command.env_remove(name);
-        }
-        let mut child = command
-            .args(&host.args)
-            .current_dir(dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()?;
-        let missing = || io::Error::other("a pipe of the session host is missing");
-        let mut stdin = child.stdin.take().ok_or_else(missing)?;
-        let stdout = child.stdout.take().ok_or_else(missing)?;
-        // Whatever becomes of it, somebody has to collect its exit status.
-        tokio::spawn(async move { child.wait().await });
-
-        let talk = async {
-            stdin.write_all(serde_json::to_string(spec)?.as_bytes()).await?;
-            drop(stdin);
-            let mut line = String::new();
-            BufReader::new(stdout).read_line(&mut line).await?;
-            match serde_json::from_str(&line) {
-                Ok(StartReply::Started) => Ok(()),
-                Ok(StartReply::Failed(why)) => Err(io::Error::other(why)),
-                Err(_) => Err(io::Error::other(
-                    "the session host ended before the agent was started",
-                )),
-            }
-        };
-        tokio::time::timeout(HOST_START, talk)
-            .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the session host does not answer"))??;
-        Self::connect(&dir).await
+    /// Starts a host for this, and connects to it. `keep` runs on from before, should something have to be ended.
+    pub(crate) async fn start(host: &HostProgram, spec: &HostSpec, keep: &[LeftRunning]) -> io::Result<Self> {
+        host.start(spec, keep).await?;
+        Self::connect(&SessionDir::new(spec.dir.clone())).await
     }
 
     /// Connects to a running host. Whoever answers otherwise than a host does is none.
@@ -252,7 +188,7 @@ fn host_process(dir: &SessionDir) -> Option<Process> {
     told.or_else(|| procs::working_in(dir.path()))
 }
 
-fn info(dir: &SessionDir) -> Option<HostInfo> {
+pub(crate) fn info(dir: &SessionDir) -> Option<HostInfo> {
     std::fs::read(dir.info())
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())

@@ -6,6 +6,7 @@ pub mod defaults;
 pub mod error;
 pub mod host;
 mod hostlink;
+mod hostprogram;
 pub mod ipc;
 pub mod log;
 mod manager;
@@ -18,7 +19,7 @@ pub use core::{
     AgentSource, Finding, FoundAgent, Holder, NoPast, PastEvent, PastSession, PastSessions, Preparing,
     SessionsConfig,
 };
-pub use hostlink::HostProgram;
+pub use hostprogram::{HOST_PROGRAM, HostProgram};
 pub use manager::{
     Created, Deleted, ExternalApproval, Follower, History, Leaving, NewSession, Removal, Sessions, Steering,
 };

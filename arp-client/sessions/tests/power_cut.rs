@@ -137,10 +137,7 @@ struct Seen {
 
 /// Opens the sessions of a directory, waits until the one is at rest, and reads it.
 async fn open(dir: &Path) -> (Seen, Arc<arp_sessions::model::SessionView>) {
-    let host = HostProgram {
-        program: "/bin/false".into(),
-        args: Vec::new(),
-    };
+    let host = HostProgram::only("/bin/false".into(), Vec::new());
     let config = SessionsConfig::new(dir.to_owned(), host);
     let sessions = Sessions::open(config, Arc::new(OnlyClaude), Arc::new(NoPast)).unwrap();
     let until = Instant::now() + Duration::from_secs(30);

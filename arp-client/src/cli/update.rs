@@ -25,8 +25,9 @@ const COMES_UP: Duration = Duration::from_secs(60);
 
 pub(super) fn run(options: &Options, data_dir: &Path, id: &ClientId) -> Result<(), Failure> {
     let failed = |e: arp_common::update::UpdateError| Failure(e.to_string());
-    let plan =
+    let mut plan =
         Plan::new("arpc", crate::TARGET, crate::RELEASES, options.release.as_deref()).map_err(failed)?;
+    plan.with = &[arp_sessions::HOST_PROGRAM];
     let version = match plan.install().map_err(failed)? {
         Updated::Same(version) => {
             println!("{version} is the newest");

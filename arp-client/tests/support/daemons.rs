@@ -19,6 +19,7 @@ pub(crate) struct Started {
 
 /// Starts it, and waits until the relay knows it.
 pub(super) fn arpc(
+    program: &Path,
     root: &Path,
     relay: &Relay,
     arguments: &[String],
@@ -26,7 +27,7 @@ pub(super) fn arpc(
 ) -> Started {
     let said = root.join("arpc.out");
     let out = File::create(&said).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_arpc"));
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("ARPC_")) {
             command.env_remove(name);

@@ -35,6 +35,7 @@ pub(crate) struct Edge {
     pub(crate) root: TempDir,
     pub(crate) base: String,
     pub(crate) client: Client,
+    program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     child: Child,
@@ -93,16 +94,23 @@ impl Edge {
         arguments: Vec<String>,
         environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     ) -> Self {
-        Self::launch_at(tempfile::tempdir().unwrap(), arguments, environment).await
+        Self::launch_program_at(ARPC.into(), tempfile::tempdir().unwrap(), arguments, environment).await
     }
 
     /// Starts an edge that keeps everything in this directory, and whose Claude is the scripted one.
     pub(crate) async fn start_at(root: TempDir) -> Self {
-        let claude = format!("--agent-path=claude={}", example("scripted_claude").display());
-        Self::launch_at(root, vec!["--listen=127.0.0.1:0".into(), claude], Vec::new()).await
+        Self::start_program_at(ARPC.into(), root).await
     }
 
-    async fn launch_at(
+    /// The same of a copy of `arpc`.
+    pub(crate) async fn start_program_at(program: PathBuf, root: TempDir) -> Self {
+        let claude = format!("--agent-path=claude={}", example("scripted_claude").display());
+        let arguments = vec!["--listen=127.0.0.1:0".into(), claude];
+        Self::launch_program_at(program, root, arguments, Vec::new()).await
+    }
+
+    async fn launch_program_at(
+        program: PathBuf,
         root: TempDir,
         arguments: Vec<String>,
         environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
@@ -110,7 +118,8 @@ impl Edge {
         let relay = Relay::start().await;
         std::fs::create_dir(root.path().join("project")).unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        let Started { child, base, mcp } = daemons::arpc(root.path(), &relay, &arguments, &environment);
+        let Started { child, base, mcp } =
+            daemons::arpc(&program, root.path(), &relay, &arguments, &environment);
         let client = arp_testkit::client::builder()
             .pool_max_idle_per_host(0)
             .build()
@@ -120,6 +129,7 @@ impl Edge {
             root,
             base,
             client,
+            program,
             arguments,
             environment,
             child,
@@ -150,7 +160,13 @@ impl Edge {
 
     /// A new edge after the end of the last.
     pub(crate) fn restart(&mut self) {
-        let started = daemons::arpc(self.root.path(), &self.relay, &self.arguments, &self.environment);
+        let started = daemons::arpc(
+            &self.program,
+            self.root.path(),
+            &self.relay,
+            &self.arguments,
+            &self.environment,
+        );
         self.child = started.child;
         self.base = started.base;
         self.mcp = started.mcp;

@@ -65,6 +65,7 @@ impl Release {
         }
         script(&bin.join("arps"), "echo 'arps 1'");
         script(&pack.join("arps"), body);
+        script(&pack.join("helper"), "echo 'helper 2'");
         let name = "arp-test-target.tar.gz";
         let mut tar = Command::new("tar");
         tar.arg("-czf")
@@ -84,6 +85,7 @@ impl Release {
             at: bin.join("arps"),
             base: serve(www),
             target: "test-target".into(),
+            with: &[],
         };
         Self { dir, plan }
     }
@@ -116,6 +118,31 @@ fn a_release_takes_the_place_and_the_old_one_is_kept() {
         (release.version().as_str(), release.beside()),
         ("arps 1", vec!["arps".to_owned()])
     );
+}
+
+#[test]
+fn what_belongs_to_a_program_comes_along_and_goes_back_with_it() {
+    let mut release = Release::new("echo 'arps 2'");
+    release.plan.with = &["helper", "not-released"];
+    let bin = release.dir.path().join("bin");
+    let says = |program: &str| std::fs::read_to_string(bin.join(program)).unwrap_or_default();
+    script(&bin.join("helper"), "echo 'helper 1'");
+    // Of an update long ago.
+    script(&bin.join("not-released"), "now");
+    script(&bin.join("not-released.old"), "before");
+    release.plan.install().unwrap();
+    assert!(says("helper").contains("helper 2") && says("helper.old").contains("helper 1"));
+    release.plan.roll_back().unwrap();
+    assert!(says("helper").contains("helper 1") && says("arps").contains("arps 1"));
+    assert!(says("not-released").contains("now"));
+
+    // One that is new comes, too, also to a program that is the newest but for it.
+    std::fs::remove_file(bin.join("helper")).unwrap();
+    release.plan.install().unwrap();
+    assert!(says("helper").contains("helper 2"));
+    std::fs::remove_file(bin.join("helper")).unwrap();
+    assert_eq!(release.plan.install().unwrap(), Updated::Same("arps 2".into()));
+    assert!(says("helper").contains("helper 2"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The session host: a small process (`arpc session-host`) that owns one agent process.
+//! The session host: a small process (`arpc-session-host`, or `arpc session-host` where that is not installed) that
+//! owns one agent process.
 //!
 //! It writes everything that goes to and comes from the agent into the session's raw log, passes input on,
 //! and ends the agent with all its tools. It knows nothing of what the lines mean. `arpc` may crash, restart
@@ -25,6 +26,14 @@ use arp_agents::agent::LaunchOptions;
 use arp_agents::driver::Exit;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+/// What a host and `arpc` say to each other: [`HostSpec`], [`StartReply`], [`ToHost`], [`FromHost`] and the log. Hosts
+/// outlive updates of `arpc`, and a program beside `arpc` may be of another release, so a field that is new has a
+/// default, and this number goes up only when an older or newer side would do something wrong.
+pub const PROTOCOL: u32 = 1;
+
+/// Exit code of a host program that was asked for a protocol that it does not speak; it has done nothing then.
+pub const OTHER_PROTOCOL: u8 = 76;
 
 /// What a host is to start; given on its standard input, because the environment may hold secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -360,5 +369,60 @@ impl SessionDir {
             .filter_map(|entry| entry.metadata().ok())
             .map(|meta| meta.len())
             .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::de::DeserializeOwned;
+    use serde_json::Value;
+
+    /// Reads what a side of protocol 1 says, and says it again.
+    fn again<T: Serialize + DeserializeOwned>(words: &str) -> Value {
+        serde_json::to_value(serde_json::from_str::<T>(words).unwrap()).unwrap()
+    }
+
+    /// Hosts of protocol 1 run, and programs of it lie beside `arpc`s of other releases.
+    #[test]
+    fn protocol_1_stays_as_it_is() {
+        assert_eq!((PROTOCOL, OTHER_PROTOCOL), (1, 76));
+        let spec = r#"{"dir":"/d","session_id":"s","run":2,"program":"/p","args":["a"],"env":[["K","v"]],
+            "env_remove":["X"],"cwd":"/c","options":null,"above_seq":3,"above_line":4}"#;
+        let info = r#"{"run":2,"agent_pid":3,"agent_started":4,"host_pid":5,"host_started":6}"#;
+        let said: [(Value, &str); 11] = [
+            (again::<HostSpec>(spec), spec),
+            (again::<StartReply>(r#""started""#), r#""started""#),
+            (again::<StartReply>(r#"{"failed":"why"}"#), r#"{"failed":"why"}"#),
+            (again::<HostInfo>(info), info),
+            (
+                again::<ToHost>(r#"{"t":"input","lines":["l"]}"#),
+                r#"{"t":"input","lines":["l"],"sync":false}"#,
+            ),
+            (
+                again::<ToHost>(r#"{"t":"stop","close_ms":1,"term_ms":2}"#),
+                r#"{"t":"stop","close_ms":1,"term_ms":2,"keep_tools":false}"#,
+            ),
+            (
+                again::<ToHost>(r#"{"t":"read","seq":1}"#),
+                r#"{"t":"read","seq":1}"#,
+            ),
+            (again::<ToHost>(r#"{"t":"sync"}"#), r#"{"t":"sync"}"#),
+            (
+                again::<ToHost>(r#"{"t":"end_tools","since_ms":1}"#),
+                r#"{"t":"end_tools","since_ms":1}"#,
+            ),
+            (
+                again::<FromHost>(r#"{"t":"tail","seq":1,"ended":false}"#),
+                r#"{"t":"tail","seq":1,"ended":false,"full":false}"#,
+            ),
+            (
+                again::<RunStart>(r#"{"run":2,"pid":3}"#),
+                r#"{"run":2,"pid":3,"options":null}"#,
+            ),
+        ];
+        for (given, wanted) in said {
+            assert_eq!(given, serde_json::from_str::<Value>(wanted).unwrap());
+        }
     }
 }

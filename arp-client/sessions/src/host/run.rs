@@ -26,8 +26,8 @@ use tokio::time::Instant;
 /// Flush at the latest when this much waits.
 const FLUSH_AT: usize = 1024 * 1024;
 
-/// Runs a session host to its end: what `arpc session-host` does. Reads a [`HostSpec`] from standard input,
-/// answers with a [`StartReply`] on standard output. Call it before any runtime or thread is made.
+/// Runs a session host to its end: what `arpc-session-host` and `arpc session-host` do. Reads a [`HostSpec`] from
+/// standard input, answers with a [`StartReply`] on standard output. Call it before any runtime or thread is made.
 #[must_use]
 pub fn host_main() -> ExitCode {
     let outcome = start_and_run();
@@ -52,9 +52,10 @@ fn start_and_run() -> io::Result<()> {
     if let Err(error) = rustix::process::setsid() {
         tracing::debug!(%error, "already leader of a session");
     }
+    // One that cannot be of many threads: their scheduler, and the library of mathematics that it needs, stay out.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(run(spec))
 }
 

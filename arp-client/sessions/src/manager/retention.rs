@@ -87,7 +87,7 @@ impl Sessions {
 mod tests {
     use super::*;
     use crate::core::{AgentSource, Finding, NoPast, SessionsConfig};
-    use crate::hostlink::HostProgram;
+    use crate::hostprogram::HostProgram;
     use crate::model::{Beginning, Meta, Origin};
     use arp_agents::agent::Agent;
     use std::sync::Arc;
@@ -155,10 +155,7 @@ mod tests {
     #[tokio::test]
     async fn too_old_and_too_much_goes_and_what_runs_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let host = HostProgram {
-            program: "/bin/false".into(),
-            args: Vec::new(),
-        };
+        let host = HostProgram::only("/bin/false".into(), Vec::new());
         let mut config = SessionsConfig::new(dir.path().to_owned(), host);
         config.keep_bytes = 2500;
         config.keep_newest = 0;
@@ -202,10 +199,7 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_jumps_deletes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let host = HostProgram {
-            program: "/bin/false".into(),
-            args: Vec::new(),
-        };
+        let host = HostProgram::only("/bin/false".into(), Vec::new());
         let mut config = SessionsConfig::new(dir.path().to_owned(), host);
         config.keep_newest = 0;
         let sessions = Sessions::open(config, Arc::new(Nobody), Arc::new(NoPast)).unwrap();

@@ -192,15 +192,12 @@ pub(super) fn put_off(at_ms: u64, now_ms: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hostlink::HostProgram;
+    use crate::hostprogram::HostProgram;
     use crate::session::projection::tests::waiting_since;
 
     /// What is left of the time of an approval that was asked at this moment by the wall clock.
     fn left(asked_ms: u64) -> Duration {
-        let host = HostProgram {
-            program: "/bin/false".into(),
-            args: Vec::new(),
-        };
+        let host = HostProgram::only("/bin/false".into(), Vec::new());
         let mut config = SessionsConfig::new("/".into(), host);
         config.approval_timeout = Some(Duration::from_secs(3600));
         let mut clocks = Clocks::new(&config);

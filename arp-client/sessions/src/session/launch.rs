@@ -102,7 +102,8 @@ impl Actor {
         meta.runs = number + 1;
         meta.status = Status::Starting;
         self.save();
-        match HostLink::start(&self.core.config.host, &spec).await {
+        let started = HostLink::start(&self.core.config.host, &spec, &self.state.meta.left_running).await;
+        match started {
             Ok(link) => self.link = Link::Up(link),
             Err(error) => {
                 let meta = &mut self.state.meta;
