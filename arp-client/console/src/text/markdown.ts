@@ -5,9 +5,9 @@
 //! third party who reads when): they become links.
 
 import DOMPurify from 'dompurify';
-import { Marked, type Token, type TokensList } from 'marked';
+import { Lexer, Marked, type Token, type TokensList } from 'marked';
 import { t } from '../i18n';
-import { highlight, highlightFrom } from './highlight';
+import { highlight } from './highlight';
 
 declare const safe: unique symbol;
 /** HTML that may be put into the page (a TrustedHTML where the browser has them). Only `clean` makes it. */
@@ -119,52 +119,58 @@ function parts(text: string): Part[] {
   return found;
 }
 
-/** One block of a text: where it begins in it, and its safe HTML. */
-export interface Block { from: number; html: SafeHtml }
+/** One block of a text: where it begins in it, its own source, and its safe HTML. */
+export interface Block { from: number; source: string; html: SafeHtml }
+
+/** Definitions of links of reference style (`[x]: https://…`), by their name. They count for the whole text. */
+export type Links = TokensList['links'];
+export const noLinks = (): Links => Object.create(null) as Links;
 
 /** Blocks that were drawn before, by their source; the oldest go first. */
 const known = new Map<string, SafeHtml>();
 const KEEP = 3000;
 
-/** Cuts a text into blocks of safe HTML. */
-export function readBlocks(text: string): Block[] {
+/** Does a block's HTML depend on definitions elsewhere? */
+export const refers = (source: string): boolean => /\[[^\]]*\]/.test(source);
+
+/** Cuts a text into blocks of safe HTML. `links`: the definitions known so far; those of this text are added to them. */
+export function readBlocks(text: string, links: Links = noLinks()): Block[] {
+  const lexed: { part: Part; from: number; tokens: TokensList | null }[] = [];
   let from = 0;
-  return parts(text).flatMap((part) => {
-    const made = part.plain ? [plainBlock(part.text, from)] : partBlocks(part.text, from);
+  for (const part of parts(text)) {
+    lexed.push({ part, from, tokens: part.plain ? null : lex(part.text, links) });
     from += part.text.length;
-    return made;
-  });
+  }
+  return lexed.flatMap((one) => (one.tokens ? tokenBlocks(one.tokens, one.from) : [plainBlock(one.part.text, one.from)]));
+}
+
+function lex(text: string, links: Links): TokensList | null {
+  try {
+    const lexer = new Lexer(marked.defaults);
+    lexer.tokens.links = links;
+    return lexer.lex(text);
+  } catch {
+    return null;
+  }
 }
 
 /** A text as it is. */
 export const plain = (text: string): SafeHtml => clean(`<p class="plain">${escape(text)}</p>`);
-const plainBlock = (text: string, from: number): Block => ({ from, html: plain(text) });
+const plainBlock = (source: string, from: number): Block => ({ from, source, html: plain(source) });
 
-function partBlocks(text: string, start: number): Block[] {
-  let tokens: TokensList;
-  try {
-    tokens = marked.lexer(text);
-  } catch {
-    return [plainBlock(text, start)];
-  }
+function tokenBlocks(tokens: TokensList, start: number): Block[] {
   const made: Block[] = [];
   let from = start;
   for (const token of tokens) {
-    if (token.type !== 'space' && token.type !== 'def') made.push({ from, html: blockHtml(token) });
+    if (token.type !== 'space' && token.type !== 'def') made.push({ from, source: token.raw, html: blockHtml(token) });
     from += token.raw.length;
   }
   return made;
 }
 
-/** A run of whole lines of code. `carry`: the comment that earlier lines began; the answer has that of the next. */
-export function chunk(text: string, lang: string, carry: string): { html: SafeHtml; carry: string } {
-  const { html, open } = highlightFrom(text, lang, carry);
-  return { html: clean(`<span class="lines">${html}</span>`), carry: open };
-}
-
 function blockHtml(token: Token): SafeHtml {
   // Links of reference style depend on the rest of the text: these are not remembered.
-  const alone = !/\[[^\]]*\]/.test(token.raw);
+  const alone = !refers(token.raw);
   const old = alone ? known.get(token.raw) : undefined;
   if (old) return old;
   let html: SafeHtml;

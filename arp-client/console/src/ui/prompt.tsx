@@ -6,7 +6,8 @@ import { useLayoutEffect, useRef } from 'preact/hooks';
 import { t } from '../i18n';
 
 /** Is there a keyboard, as far as a page can tell? */
-const hasKeys = (): boolean => matchMedia('(hover: hover) and (pointer: fine)').matches;
+const keys = matchMedia('(hover: hover) and (pointer: fine)');
+const hasKeys = (): boolean => keys.matches;
 
 interface Props {
   id: string;
