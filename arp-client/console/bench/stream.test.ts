@@ -44,11 +44,12 @@ const told = (prompt: string, selector: string, length: number, more?: (page: Pa
 const scenes: Scene[] = [
   { name: 'code', what: '1,600 lines of code', begin: told('code 1600', '.md pre', 55_000) },
   { name: 'list', what: 'a list of 1,600 items', begin: told('list 1600', '.md', 30_000) },
+  { name: 'loose', what: 'a list of 400 items with blank lines between', begin: told('loose 400', '.md', 7_000) },
   { name: 'table', what: 'a table of 1,600 rows', begin: told('table 1600', '.md', 20_000) },
   { name: 'prose', what: 'one paragraph of 1,600 sentences', begin: told('prose 1600', '.md', 50_000) },
   { name: 'output', what: '10,000 lines of a program, opened', begin: told('output 10000', '.card .output', 1_000, (page) => page.locator('.card-head', { hasText: 'make all' }).click()) },
   {
-    name: 'sessions', what: '50 sessions of a list, each told of ten times a second', size: 'desk',
+    name: 'sessions', what: '50 sessions of a list, each told of once a second', size: 'desk',
     begin: async (page) => {
       const edge = liveMachine('studio');
       server.edges.set('demo', edge);
@@ -57,8 +58,8 @@ const scenes: Scene[] = [
       await page.locator('.item', { hasText: 'Session 7 of many' }).waitFor();
       let n = 0;
       const timer = setInterval(() => {
-        for (let some = 0; some < 5; some++) many[n % 50]?.changed({ activity: `step ${n++}`, updated_at: new Date().toISOString() });
-      }, 10);
+        many[n % 50]?.changed({ activity: `step ${n++}`, updated_at: new Date().toISOString() });
+      }, 20);
       page.once('close', () => clearInterval(timer));
     },
   },

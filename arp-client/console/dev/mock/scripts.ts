@@ -1,5 +1,5 @@
 //! What the pretended agent does with a prompt. The words of a prompt choose: `say X`, `run X`, `edit`, `ask`,
-//! `hostile`, `fail`, `slow`, `code`, `list`, `table`, `prose`, `output`, `plan`, `twice`, `later`, `beside`, `files`, `write`, `mcp`; anything else is a short helpful turn.
+//! `hostile`, `fail`, `slow`, `code`, `list`, `loose`, `table`, `prose`, `output`, `plan`, `twice`, `later`, `beside`, `files`, `write`, `mcp`; anything else is a short helpful turn.
 
 import type { FilePreview } from '../../src/model/events';
 import type { MockSession, Script } from './edge.ts';
@@ -197,6 +197,9 @@ export const script: Script = async (session, prompt, stop) => {
       break;
     case 'list':
       await grow(session, Number(rest) || 1000, (n) => `- **Item ${n}** of the list, with \`code ${n}\` and some words\n`, 'Here it is:\n\n', '\n\nThat was the list.');
+      break;
+    case 'loose':
+      await grow(session, Number(rest) || 1000, (n) => `- **Item ${n}** of the list, with \`code ${n}\` and some words\n\n`, 'Here it is:\n\n', 'That was the list.');
       break;
     case 'table':
       await grow(session, Number(rest) || 1000, (n) => `| ${n} | name of ${n} | **${n * 7}** | some words |\n`, 'Here it is:\n\n| n | name | value | more |\n|---|---|--:|---|\n', '\n\nThat was the table.');

@@ -1,4 +1,4 @@
-//! Puts code into the page, line by line, and keeps it up as it grows: finished lines are never touched again. All of it
+//! Puts code, and text that is shown as it is, into the page, line by line, and keeps it up as it grows: finished lines are never touched again. All of it
 //! goes in as text nodes; there is no HTML to make harmless.
 //!
 //! Lines lie in small runs, so that one more line lays out only its own run, and these in chunks, which the browser
@@ -7,8 +7,9 @@
 import type { Run } from './highlight';
 import type { Line } from './stream';
 
-/** Lines that are laid out anew when one is added. */
+/** What is laid out anew when a line is added: so many lines at most, or a longer text in UTF-16 units. */
 const RUN = 8;
+const RUN_TEXT = 2_000;
 /** Lines of a chunk. `.lines.whole` in the style sheet has its height. */
 export const CHUNK = 48;
 
@@ -19,8 +20,13 @@ export class CodeView {
   #count = 0;
   #last: Line = [];
   #nodes: Node[] = [];
+  /** Lines of the chunk that grows; lines and text of its run that grows. */
+  #chunkLines = 0;
+  #runLines = 0;
+  #runText = 0;
 
-  constructor(box: Element) {
+  /** `joined`: the lines have no newlines, and get them. */
+  constructor(box: Element, private readonly joined = true) {
     this.#box = box;
   }
 
@@ -38,16 +44,25 @@ export class CodeView {
     this.#count = 0;
     this.#last = [];
     this.#nodes = [];
+    this.#chunkLines = 0;
   }
 
   #add(line: Line): void {
-    if (this.#count) this.#run().append('\n');
-    if (this.#count % CHUNK === 0) {
+    if (this.#count && this.joined) this.#run().append('\n');
+    const full = this.#runLines >= RUN || this.#runText + lengthOf(this.#last) >= RUN_TEXT;
+    if (!this.#chunkLines || (full && this.#chunkLines >= CHUNK)) {
       // A chunk is left to the browser when it is whole: the one that grows is laid out in any case.
       this.#box.lastElementChild?.classList.add('whole');
       this.#box.append(block('lines'));
+      this.#chunkLines = 0;
     }
-    if (this.#count % RUN === 0) this.#box.lastElementChild?.append(block('run'));
+    if (!this.#chunkLines || full) {
+      this.#box.lastElementChild?.append(block('run'));
+      this.#runLines = 0;
+      this.#runText = 0;
+    } else this.#runText += lengthOf(this.#last);
+    this.#chunkLines++;
+    this.#runLines++;
     this.#count++;
     this.#last = line;
     this.#nodes = line.map(node);
@@ -77,13 +92,13 @@ export class CodeView {
   #dropLast(): void {
     for (const gone of this.#nodes) (gone as ChildNode).remove();
     this.#count--;
-    if (this.#count % RUN === 0) this.#run().remove();
-    if (this.#count % CHUNK === 0) {
+    if (!--this.#runLines) this.#run().remove();
+    if (!--this.#chunkLines) {
       this.#box.lastElementChild?.remove();
       this.#box.lastElementChild?.classList.remove('whole');
     }
     // The newline that led to it.
-    if (this.#count) this.#run().lastChild?.remove();
+    if (this.#count && this.joined) this.#run().lastChild?.remove();
     this.#last = this.#lines?.[this.#count - 1] ?? [];
     this.#nodes = this.#count ? [...this.#run().childNodes].slice(-this.#last.length || Infinity) : [];
   }
@@ -92,6 +107,8 @@ export class CodeView {
     return this.#box.lastElementChild?.lastElementChild ?? this.#box;
   }
 }
+
+const lengthOf = (line: Line): number => line.reduce((sum, { text }) => sum + text.length, 0);
 
 function block(name: string): Element {
   const made = document.createElement('span');

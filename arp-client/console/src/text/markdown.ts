@@ -82,6 +82,13 @@ export const LONGEST_TEXT = 100_000;
 
 interface Part { text: string; plain: boolean }
 
+/** Does a line end a run: is it blank, or does it open or close a fence? Its mark, or empty. Null: it goes on. */
+export function endsRun(line: string): string | null {
+  const start = line.slice(0, 80).trim();
+  const mark = /^(`{3,}|~{3,})/.exec(start)?.[1];
+  return mark ?? (start ? null : '');
+}
+
 /** Cuts a text where runs begin and end that are too long. Fenced code is no such run: it is read in one pass. */
 function parts(text: string): Part[] {
   if (text.length <= LONGEST_RUN) return [{ text, plain: false }];
@@ -97,16 +104,15 @@ function parts(text: string): Part[] {
     }
   };
   let at = 0;
-  while (at < Math.min(text.length, LONGEST_TEXT)) {
+  while (at < text.length) {
     const newline = text.indexOf('\n', at);
     const next = newline < 0 ? text.length : newline + 1;
-    // A line's beginning tells whether it is a fence or blank.
-    const line = text.slice(at, Math.min(next, at + 80)).trim();
-    const mark = /^(`{3,}|~{3,})/.exec(line)?.[1] ?? '';
+    const line = text.slice(at, Math.min(next, at + 80));
+    const mark = endsRun(line);
     if (fence) {
-      if (mark.startsWith(fence) && line === mark) fence = '';
+      if (mark?.startsWith(fence) && line.trim() === mark) fence = '';
       run = next;
-    } else if (mark || !line) {
+    } else if (mark !== null) {
       end(at);
       fence = mark;
       run = next;
@@ -115,12 +121,11 @@ function parts(text: string): Part[] {
   }
   if (!fence) end(at);
   if (from < at) found.push({ text: text.slice(from, at), plain: false });
-  if (at < text.length) found.push({ text: text.slice(at), plain: true });
   return found;
 }
 
-/** One block of a text: where it begins in it, its own source, and its safe HTML. */
-export interface Block { from: number; source: string; html: SafeHtml }
+/** One block of a text: where it begins in it, its own source, and its safe HTML; null if it is shown as it is. */
+export interface Block { from: number; source: string; html: SafeHtml | null }
 
 /** Definitions of links of reference style (`[x]: https://…`), by their name. They count for the whole text. */
 export type Links = TokensList['links'];
@@ -133,7 +138,7 @@ const KEEP = 3000;
 /** Does a block's HTML depend on definitions elsewhere? */
 export const refers = (source: string): boolean => /\[[^\]]*\]/.test(source);
 
-/** Cuts a text into blocks of safe HTML. `links`: the definitions known so far; those of this text are added to them. */
+/** Cuts a text (of `LONGEST_TEXT` at most) into blocks. `links`: the definitions known so far; those of this text are added to them. */
 export function readBlocks(text: string, links: Links = noLinks()): Block[] {
   const lexed: { part: Part; from: number; tokens: TokensList | null }[] = [];
   let from = 0;
@@ -141,7 +146,7 @@ export function readBlocks(text: string, links: Links = noLinks()): Block[] {
     lexed.push({ part, from, tokens: part.plain ? null : lex(part.text, links) });
     from += part.text.length;
   }
-  return lexed.flatMap((one) => (one.tokens ? tokenBlocks(one.tokens, one.from) : [plainBlock(one.part.text, one.from)]));
+  return lexed.flatMap(({ part, from: start, tokens }) => (tokens ? tokenBlocks(tokens, start) : [{ from: start, source: part.text, html: null }]));
 }
 
 function lex(text: string, links: Links): TokensList | null {
@@ -153,10 +158,6 @@ function lex(text: string, links: Links): TokensList | null {
     return null;
   }
 }
-
-/** A text as it is. */
-export const plain = (text: string): SafeHtml => clean(`<p class="plain">${escape(text)}</p>`);
-const plainBlock = (source: string, from: number): Block => ({ from, source, html: plain(source) });
 
 function tokenBlocks(tokens: TokensList, start: number): Block[] {
   const made: Block[] = [];

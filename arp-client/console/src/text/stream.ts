@@ -3,7 +3,7 @@
 
 import { closeLines } from './bidi';
 import { colourLine, type Carry, type Run } from './highlight';
-import { LONGEST_TEXT, noLinks, plain, readBlocks, refers, type Block, type Links, type SafeHtml } from './markdown';
+import { endsRun, LONGEST_TEXT, noLinks, readBlocks, refers, type Block, type Links, type SafeHtml } from './markdown';
 
 /** How a fenced block begins. */
 const OPENING = /^( {0,3})(`{3,}|~{3,})([^\n`]*)\n/;
@@ -14,8 +14,38 @@ const LONGEST_OPEN = 1_000;
 export type Line = readonly Run[];
 /** A block of code. While it grows `lines` is the same list: lines are added, and only the last is ever replaced. */
 export interface Code { kind: 'code'; lang: string; lines: readonly Line[] }
+/** A text that is shown as it is; its lines have their newlines. Grows as code does. */
+export interface Plain { kind: 'plain'; lines: readonly Line[] }
 export interface Html { kind: 'html'; source: string; html: SafeHtml }
-export type Piece = Code | Html;
+export type Piece = Code | Plain | Html;
+
+/** A line of plain text that is longer is cut, where there is a space: each part is laid out by itself. In UTF-16 units. */
+const LONGEST_PART = 2_000;
+
+/** A line as parts that end where they would however much more is to come. */
+function cut(line: string): Line[] {
+  const made: Line[] = [];
+  let at = 0;
+  while (line.length - at > LONGEST_PART) {
+    const space = line.lastIndexOf(' ', at + LONGEST_PART - 1) + 1;
+    let end = space > at + LONGEST_PART / 2 ? space : at + LONGEST_PART;
+    // No character is cut in two.
+    if (/[\ud800-\udbff]/.test(line.charAt(end - 1))) end--;
+    made.push([{ kind: '', text: line.slice(at, end) }]);
+    at = end;
+  }
+  if (at < line.length) made.push([{ kind: '', text: line.slice(at) }]);
+  return made;
+}
+
+/** Plain text that is being read. `ends`: the next blank line or fence is no part of it. */
+interface OpenPlain {
+  lines: Line[];
+  ends: boolean;
+  /** Where the first line begins that is not whole; how much of it is in `lines` for good, and is the rest, too? */
+  at: number;
+  shown: number;
+}
 
 /** Code that is being read. */
 interface OpenCode {
@@ -43,6 +73,7 @@ export class Reader {
   #done: Piece[] = [];
   #at = 0;
   #code: OpenCode | null = null;
+  #plain: OpenPlain | null = null;
   /** Definitions that lie before `#at`, and those that the pieces there were made with: the tail may bring more. */
   #links: Links = noLinks();
   #used: Links = noLinks();
@@ -56,8 +87,16 @@ export class Reader {
         const open = this.#readCode(this.#code);
         if (open) return [...this.#done, open];
       }
-      const tail = this.#text.slice(this.#at);
-      if (this.#at >= LONGEST_TEXT) return [...this.#done, { kind: 'html', source: tail, html: plain(tail) }];
+      if (this.#plain) {
+        const open = this.#readPlain(this.#plain);
+        if (open) return open.lines.length ? [...this.#done, open] : this.#done;
+      }
+      const left = LONGEST_TEXT - this.#at;
+      if (left <= 0) {
+        this.#beginPlain(false);
+        continue;
+      }
+      const tail = this.#text.slice(this.#at, LONGEST_TEXT);
       const opening = OPENING.exec(tail);
       if (opening) {
         this.#begin(opening);
@@ -66,13 +105,18 @@ export class Reader {
       const blocks = this.#blocks(tail);
       // The last block may still grow; all before it stay as they are. A fence ends what is before it.
       const fence = fenceIn(tail, blocks);
-      // Nor is it known to be one before its first line is whole: `2` may become the second item of a list.
-      const last = blocks[blocks.length - 1]?.from ?? 0;
-      const stable = fence ?? (tail.indexOf('\n', last) >= 0 ? last : 0);
-      if (!stable) return [...this.#done, ...blocks.map(piece)];
+      const last = blocks[blocks.length - 1];
+      const from = last?.from ?? 0;
+      // Text that is shown as it is grows by lines. Else it is not known to be a block before its first line is whole:
+      // `2` may become the second item of a list.
+      const plain = fence === null && last?.html === null;
+      const full = fence === null && !plain && tail.length >= left;
+      const stable = fence ?? (full ? tail.length : plain || tail.indexOf('\n', from) >= 0 ? from : 0);
+      if (!stable && !plain) return [...this.#done, ...blocks.map(piece)];
       this.#done = [...this.#done, ...blocks.filter((block) => block.from < stable).map(piece)];
       this.#at += stable;
       if (!equal(this.#links, this.#used)) readBlocks(tail.slice(0, stable), this.#links);
+      if (plain) this.#beginPlain(true);
     }
   }
 
@@ -84,6 +128,7 @@ export class Reader {
     this.#done = [];
     this.#at = 0;
     this.#code = null;
+    this.#plain = null;
     this.#links = noLinks();
     this.#used = noLinks();
   }
@@ -157,7 +202,41 @@ export class Reader {
       return null;
     }
   }
+
+  #beginPlain(ends: boolean): void {
+    this.#plain = { lines: [], ends, at: this.#at, shown: 0 };
+  }
+
+  /** Reads on in plain text. Gives it back as it stands, or null when it came to its end. */
+  #readPlain(open: OpenPlain): Plain | null {
+    const { lines } = open;
+    for (;;) {
+      const newline = this.#text.indexOf('\n', open.at);
+      const line = this.#text.slice(open.at, newline < 0 ? undefined : newline + 1);
+      const mark = open.ends ? endsRun(line) : null;
+      const piece: Plain = { kind: 'plain', lines };
+      // A blank line is one when it is whole: letters may follow.
+      if (mark !== null && (mark || newline >= 0)) {
+        lines.length -= open.shown;
+        this.#at = open.at;
+        if (lines.length) this.#done = [...this.#done, piece];
+        this.#plain = null;
+        return null;
+      }
+      const parts = cut(line);
+      // What was cut off stays as it is; the last part may be another one.
+      if (open.shown) lines.length -= 1;
+      lines.push(...parts.slice(Math.max(0, open.shown - 1)));
+      open.shown = parts.length;
+      if (newline < 0) return piece;
+      open.at = newline + 1;
+      open.shown = 0;
+    }
+  }
 }
+
+/** The lines of a whole text that is shown as it is. */
+const linesOf = (text: string): Line[] => text.split(/(?<=\n)/).flatMap(cut);
 
 const copy = (links: Links): Links => Object.assign(noLinks(), links);
 
@@ -166,7 +245,7 @@ function equal(one: Links, other: Links): boolean {
   return names.length === Object.keys(other).length && names.every((name) => one[name]?.href === other[name]?.href && one[name]?.title === other[name]?.title);
 }
 
-const piece = ({ source, html }: Block): Html => ({ kind: 'html', source, html });
+const piece = ({ source, html }: Block): Piece => (html === null ? { kind: 'plain', lines: linesOf(source) } : { kind: 'html', source, html });
 
 /** Where the first fenced block of a text begins, if one follows something else. */
 function fenceIn(text: string, blocks: readonly Block[]): number | null {

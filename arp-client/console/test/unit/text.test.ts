@@ -10,8 +10,20 @@ import { Reader, type Code, type Line, type Piece } from '../../src/text/stream'
 import { terminal } from '../../src/text/terminal';
 import { hides, visible } from '../../src/text/visible';
 
+type Views = Map<readonly Line[], { element: HTMLElement; view: CodeView }>;
+/** Brings what grows by lines to where it stands, and gives its element. */
+function linesOf({ kind, lines }: Exclude<Piece, { kind: 'html' }>, views: Views): HTMLElement {
+  const code = kind === 'code';
+  let known = views.get(lines);
+  if (!known) {
+    const element = document.createElement(code ? 'code' : 'p');
+    views.set(lines, (known = { element, view: new CodeView(element, code) }));
+  }
+  known.view.show(lines);
+  return known.element;
+}
 /** Pieces as they stand in the page. */
-function put(pieces: readonly Piece[], views = new Map<readonly Line[], HTMLElement>()): HTMLElement {
+function put(pieces: readonly Piece[], views: Views = new Map()): HTMLElement {
   const box = document.createElement('div');
   for (const piece of pieces) {
     const place = document.createElement('div');
@@ -20,23 +32,21 @@ function put(pieces: readonly Piece[], views = new Map<readonly Line[], HTMLElem
       place.innerHTML = String(piece.html);
       continue;
     }
-    place.innerHTML = '<div class="code"><pre tabindex="0"></pre></div>';
-    let code = views.get(piece.lines);
-    if (!code) views.set(piece.lines, (code = document.createElement('code')));
-    view(code).show(piece.lines);
-    place.querySelector('pre')?.append(code);
+    if (piece.kind === 'code') place.innerHTML = '<div class="code"><pre tabindex="0"></pre></div>';
+    (place.querySelector('pre') ?? place).append(linesOf(piece, views));
   }
   return box;
 }
-const kept = new WeakMap<Element, CodeView>();
-const view = (code: Element): CodeView => kept.get(code) ?? (kept.set(code, new CodeView(code)).get(code) as CodeView);
 /** Reads a text as it grows, with one page that is kept up. */
 function grown(ends: readonly string[]): HTMLElement {
   const reader = new Reader();
-  const views = new Map<readonly Line[], HTMLElement>();
-  let box: HTMLElement = document.createElement('div');
-  for (const text of ends) box = put(reader.read(text), views);
-  return box;
+  const views: Views = new Map();
+  let pieces: readonly Piece[] = [];
+  for (const text of ends) {
+    pieces = reader.read(text);
+    for (const piece of pieces) if (piece.kind !== 'html') linesOf(piece, views);
+  }
+  return put(pieces, views);
 }
 const page = (text: string): HTMLElement => put(new Reader().read(text));
 const html = (box: Element): string => {
@@ -118,7 +128,7 @@ describe('markdown', () => {
 
   test('a_growing_block_of_code_touches_only_its_last_line', async () => {
     const reader = new Reader();
-    const views = new Map<readonly Line[], HTMLElement>();
+    const views: Views = new Map();
     const line = (n: number): string => `const value${n} = compute(${n}, "text ${n}"); // line ${n}\n`;
     let text = `Here:\n\n\`\`\`ts\n${Array.from({ length: 400 }, (_, n) => line(n)).join('')}`;
     const box = put(reader.read(text), views);
@@ -217,6 +227,39 @@ describe('long texts', () => {
     const box = put(made);
     expect((box.textContent ?? '').length).toBeGreaterThan(0);
   }, 120_000);
+  const growing = {
+    items: `# Title\n\n${Array.from({ length: 400 }, (_, n) => `- item **${n}** of it\n`).join('')}\n- another\n\n${'| a | b |\n'.repeat(900)}\`\`\`ts\nlet a;\n\`\`\`\nend`,
+    prose: `One. ${'A sentence of a paragraph 😀 that goes on. '.repeat(300)}\n\n${'x'.repeat(9_000)} \n \n[end]: https://good.example\n\n[end]`,
+    beyond: `${'Words, *some* of them.\n\n'.repeat(4_400)}${'- **a**\n'.repeat(500)}\n\n# no title here\n`,
+  };
+  test.each(Object.entries(growing))('%s_that_stream_end_as_they_are_when_they_come_at_once', (_, text) => {
+    const ends: string[] = [];
+    for (let end = text.length > 40_000 ? 99_000 : 1; end < text.length; end += 1 + (end % 197)) ends.push(text.slice(0, end));
+    const box = grown([...ends, text]);
+    expect(html(box)).toBe(html(page(text)));
+    expect(box.querySelector('.plain, p > .lines')).not.toBeNull();
+  }, 120_000);
+  test('a_long_text_that_is_shown_as_it_is_touches_only_its_end', async () => {
+    const reader = new Reader();
+    const views: Views = new Map();
+    let text = `Here:\n\n${Array.from({ length: 400 }, (_, n) => `- item **${n}** of the list\n`).join('')}- and`;
+    put(reader.read(text), views);
+    const plain = [...views.values()][0]?.element;
+    const touched: Node[] = [];
+    const observer = new MutationObserver((some) => touched.push(...some.flatMap(({ addedNodes, removedNodes }) => [...addedNodes, ...removedNodes])));
+    observer.observe(plain as Element, { subtree: true, childList: true });
+    const lex = vi.spyOn(Lexer.prototype, 'lex');
+    for (let n = 0; n < 60; n++) {
+      text += n % 3 ? ' more words of it' : `\n- item ${n}`;
+      put(reader.read(text), views);
+    }
+    await Promise.resolve();
+    observer.disconnect();
+    expect(lex).not.toHaveBeenCalled();
+    lex.mockRestore();
+    expect(plain?.textContent).toBe(text.slice(text.indexOf('- item')));
+    expect(touched.length).toBeLessThan(120);
+  });
   test('what_stands_around_a_run_that_is_too_long_is_still_markdown', () => {
     const box = page(`# Title\n\n${'*a'.repeat(5_000)}\n\n- **one**\n\n\`\`\`ts\n${'let x = 1;\n'.repeat(2_000)}\`\`\`\n\nThe end.`);
     expect(box.textContent).toMatch(/^Title\s+(\*a){5000}/);
