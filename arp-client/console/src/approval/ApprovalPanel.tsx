@@ -11,6 +11,7 @@ import { visible } from '../text/visible';
 import { Icon } from '../ui/icons';
 import { DECIDE_KEY } from '../ui/keyname';
 import { attempt } from '../ui/kit';
+import { EnterHint, Prompt } from '../ui/prompt';
 import { useArmed, type Armed } from './armed';
 import { EditForm } from './EditForm';
 import { Grants, Tool } from './Fields';
@@ -75,34 +76,24 @@ function AskWays(ways: Ways) {
 
 function DenyForm({ busy, armed, answer, show, isPlan }: Pick<Ways, 'busy' | 'armed' | 'answer' | 'show'> & { isPlan: boolean }) {
   const [reason, setReason] = useState('');
+  const form = useRef<HTMLFormElement>(null);
   const area = useRef<HTMLTextAreaElement>(null);
   useLayoutEffect(() => area.current?.focus(), []);
   const message = reason.trim() ? { message: reason.trim() } : {};
   return (
     <form
       class="decide-form"
+      ref={form}
       onSubmit={(event) => {
         event.preventDefault();
         answer({ decision: 'deny', ...message }, event.timeStamp);
       }}
     >
-      <label class="hide" for="deny-reason">{t.reasonHint}</label>
-      <textarea
-        id="deny-reason"
-        class="field"
-        ref={area}
-        rows={2}
-        placeholder={t.reasonHint}
-        value={reason}
-        onInput={(event) => setReason(event.currentTarget.value)}
-        onKeyDown={(event) => {
-          if (event.key === 'Escape') show('ask');
-          if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && !event.repeat) {
-            event.preventDefault();
-            event.currentTarget.form?.requestSubmit();
-          }
-        }}
+      <Prompt
+        id="deny-reason" class="field" area={area} rows={2} label={t.reasonHint} placeholder={t.reasonHint} value={reason}
+        onText={setReason} onSend={() => form.current?.requestSubmit()} onEscape={() => show('ask')}
       />
+      <EnterHint of="deny-reason" />
       <div class="decide">
         <button type="button" class="button" onClick={() => show('ask')}>{t.back}</button>
         <button type="submit" class="button danger" disabled={busy} aria-disabled={!armed.ready}>{isPlan ? t.keepPlanning : t.deny}</button>

@@ -12,6 +12,7 @@ import { allLines, filter, hasMore, isFiltered, isPast, loadFailed, loadingMore,
 import { Elapsed, worded } from '../timeline/words';
 import { AgentMark, Icon } from '../ui/icons';
 import { visible } from '../text/visible';
+import { composes } from '../ui/keyname';
 import { Memo } from '../ui/memo';
 import { baseName, Connection, Empty, Loading, Sheet } from '../ui/kit';
 import { EdgeKey } from './EdgeKey';
@@ -240,7 +241,7 @@ export function Inbox() {
               placeholder={t.search}
               value={query.value}
               onInput={(event) => (query.value = event.currentTarget.value)}
-              onKeyDown={(event) => event.key === 'Escape' && close()}
+              onKeyDown={(event) => event.key === 'Escape' && !composes(event) && close()}
             />
           </div>
           <Filters />

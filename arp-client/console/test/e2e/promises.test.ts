@@ -8,7 +8,7 @@ import { liveMachine } from '../../dev/mock/data';
 import type { MockEdge } from '../../dev/mock/edge';
 import { MockServer } from '../../dev/mock/server';
 import { drive } from './driven';
-import { device, faults, openBrowser, seriousFaults, type Size } from './browser';
+import { device, frames, faults, openBrowser, seriousFaults, type Size } from './browser';
 
 let browser: Browser;
 let server: MockServer;
@@ -382,6 +382,29 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     if (size === 'phone') await page.getByRole('button', { name: 'Send', exact: true }).click();
     else await page.getByLabel('Message').press('Enter');
     await page.locator('.bubble', { hasText: 'three' }).waitFor();
+  });
+
+  test('a_key_that_ends_a_composition_opens_nothing_and_forgets_nothing', async () => {
+    await open(size);
+    await list();
+    /** As an input method gives them: while letters are put together, and as Safari does, right after. */
+    const composing = async (selector: string, keys: string[]): Promise<void> => {
+      for (const how of [{ isComposing: true, keyCode: 229 }, { isComposing: false, keyCode: 229 }]) {
+        for (const key of keys) await page.locator(selector).evaluate((field, [name, init]) => field.dispatchEvent(new KeyboardEvent('keydown', { key: name as string, bubbles: true, cancelable: true, ...(init as object) })), [key, how] as const);
+      }
+    };
+    const before = page.url();
+    await page.getByRole('button', { name: 'Search' }).click();
+    await page.locator('.searchbar input').fill('Login');
+    await composing('.searchbar input', ['Escape', 'Enter']);
+    expect(await page.locator('.searchbar input').inputValue()).toBe('Login');
+    await page.locator('.searchbar input').press('Escape');
+    await page.keyboard.press('Control+k');
+    await page.locator('.palette input').fill('支付');
+    await composing('.palette input', ['Enter', 'ArrowDown']);
+    await frames(page);
+    expect(await page.locator('.palette').count()).toBe(1);
+    expect(page.url()).toBe(before);
   });
 
   test('a_machine_is_called_by_its_client_id_and_can_be_renamed', async () => {
