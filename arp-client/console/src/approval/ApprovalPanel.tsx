@@ -17,6 +17,7 @@ import { EditForm } from './EditForm';
 import { Grants, Tool } from './Fields';
 import { Questions } from './Questions';
 import { Substance, type Look } from './Substance';
+import { named } from '../model/named';
 
 const AGENTS: Record<string, string> = { claude: 'Claude', codex: 'Codex', gemini: 'Gemini' };
 
@@ -177,7 +178,7 @@ export function ApprovalPanel({ room, approvals, onLater }: { room: Room; approv
   const index = Math.min(at, approvals.length - 1);
   const approval = approvals[index];
   if (!approval) return null;
-  const who = AGENTS[approval.executor ?? ''] ?? approval.executor ?? t.agent;
+  const who = named(AGENTS, approval.executor ?? '') ?? approval.executor ?? t.agent;
   const wants = t.wants[approval.kind] ?? t.wants.other;
   return (
     <section class="approval" aria-label={`${who} ${wants}`}>

@@ -277,6 +277,27 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     expect(await name.evaluate((box) => box.scrollWidth <= box.clientWidth + 1)).toBe(true);
   });
 
+  test('names_that_every_object_has_are_names_like_any_other_and_nothing_that_is_given_is_left_out', async () => {
+    edge.script = async (of) => {
+      const input = JSON.parse('{"constructor":"one","__proto__":"two","toString":{"valueOf":3},"hasOwnProperty":true,"where":null}') as Record<string, unknown>;
+      await of.ask({ tool_call_id: null, tool_name: 'mcp__rows__delete', kind: 'mcp', title: 'delete (rows)', reason: null, input, can_allow_session: true, session_grants: [{ type: 'mode', mode: 'constructor' }], can_edit: true });
+      const ask = { tool_call_id: null, tool_name: 'AskUserQuestion', kind: 'question', title: 'constructor', reason: null, input: {}, can_allow_session: false, can_edit: false } as const;
+      const { answers } = await of.ask({ ...ask, questions: ['constructor', '__proto__', 'Which?'].map((text) => ({ text, header: text, options: ['A', 'B'], descriptions: [], multiple: false })) });
+      of.push({ type: 'text', id: 'end', text: `Chosen: ${Object.entries(answers ?? {}).map((pair) => pair.join(' ')).join(', ')}.`, delta: false });
+    };
+    await open({ size });
+    await begin('go');
+    await ready();
+    const shown = await page.locator('.ask .fields > div').evaluateAll((rows) => rows.map((row) => [row.querySelector('dt')?.textContent, row.querySelector('dd')?.textContent]));
+    expect(shown).toEqual([['constructor', 'one'], ['__proto__', 'two'], ['toString', 'valueOf: 3'], ['hasOwnProperty', 'yes'], ['where', 'null']].map(([name, value]) => [name, expect.stringMatching(new RegExp(`^${value}$`, 'i'))]));
+    await press();
+    await page.locator('.questions fieldset').nth(2).waitFor();
+    await ready();
+    for (const at of [0, 1, 2]) await page.locator('.questions fieldset').nth(at).locator('.choice').nth(at % 2).click();
+    await page.locator('.questions button[type=submit]').click();
+    await said('Chosen: constructor A, __proto__ B, Which? A.');
+  });
+
   test('a_tool_of_an_mcp_server_is_named_with_it_and_a_hidden_character_in_any_field_is_told', async () => {
     await open({ size });
     await begin('mcp');
