@@ -604,7 +604,10 @@ async fn a_resumed_session_shows_what_came_before_and_keeps_it_when_our_record_g
     }
     assert!(file.exists() && !edge.events(ours).await.is_empty());
     // Two that delete the fork at once: one does, the other is told that there is none, and nothing is left.
-    let path = format!("/api/sessions/{}?force=true", forked["session_id"].as_str().unwrap());
+    let path = format!(
+        "/api/sessions/{}?force=true",
+        forked["session_id"].as_str().unwrap()
+    );
     let (one, other) = tokio::join!(edge.delete(&path), edge.delete(&path));
     let mut both = [one.0, other.0];
     both.sort();
