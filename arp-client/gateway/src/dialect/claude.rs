@@ -1,7 +1,8 @@
 //! The Anthropic Messages API, as Claude Code speaks it.
 
-use super::{Ending, First, Identity, Reader, count, text};
+use super::{Ending, First, Identity, Reader, at, count, text};
 use crate::json::{self, Item};
+use crate::sse;
 use crate::usage::Tokens;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
@@ -56,13 +57,27 @@ impl Messages {
         );
         newer(&mut self.tokens.output, count(usage, "/output_tokens"));
     }
+
+    fn block_ends(&mut self) {
+        if let Some((_, kind)) = self.open.take()
+            && !matches!(kind.as_str(), "thinking" | "redacted_thinking")
+        {
+            self.finished = Some(kind);
+        }
+    }
 }
 
 impl Reader for Messages {
     fn event(&mut self, data: &[u8]) {
-        // Most events are deltas, in which nothing is of interest: they are not parsed.
-        if memchr::memmem::find(&data[..data.len().min(64)], b"content_block_delta").is_some() {
-            return;
+        // Most events are deltas, in which nothing is of interest: they are not parsed. Of others the name says all.
+        match sse::kind(data) {
+            Some(b"content_block_delta" | b"ping") => return,
+            Some(b"content_block_stop") if data.ends_with(b"}") => return self.block_ends(),
+            Some(b"message_stop") if data.ends_with(b"}") => {
+                self.stopped = true;
+                return;
+            }
+            _ => {}
         }
         let Ok(event) = serde_json::from_slice::<Value>(data) else {
             return;
@@ -70,21 +85,15 @@ impl Reader for Messages {
         match text(&event, "/type").unwrap_or_default() {
             "message_start" => {
                 self.model = text(&event, "/message/model").map(str::to_owned);
-                self.usage(event.pointer("/message/usage").unwrap_or(&Value::Null));
+                self.usage(at(&event, "/message/usage").unwrap_or(&Value::Null));
             }
             "content_block_start" => {
                 let kind = text(&event, "/content_block/type").unwrap_or_default();
                 self.open = Some((count(&event, "/index"), kind.to_owned()));
             }
-            "content_block_stop" => {
-                if let Some((_, kind)) = self.open.take()
-                    && !matches!(kind.as_str(), "thinking" | "redacted_thinking")
-                {
-                    self.finished = Some(kind);
-                }
-            }
+            "content_block_stop" => self.block_ends(),
             "message_delta" => {
-                self.usage(event.pointer("/usage").unwrap_or(&Value::Null));
+                self.usage(at(&event, "/usage").unwrap_or(&Value::Null));
                 self.stopped |= text(&event, "/delta/stop_reason").is_some();
             }
             "message_stop" => self.stopped = true,
@@ -148,6 +157,11 @@ fn event(name: &str, data: &Value) -> String {
 }
 
 pub(super) fn first(data: &[u8]) -> First {
+    match sse::kind(data) {
+        Some(b"ping") => return First::Unclear,
+        Some(b"error") | None => {}
+        Some(_) => return First::Answer,
+    }
     let Ok(event) = serde_json::from_slice::<Value>(data) else {
         return First::Answer;
     };
@@ -163,7 +177,7 @@ pub(super) fn whole(body: &[u8]) -> (Tokens, Option<String>) {
         return Default::default();
     };
     let mut reader = Messages::default();
-    reader.usage(answer.pointer("/usage").unwrap_or(&Value::Null));
+    reader.usage(at(&answer, "/usage").unwrap_or(&Value::Null));
     (reader.tokens, text(&answer, "/model").map(str::to_owned))
 }
 
@@ -259,6 +273,32 @@ mod tests {
         assert_eq!(tokens.total(), 57);
         assert!(reader.complete() && reader.model() == Some("m"));
         assert_eq!(reader.ending(), Ending::Events(Bytes::new()));
+    }
+
+    #[test]
+    fn what_is_not_parsed_says_the_same_as_what_is() {
+        for text in [
+            r#"{"type":"message_stop"}"#,
+            r#"{"index":0,"type":"content_block_stop"}"#,
+            r#"{"type" : "content_block_stop", "index":0}"#,
+            r#"{"n":1,"type":"message_stop"}"#,
+            r#"{"type":"error","error":{"message":"m"}}"#,
+            r#"{"error":{"message":"m"},"type":"error"}"#,
+            r#"{"type":"message_stop""#,
+            r#"{"type":"content_block_delta","delta":{"text":"\"type\":\"error\""}}"#,
+        ] {
+            let mut reader = read(&[start(0, "text")]);
+            reader.event(text.as_bytes());
+            let whole: Option<Value> = serde_json::from_str(text).ok();
+            let kind = whole.as_ref().and_then(|v| v["type"].as_str()).unwrap_or_default();
+            assert_eq!(reader.complete(), kind == "message_stop", "{text}");
+            assert_eq!(reader.open.is_none(), kind == "content_block_stop", "{text}");
+            assert_eq!(reader.error(), (kind == "error").then_some("m"), "{text}");
+        }
+        assert_eq!(first(br#"{"type":"ping"}"#), First::Unclear);
+        assert_eq!(first(br#"{"x":1,"type":"ping"}"#), First::Unclear);
+        assert_eq!(first(br#"{"type":"message_start"}"#), First::Answer);
+        assert_eq!(first(br#"{"type":"error","error":{"message":"m"}}"#), First::Error("m".into()));
     }
 
     #[test]

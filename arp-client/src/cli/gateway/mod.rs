@@ -288,7 +288,11 @@ fn start(home: &Home, ports: &Ports) -> Result<(), Failure> {
 fn foreground(home: Home, ports: &Ports) -> Result<(), Failure> {
     let _guard = arp_common::logging::init(arp_common::logging::LogFormat::Text, None)?;
     arp_common::net::raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let threads = std::env::var("GW_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         let ready = |running: &Running| explain(&home, running);
