@@ -263,6 +263,11 @@ impl Health {
         }
     }
 
+    /// Has anything changed that belongs into the file?
+    pub fn has_changes(&self) -> bool {
+        self.lock().changed
+    }
+
     /// What belongs into the file, if anything has changed since the last call: failures, and who rests since when.
     #[allow(clippy::type_complexity)]
     pub fn changes(&self) -> Option<(Vec<(String, u32)>, Vec<(String, f64)>)> {

@@ -194,7 +194,14 @@ mod tests {
     fn the_kind_of_an_event_is_seen_without_parsing_it() {
         assert_eq!(kind(br#"{"type":"a.delta","x":1}"#), Some(&b"a.delta"[..]));
         assert_eq!(kind(br#" { "type" : "ping" }"#), Some(&b"ping"[..]));
-        for text in [&br#"{"x":1,"type":"a"}"#[..], br#"{"type":"a\u0062"}"#, br#"{"type":1}"#, b"[DONE]", b"", br#"{"type":" a"#] {
+        for text in [
+            &br#"{"x":1,"type":"a"}"#[..],
+            br#"{"type":"a\u0062"}"#,
+            br#"{"type":1}"#,
+            b"[DONE]",
+            b"",
+            br#"{"type":" a"#,
+        ] {
             assert_eq!(kind(text), None);
         }
     }

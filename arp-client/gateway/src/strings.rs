@@ -107,7 +107,9 @@ impl<'t> Scan<'t> {
                 let text = self.string()?;
                 if let Some(new) = change(place, &text) {
                     let copied = self.copied;
-                    let out = self.out.get_or_insert_with(|| Vec::with_capacity(self.text.len()));
+                    let out = self
+                        .out
+                        .get_or_insert_with(|| Vec::with_capacity(self.text.len()));
                     out.extend_from_slice(&self.text[copied..start]);
                     serde_json::to_writer(out, &new).map_err(|_| NotJson(start))?;
                     self.copied = self.at;

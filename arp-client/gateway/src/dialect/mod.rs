@@ -293,11 +293,13 @@ impl Service {
 
 /// The value at a path such as `/a/b`, whose names need no escapes. Each event is asked for several.
 fn at<'a>(value: &'a serde_json::Value, path: &str) -> Option<&'a serde_json::Value> {
-    path.split('/').skip(1).try_fold(value, |value, name| match value {
-        serde_json::Value::Object(members) => members.get(name),
-        serde_json::Value::Array(items) => items.get(name.parse::<usize>().ok()?),
-        _ => None,
-    })
+    path.split('/')
+        .skip(1)
+        .try_fold(value, |value, name| match value {
+            serde_json::Value::Object(members) => members.get(name),
+            serde_json::Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+            _ => None,
+        })
 }
 
 /// The value of a text field in JSON that was parsed.

@@ -56,7 +56,8 @@ impl Notices {
     /// Was nothing told?
     #[cfg(target_os = "linux")]
     fn is_quiet(&self) -> bool {
-        let mut told = [0; 4096];
+        // Nothing but that: whatever else comes of it, too little room for what was told included, is a change.
+        let mut told = [0; 32];
         self.queue
             .as_ref()
             .is_some_and(|queue| rustix::io::read(queue, &mut told) == Err(rustix::io::Errno::WOULDBLOCK))
@@ -78,11 +79,8 @@ impl Notices {
         let mut told = [0; 4096];
         let _ = rustix::io::read(&queue, &mut told);
         let itself = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
-        let in_folder = itself
-            | WatchFlags::CREATE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::DELETE;
+        let in_folder =
+            itself | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE;
         let of_file = itself | WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::CLOSE_WRITE;
         // A file that is not there comes into its folder; so does the folder.
         let watched = |path: &PathBuf, flags| {

@@ -360,7 +360,8 @@ mod tests {
     #[test]
     fn another_name_for_the_same_upstream_is_noticed() {
         let of = |text: &str| Upstreams::parse(Path::new("x"), text).unwrap();
-        let entry = |name: &str, host: &str| format!(r#""{name}":{{"base_url":"http://{host}","auth_token":""}}"#);
+        let entry =
+            |name: &str, host: &str| format!(r#""{name}":{{"base_url":"http://{host}","auth_token":""}}"#);
         let file = |list: &[(&str, &str)]| {
             let all: Vec<_> = list.iter().map(|(name, host)| entry(name, host)).collect();
             of(&format!("{{{}}}", all.join(",")))
@@ -370,7 +371,10 @@ mod tests {
             let renamed = after.renamed(&before);
             renamed.map(|(from, to)| (from.to_string(), to.to_string()))
         };
-        assert_eq!(name(&file(&[("b", "y"), ("n", "x")])), Some(("a".into(), "n".into())));
+        assert_eq!(
+            name(&file(&[("b", "y"), ("n", "x")])),
+            Some(("a".into(), "n".into()))
+        );
         for other in [
             file(&[("a", "x"), ("b", "y")]),
             file(&[("b", "y")]),

@@ -411,8 +411,7 @@ mod tests {
 
     #[test]
     fn a_path_goes_behind_the_base_and_a_version_stands_once() {
-        let at =
-            |base: &str, path: &str, query| url_at(&base.parse().unwrap(), path, query).to_string();
+        let at = |base: &str, path: &str, query| url_at(&base.parse().unwrap(), path, query).to_string();
         assert_eq!(
             at("https://x/", "/v1/messages", Some("beta=true")),
             "https://x/v1/messages?beta=true"

@@ -42,9 +42,7 @@ impl HttpBody for Body {
         match &mut *self {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Flow(flow) => flow
-                .poll_piece(cx)
-                .map(|piece| piece.map(|p| p.map(Frame::data))),
+            Self::Flow(flow) => flow.poll_piece(cx).map(|piece| piece.map(|p| p.map(Frame::data))),
             Self::Stream(pieces, _) => pieces
                 .poll_recv(cx)
                 .map(|piece| piece.map(|p| p.map(Frame::data))),

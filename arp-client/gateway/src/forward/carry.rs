@@ -257,9 +257,7 @@ impl Gateway {
         let idle = now.settings.network(service, &upstream.name).idle_timeout();
         log.answers(answer.status);
         let good = pump::pump(service, work, answer, headers, idle, output, log).await;
-        if !good
-            && let Some(session) = &work.identity.session
-        {
+        if !good && let Some(session) = &work.identity.session {
             self.health(service).leave(session);
         }
         good

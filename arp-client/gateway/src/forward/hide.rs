@@ -14,9 +14,8 @@ const LONG: usize = 256 << 10;
 
 /// Does work on so many bytes; where that takes long, others go on meanwhile.
 fn apart<T>(len: usize, work: impl FnOnce() -> T) -> T {
-    let others_can = || {
-        Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
-    };
+    let others_can =
+        || Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
     if len >= LONG && others_can() {
         tokio::task::block_in_place(work)
     } else {

@@ -225,9 +225,7 @@ impl Stream {
                 Ok(Err(why)) => return Next::Broken(format!("it broke off: {why}")),
                 Err(_) if due == silent => return Next::Broken("it fell silent".to_owned()),
                 Err(_) => {
-                    output
-                        .data(Bytes::from_static(self.service.keep_alive()))
-                        .await;
+                    output.data(Bytes::from_static(self.service.keep_alive())).await;
                 }
             }
         }

@@ -35,7 +35,11 @@ impl Key {
     /// How long it is, if `text` begins with one.
     fn len(&self, text: &[u8]) -> Option<usize> {
         let rest = text.strip_prefix(self.start)?;
-        let len = rest.iter().take(self.most).take_while(|b| (self.body)(**b)).count();
+        let len = rest
+            .iter()
+            .take(self.most)
+            .take_while(|b| (self.body)(**b))
+            .count();
         (len >= self.least).then(|| self.start.len() + len)
     }
 }
@@ -185,7 +189,9 @@ fn behind_first_part(bytes: &[u8], end: usize) -> Option<usize> {
 /// The value behind `Bearer` whose `earer` stands at `at`, and where that word begins.
 fn bearer(text: &str, at: usize) -> Option<(usize, Range<usize>)> {
     let bytes = text.as_bytes();
-    let begin = at.checked_sub(1).filter(|begin| matches!(bytes[*begin], b'B' | b'b'))?;
+    let begin = at
+        .checked_sub(1)
+        .filter(|begin| matches!(bytes[*begin], b'B' | b'b'))?;
     if begin > 0 && word(bytes[begin - 1]) {
         return None;
     }
@@ -203,7 +209,17 @@ fn bearer(text: &str, at: usize) -> Option<(usize, Range<usize>)> {
 
 /// Names whose values are taken for passwords, in small letters.
 const NAMES: [&str; 11] = [
-    "password", "passwd", "pwd", "secret", "token", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key",
+    "password",
+    "passwd",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "api_key",
+    "api-key",
+    "accesskey",
+    "access_key",
+    "access-key",
 ];
 
 /// Adds where `text` holds what is assigned to a name such as `password`, with `=`, `:` or `=>`.
@@ -348,7 +364,18 @@ mod tests {
 
     #[test]
     fn long_texts_take_no_longer_for_what_they_are_made_of() {
-        for part in ["eyJaaaaaaaaaa-", "Bearer ", "token=", "token: ", "sk-", "-", "a", "=", " =", "\"token\" \n: \""] {
+        for part in [
+            "eyJaaaaaaaaaa-",
+            "Bearer ",
+            "token=",
+            "token: ",
+            "sk-",
+            "-",
+            "a",
+            "=",
+            " =",
+            "\"token\" \n: \"",
+        ] {
             let text = part.repeat(200_000 / part.len());
             let mut out = Vec::new();
             keys(&text, &mut out);

@@ -285,5 +285,6 @@ impl Sums {
 /// As the database has them.
 fn counts(tokens: &Tokens) -> [i64; 5] {
     let t = tokens;
-    [t.input, t.cache_write, t.cache_read, t.output, t.reasoning].map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+    [t.input, t.cache_write, t.cache_read, t.output, t.reasoning]
+        .map(|n| i64::try_from(n).unwrap_or(i64::MAX))
 }

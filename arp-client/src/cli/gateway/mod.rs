@@ -288,9 +288,10 @@ fn start(home: &Home, ports: &Ports) -> Result<(), Failure> {
 fn foreground(home: Home, ports: &Ports) -> Result<(), Failure> {
     let _guard = arp_common::logging::init(arp_common::logging::LogFormat::Text, None)?;
     arp_common::net::raise_file_limit();
-    let threads = std::env::var("GW_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    // One thread carries more requests than agents make, and no request waits for another thread to wake up. What takes
+    // long (a large body that is looked through, files, the database) has threads of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(1)
         .enable_all()
         .build()?;
     runtime.block_on(async {
