@@ -12,7 +12,7 @@ const MAX_CLIENTS: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<(Network, bool), Client>>);
+pub struct Clients(Mutex<HashMap<Network, [Option<Client>; 2]>>);
 
 /// An upstream's network settings cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,16 +37,18 @@ impl Clients {
     }
 
     fn kept(&self, network: &Network, http1: bool) -> Result<Client, NetworkError> {
-        let key = (network.clone(), http1);
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&key) {
+        if let Some([any, only_http1]) = clients.get(network)
+            && let Some(client) = if http1 { only_http1 } else { any }
+        {
             return Ok(client.clone());
         }
         let client = build(network, http1)?;
-        if clients.len() >= MAX_CLIENTS {
+        if clients.len() >= MAX_CLIENTS && !clients.contains_key(network) {
             clients.clear();
         }
-        clients.insert(key, client.clone());
+        let kept = clients.entry(network.clone()).or_default();
+        kept[usize::from(http1)] = Some(client.clone());
         Ok(client)
     }
 }

@@ -82,7 +82,12 @@ impl Health {
         assigned: Option<&str>,
         now: Instant,
     ) -> Vec<Arc<Upstream>> {
-        let today = today();
+        // Most people have switched nothing off until a day, and then nobody needs to know which one it is.
+        let today = if rules.disabled_until.is_empty() {
+            String::new()
+        } else {
+            today()
+        };
         let mut inner = self.lock();
         inner.follow(rules, now);
         let enabled: Vec<_> = all
@@ -215,6 +220,23 @@ impl Health {
         self.lock().sessions.remove(session);
     }
 
+    /// An upstream has another name now: sessions stay with it, and what is known of it goes on.
+    pub fn rename(&self, from: &str, to: &Arc<str>) {
+        let mut inner = self.lock();
+        if let Some(state) = inner.upstreams.remove(from) {
+            inner.upstreams.entry(to.clone()).or_insert(state);
+            inner.changed = true;
+        }
+        for stay in inner.sessions.values_mut() {
+            if &*stay.upstream == from {
+                stay.upstream = to.clone();
+            }
+            if stay.chosen.as_deref() == Some(from) {
+                stay.chosen = Some(to.clone());
+            }
+        }
+    }
+
     /// Forgets the failures of one upstream, or of all.
     pub fn reset(&self, name: Option<&str>) {
         let mut inner = self.lock();
@@ -239,6 +261,11 @@ impl Health {
                 failures: state.failures,
             },
         }
+    }
+
+    /// Has anything changed that belongs into the file?
+    pub fn has_changes(&self) -> bool {
+        self.lock().changed
     }
 
     /// What belongs into the file, if anything has changed since the last call: failures, and who rests since when.
@@ -468,6 +495,25 @@ mod tests {
         );
         health.leave("s");
         assert_eq!(order(&all, now), ["a", "b"]);
+    }
+
+    #[test]
+    fn another_name_moves_no_session() {
+        let all = upstreams(&[("a", 2.0), ("b", 1.0)], "a");
+        let (a, b, now) = (all.list[0].name.clone(), all.list[1].name.clone(), Instant::now());
+        let (rules, health) = (rules(Mode::ActiveFirst), Health::default());
+        health.succeeded(&b, Some("s"), Some(&a), now);
+        health.failed(&a, &rules, Some(Duration::from_secs(30)), now);
+        let renamed = upstreams(&[("n", 2.0), ("m", 1.0)], "n");
+        health.rename("a", &renamed.list[0].name);
+        health.rename("b", &renamed.list[1].name);
+        let later = now + Duration::from_secs(31);
+        assert_eq!(
+            names_of(health.order(&renamed, &rules, Some("s"), None, later)),
+            ["m", "n"]
+        );
+        assert!(matches!(health.standing("n", &rules, now), Standing::Resting(_)));
+        assert_eq!(health.standing("a", &rules, now), Standing::Good { failures: 0 });
     }
 
     fn names_of(order: Vec<Arc<Upstream>>) -> Vec<String> {

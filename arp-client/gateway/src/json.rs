@@ -36,8 +36,8 @@ impl<'de> Visitor<'de> for Find<'_, 'de> {
         f.write_str("a JSON object")
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            if name == self.name {
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            if name.0 == self.name {
                 *self.found = Some(map.next_value::<&'de RawValue>()?.get());
                 return Err(A::Error::custom("found"));
             }
@@ -45,6 +45,47 @@ impl<'de> Visitor<'de> for Find<'_, 'de> {
         }
         Ok(())
     }
+}
+
+/// The values of these members of a JSON object, as they are written; of a name that stands twice, the last. `None` if
+/// the text is no JSON object, to its end.
+///
+/// Nothing but the names is unescaped or kept, so that it costs a fraction of parsing the whole.
+#[must_use]
+pub fn members<'t, const N: usize>(text: &'t [u8], names: [&str; N]) -> Option<[Option<&'t str>; N]> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let found = deserializer.deserialize_map(Members(names)).ok()?;
+    deserializer.end().ok()?;
+    Some(found)
+}
+
+struct Members<'a, const N: usize>([&'a str; N]);
+
+impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
+    type Value = [Option<&'de str>; N];
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None; N];
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            match self.0.iter().position(|wanted| *wanted == name.0) {
+                Some(at) => found[at] = Some(map.next_value::<&'de RawValue>()?.get()),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A name, which is not copied unless it has escapes.
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The text of a JSON value, where it is a string.
+#[must_use]
+pub fn text_of(value: &str) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Name<'_>>(value).ok().map(|name| name.0)
 }
 
 /// The text of a member of the top object, where it is a string.
@@ -190,6 +231,20 @@ mod tests {
             text_member(br#"{"model":"m", broken"#, "model").as_deref(),
             Some("m")
         );
+    }
+
+    #[test]
+    fn several_members_are_found_in_one_go() {
+        let text = br#" {"a" : {"b":[1,"}"]}, "n\u0065w": "x\"y" , "n":1.50, "a":2} "#;
+        assert_eq!(
+            members(text, ["a", "new", "none", "n"]),
+            Some([Some("2"), Some(r#""x\"y""#), None, Some("1.50")])
+        );
+        assert_eq!(text_of(r#""x\"y""#).as_deref(), Some("x\"y"));
+        assert_eq!(text_of("1"), None);
+        for text in [&b"[]"[..], b"", b"{", b"{\"a\":\"\xff\"}", b"{\"a\":1} x", b"1"] {
+            assert_eq!(members(text, ["a"]), None);
+        }
     }
 
     #[test]

@@ -17,6 +17,13 @@ pub async fn keep(gateway: Arc<Gateway>, stop: CancellationToken) {
             () = tokio::time::sleep(EVERY) => false,
             () = stop.cancelled() => true,
         };
+        // Mostly nothing has, and nobody is woken for it.
+        let any = Service::ALL
+            .into_iter()
+            .any(|service| gateway.health(service).has_changes());
+        if !any && !last {
+            continue;
+        }
         let gateway = gateway.clone();
         let noted = tokio::task::spawn_blocking(move || note(&gateway)).await;
         if let Ok(Err(e)) = noted {

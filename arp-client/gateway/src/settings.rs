@@ -10,6 +10,7 @@ use crate::usage::prices::{Own, Price};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// The file. Unknown names are faults, so that a typing error is not silently ignored.
@@ -149,13 +150,14 @@ impl Network {
 impl Settings {
     /// How an upstream is reached.
     #[must_use]
-    pub fn network(&self, service: Service, upstream: &str) -> Network {
+    pub fn network(&self, service: Service, upstream: &str) -> &Network {
+        static USUAL: LazyLock<Network> = LazyLock::new(Network::default);
         let table = match service {
             Service::Claude => &self.upstream.claude,
             Service::Codex => &self.upstream.codex,
             Service::Gemini => &self.upstream.gemini,
         };
-        table.get(upstream).cloned().unwrap_or_default()
+        table.get(upstream).unwrap_or(&USUAL)
     }
 
     /// Parses the file's text.
@@ -319,7 +321,7 @@ mod tests {
         let network = settings.network(Service::Claude, "my relay");
         assert_eq!(network.proxy.as_deref(), Some("socks5://127.0.0.1:1080"));
         assert_eq!(network.connect_timeout_secs, 10);
-        assert_eq!(settings.network(Service::Codex, "my relay"), Network::default());
+        assert_eq!(*settings.network(Service::Codex, "my relay"), Network::default());
         let error = Settings::parse(path, "\n[upstream.claude.x]\nproxi = \"a\"\n")
             .unwrap_err()
             .to_string();

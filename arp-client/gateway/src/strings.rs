@@ -107,9 +107,11 @@ impl<'t> Scan<'t> {
                 let text = self.string()?;
                 if let Some(new) = change(place, &text) {
                     let copied = self.copied;
-                    let out = self.out.get_or_insert_default();
+                    let out = self
+                        .out
+                        .get_or_insert_with(|| Vec::with_capacity(self.text.len()));
                     out.extend_from_slice(&self.text[copied..start]);
-                    out.extend_from_slice(serde_json::Value::from(new).to_string().as_bytes());
+                    serde_json::to_writer(out, &new).map_err(|_| NotJson(start))?;
                     self.copied = self.at;
                 }
                 Ok(())

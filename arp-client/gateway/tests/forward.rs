@@ -2,6 +2,8 @@
 
 #[path = "forward/api.rs"]
 mod api;
+#[path = "forward/budget.rs"]
+mod budget;
 #[path = "forward/models.rs"]
 mod models;
 #[path = "forward/network.rs"]
@@ -15,6 +17,7 @@ mod support;
 use arp_gateway::files::upstreams::{Change, change};
 use arp_gateway::service::Service;
 use arp_gateway::usage::query::By;
+use arp_gateway::usage::store::Choice;
 use support::*;
 
 const ASK: &str = r#"{"model":"claude-x","n": 1.50,"stream":true,"messages":[]}"#;
@@ -76,6 +79,42 @@ async fn a_switch_counts_from_the_next_request() {
         let got = gateway.post(PATH, ASK, Some("s")).await;
         assert!(got.body.contains(&format!("from {name}")), "{}", got.body);
     }
+}
+
+#[tokio::test]
+async fn what_was_chosen_and_where_a_session_is_follows_a_name_that_another_program_gives() {
+    let a = Upstream::start(|_| Say::Events(message("from a"))).await;
+    let b = Upstream::start(|_| Say::Events(message("from b"))).await;
+    let gateway = Running::start(Service::Claude, &file(&[("a", &a.url(), 1), ("b", &b.url(), 0)])).await;
+    let chosen = Choice {
+        upstream: Some("b".into()),
+        model: None,
+    };
+    let (gateway, file) = (&gateway, gateway.home.upstreams(Service::Claude));
+    gateway.gateway.choose("s", chosen);
+    let from = |session: &'static str| async move {
+        let got = gateway.post(PATH, ASK, Some(session)).await;
+        got.body.contains("from b")
+    };
+    assert!(from("s").await && !from("t").await);
+    for (from_name, to) in [("b", "new"), ("a", "old"), ("new", "newer")] {
+        let rename = Change::Rename { from: from_name, to };
+        change(&file, &rename).unwrap();
+        assert!(from("s").await && !from("t").await, "{to}");
+    }
+    let choice = gateway.gateway.choices().of("s");
+    assert_eq!(choice.upstream.as_deref(), Some("newer"));
+    gateway.gateway.usage().flush();
+    let kept = gateway.gateway.usage().choices().unwrap();
+    assert_eq!(kept, [("s".to_owned(), choice)]);
+    let sums = gateway
+        .gateway
+        .usage()
+        .sums(Some(Service::Claude), None, By::Upstream)
+        .unwrap();
+    let mut counted: Vec<_> = sums.iter().map(|sum| (sum.key.as_str(), sum.requests)).collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [("newer", 4), ("old", 4)]);
 }
 
 #[tokio::test]

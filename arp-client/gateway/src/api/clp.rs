@@ -161,14 +161,14 @@ async fn status(api: &Arc<Api>) -> Answer {
     let mut services = Map::new();
     let mut configs = 0;
     for service in SERVICES {
-        let upstreams = api.gateway.live().snapshot(service).upstreams;
+        let upstreams = api.gateway.snapshot(service).upstreams;
         configs += upstreams.list.len();
         let active = upstreams.active().map(|u| u.name.to_string());
         let view = json!({"running": true, "pid": api.running.pid, "config": active});
         services.insert(service.name().to_owned(), view);
     }
     let all = api.counts(|usage| usage.sums(None, None, By::All)).await?;
-    let filters = api.gateway.live().snapshot(Service::Claude).filters.rules.len();
+    let filters = api.gateway.snapshot(Service::Claude).filters.rules.len();
     let now = now_text();
     ok(&json!({
         "services": services, "request_count": all.first().map_or(0, |sum| sum.requests), "config_count": configs,
@@ -388,7 +388,7 @@ async fn test(api: &Arc<Api>, call: &Call) -> Answer {
     let key = |key: Option<String>| key.filter(|key| !key.is_empty()).map(Secret::new);
     let base_url = files::upstreams::base_url(&given.base_url).map_err(ApiError::invalid)?;
     // A key that is only shown as hidden is that of the upstream with this address.
-    let snapshot = api.gateway.live().snapshot(service);
+    let snapshot = api.gateway.snapshot(service);
     let masked = [&given.auth_token, &given.api_key]
         .into_iter()
         .any(|key| key.as_deref() == Some(MASK));
@@ -410,7 +410,7 @@ async fn test(api: &Arc<Api>, call: &Call) -> Answer {
     };
     let network = snapshot.settings.network(service, &upstream.name);
     let model = given.model.as_deref().filter(|model| !model.is_empty());
-    let tested = probe::test(api.gateway.clients(), service, &upstream, &network, model).await;
+    let tested = probe::test(api.gateway.clients(), service, &upstream, network, model).await;
     ok(&json!({
         "success": tested.ok, "status_code": tested.status, "response_text": tested.text,
         "target_url": tested.url, "error_message": if tested.ok { None } else { Some(tested.message) },

@@ -68,7 +68,7 @@ pub(super) async fn dry_run(api: &Arc<Api>, call: &Call) -> Answer {
         redaction: Option<redact::Settings>,
     }
     let given: Given = call.json()?;
-    let snapshot = api.gateway.live().snapshot(Service::Claude);
+    let snapshot = api.gateway.snapshot(Service::Claude);
     // Rules that are being written can be tried before they count.
     let filters = match given.rules {
         Some(rules) => {

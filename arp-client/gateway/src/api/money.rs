@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) fn budgets(api: &Arc<Api>) -> Answer {
-    let settings = api.gateway.live().snapshot(Service::Claude).settings;
+    let settings = api.gateway.snapshot(Service::Claude).settings;
     let today = day_of(now_ms());
     let all: Vec<Value> = settings
         .budget
@@ -94,7 +94,7 @@ pub(super) fn put_prices(api: &Arc<Api>, call: &Call) -> Answer {
 }
 
 pub(super) fn prices(api: &Arc<Api>) -> Answer {
-    let settings = api.gateway.live().snapshot(Service::Claude).settings;
+    let settings = api.gateway.snapshot(Service::Claude).settings;
     let all: Vec<Value> = prices::all(&settings.prices)
         .map(|(model, price, own)| {
             json!({

@@ -130,7 +130,7 @@ async fn ask(
     body: &Value,
 ) -> Result<(u16, String, String), String> {
     let client = clients.get(network).map_err(|e| e.to_string())?;
-    let url = url_at(&upstream.base_url, path, None)?;
+    let url = url_at(&upstream.base_url, path, None);
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if service == Service::Claude {

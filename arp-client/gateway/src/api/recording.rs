@@ -16,7 +16,7 @@ use std::sync::Arc;
 const MAX_LOOKED_AT: u32 = 200;
 
 pub(super) async fn get(api: &Arc<Api>) -> Answer {
-    let recording = api.gateway.live().snapshot(Service::Claude).settings.recording;
+    let recording = api.gateway.snapshot(Service::Claude).settings.recording;
     let (kept, bytes) = api.counts(crate::usage::store::Usage::kept).await?;
     ok(&json!({
         "type": "gateway_recording", "on": recording.on, "requests": recording.requests, "max_kb": recording.max_kb,
@@ -33,7 +33,7 @@ pub(super) async fn put(api: &Arc<Api>, call: &Call) -> Answer {
         hours: Option<u32>,
     }
     let given: Given = call.json()?;
-    let now = api.gateway.live().snapshot(Service::Claude).settings.recording;
+    let now = api.gateway.snapshot(Service::Claude).settings.recording;
     let recording = Recording {
         on: given.on.unwrap_or(now.on),
         requests: given.requests.unwrap_or(now.requests),

@@ -32,7 +32,7 @@ pub(super) async fn overview(api: &Arc<Api>) -> Answer {
     let services: Map<String, Value> = Service::ALL
         .into_iter()
         .map(|service| {
-            let snapshot = api.gateway.live().snapshot(service);
+            let snapshot = api.gateway.snapshot(service);
             let health = api.gateway.health(service);
             let rests = |name: &str| {
                 matches!(

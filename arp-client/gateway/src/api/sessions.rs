@@ -98,7 +98,7 @@ fn known(api: &Api, id: &str, name: &str) -> Result<(), ApiError> {
         .filter(|s| service.is_none_or(|known| known == s.name()));
     let mut names = Vec::new();
     for service in services {
-        let upstreams = api.gateway.live().snapshot(service).upstreams;
+        let upstreams = api.gateway.snapshot(service).upstreams;
         if upstreams.get(name).is_some() {
             return Ok(());
         }

@@ -65,7 +65,7 @@ pub(super) async fn list(api: &Arc<Api>) -> Answer {
     let mut services = Map::new();
     for service in Service::ALL {
         let sums = sums(api, service).await?;
-        let snapshot = api.gateway.live().snapshot(service);
+        let snapshot = api.gateway.snapshot(service);
         let rules = snapshot.balance();
         let upstreams: Vec<Value> = snapshot
             .upstreams
@@ -86,7 +86,7 @@ pub(super) async fn list(api: &Arc<Api>) -> Answer {
 
 async fn one(api: &Arc<Api>, service: Service, name: &str) -> Answer {
     let sums = sums(api, service).await?;
-    let snapshot = api.gateway.live().snapshot(service);
+    let snapshot = api.gateway.snapshot(service);
     match snapshot.upstreams.get(name) {
         Some(upstream) => ok(&view(api, service, &snapshot, upstream, sums.get(name))),
         None => Err(unknown(service, name)),
@@ -112,7 +112,7 @@ pub(super) async fn put(api: &Arc<Api>, service: Service, name: &str, call: &Cal
     let path = api.gateway.live().home().upstreams(service);
     // Who may change an address must not be able to send a key there that they have never seen.
     let no_keys = given.auth_token.is_none() && given.api_key.is_none();
-    let snapshot = api.gateway.live().snapshot(service);
+    let snapshot = api.gateway.snapshot(service);
     if let (Some(known), Some(url), true) = (snapshot.upstreams.get(name), &given.base_url, no_keys) {
         let has_keys = known.auth_token.is_some() || known.api_key.is_some();
         let url = files::upstreams::base_url(url).map_err(ApiError::invalid)?;
@@ -163,7 +163,7 @@ pub(super) fn follow(api: &Api, service: Service, from: &str, to: &str) -> Resul
 
 pub(super) async fn act(api: &Arc<Api>, service: Service, name: &str, verb: &str, call: &Call) -> Answer {
     let home = api.gateway.live().home();
-    let snapshot = api.gateway.live().snapshot(service);
+    let snapshot = api.gateway.snapshot(service);
     let upstream = snapshot
         .upstreams
         .get(name)
@@ -214,7 +214,7 @@ pub(super) async fn act(api: &Arc<Api>, service: Service, name: &str, verb: &str
                 api.gateway.clients(),
                 service,
                 upstream,
-                &network,
+                network,
                 given.model.as_deref(),
             )
             .await;
@@ -279,7 +279,7 @@ pub(super) fn balance(api: &Arc<Api>, service: Service, call: &Call) -> Answer {
     })?;
     files::write(&path, &text)?;
     api.upstreams_changed();
-    let snapshot = api.gateway.live().snapshot(service);
+    let snapshot = api.gateway.snapshot(service);
     let rules = snapshot.balance();
     ok(&json!({
         "type": "gateway_balance", "service": service.name(), "mode": rules.mode.name(),

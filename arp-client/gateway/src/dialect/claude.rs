@@ -1,12 +1,14 @@
 //! The Anthropic Messages API, as Claude Code speaks it.
 
-use super::{Ending, First, Identity, Reader, count, text};
+use super::{Ending, First, Identity, Reader, text};
 use crate::json::{self, Item};
+use crate::sse;
 use crate::usage::Tokens;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::time::Duration;
 
 pub(super) fn identify(
@@ -39,58 +41,86 @@ pub(super) struct Messages {
 
 impl Messages {
     /// Each figure is what the last event says that has it above zero: `message_delta` repeats some as 0.
-    fn usage(&mut self, usage: &Value) {
-        let newer = |old: &mut u64, new: u64| {
+    fn usage(&mut self, usage: &str) {
+        let names = [
+            "input_tokens",
+            "cache_creation_input_tokens",
+            "cache_read_input_tokens",
+            "output_tokens",
+        ];
+        let figures = json::members(usage.as_bytes(), names).unwrap_or_default();
+        let tokens = &mut self.tokens;
+        let places = [
+            &mut tokens.input,
+            &mut tokens.cache_write,
+            &mut tokens.cache_read,
+            &mut tokens.output,
+        ];
+        for (place, figure) in places.into_iter().zip(figures) {
+            let new = figure.and_then(|figure| figure.parse().ok()).unwrap_or(0);
             if new > 0 {
-                *old = new;
+                *place = new;
             }
-        };
-        newer(&mut self.tokens.input, count(usage, "/input_tokens"));
-        newer(
-            &mut self.tokens.cache_write,
-            count(usage, "/cache_creation_input_tokens"),
-        );
-        newer(
-            &mut self.tokens.cache_read,
-            count(usage, "/cache_read_input_tokens"),
-        );
-        newer(&mut self.tokens.output, count(usage, "/output_tokens"));
+        }
+    }
+
+    fn block_ends(&mut self) {
+        if let Some((_, kind)) = self.open.take()
+            && !matches!(kind.as_str(), "thinking" | "redacted_thinking")
+        {
+            self.finished = Some(kind);
+        }
     }
 }
 
 impl Reader for Messages {
     fn event(&mut self, data: &[u8]) {
-        // Most events are deltas, in which nothing is of interest: they are not parsed.
-        if memchr::memmem::find(&data[..data.len().min(64)], b"content_block_delta").is_some() {
-            return;
+        // Most events are deltas, in which nothing is of interest: they are not parsed. Of others the name says all.
+        match sse::kind(data) {
+            Some(b"content_block_delta" | b"ping") => return,
+            Some(b"content_block_stop") if data.ends_with(b"}") => return self.block_ends(),
+            Some(b"message_stop") if data.ends_with(b"}") => {
+                self.stopped = true;
+                return;
+            }
+            _ => {}
         }
-        let Ok(event) = serde_json::from_slice::<Value>(data) else {
+        let names = [
+            "type",
+            "index",
+            "message",
+            "content_block",
+            "delta",
+            "usage",
+            "error",
+        ];
+        let Some([kind, index, message, block, delta, usage, error]) = json::members(data, names) else {
             return;
         };
-        match text(&event, "/type").unwrap_or_default() {
+        match kind.and_then(json::text_of).as_deref().unwrap_or_default() {
             "message_start" => {
-                self.model = text(&event, "/message/model").map(str::to_owned);
-                self.usage(event.pointer("/message/usage").unwrap_or(&Value::Null));
+                let [model, usage] = within(message, ["model", "usage"]);
+                self.model = model.and_then(json::text_of).map(Cow::into_owned);
+                self.usage(usage.unwrap_or_default());
             }
             "content_block_start" => {
-                let kind = text(&event, "/content_block/type").unwrap_or_default();
-                self.open = Some((count(&event, "/index"), kind.to_owned()));
+                let [kind] = within(block, ["type"]);
+                let kind = kind.and_then(json::text_of).unwrap_or_default();
+                let index = index.and_then(|index| index.parse().ok()).unwrap_or(0);
+                self.open = Some((index, kind.into_owned()));
             }
-            "content_block_stop" => {
-                if let Some((_, kind)) = self.open.take()
-                    && !matches!(kind.as_str(), "thinking" | "redacted_thinking")
-                {
-                    self.finished = Some(kind);
-                }
-            }
+            "content_block_stop" => self.block_ends(),
             "message_delta" => {
-                self.usage(event.pointer("/usage").unwrap_or(&Value::Null));
-                self.stopped |= text(&event, "/delta/stop_reason").is_some();
+                self.usage(usage.unwrap_or_default());
+                let [reason] = within(delta, ["stop_reason"]);
+                self.stopped |= reason.is_some_and(|reason| reason.starts_with('"'));
             }
             "message_stop" => self.stopped = true,
             "error" => {
-                let message = text(&event, "/error/message").unwrap_or("an error without a message");
-                self.error = Some(message.to_owned());
+                let [message] = within(error, ["message"]);
+                let message = message.and_then(json::text_of);
+                let message = message.unwrap_or(Cow::Borrowed("an error without a message"));
+                self.error = Some(message.into_owned());
             }
             _ => {}
         }
@@ -143,11 +173,23 @@ impl Reader for Messages {
     }
 }
 
+/// Members of an object that is a member itself; none of what is no object.
+fn within<'t, const N: usize>(value: Option<&'t str>, names: [&str; N]) -> [Option<&'t str>; N] {
+    value
+        .and_then(|value| json::members(value.as_bytes(), names))
+        .unwrap_or([None; N])
+}
+
 fn event(name: &str, data: &Value) -> String {
     format!("event: {name}\ndata: {data}\n\n")
 }
 
 pub(super) fn first(data: &[u8]) -> First {
+    match sse::kind(data) {
+        Some(b"ping") => return First::Unclear,
+        Some(b"error") | None => {}
+        Some(_) => return First::Answer,
+    }
     let Ok(event) = serde_json::from_slice::<Value>(data) else {
         return First::Answer;
     };
@@ -159,12 +201,10 @@ pub(super) fn first(data: &[u8]) -> First {
 }
 
 pub(super) fn whole(body: &[u8]) -> (Tokens, Option<String>) {
-    let Ok(answer) = serde_json::from_slice::<Value>(body) else {
-        return Default::default();
-    };
     let mut reader = Messages::default();
-    reader.usage(answer.pointer("/usage").unwrap_or(&Value::Null));
-    (reader.tokens, text(&answer, "/model").map(str::to_owned))
+    let [model, usage] = json::members(body, ["model", "usage"]).unwrap_or_default();
+    reader.usage(usage.unwrap_or_default());
+    (reader.tokens, model.and_then(json::text_of).map(Cow::into_owned))
 }
 
 pub(super) fn own_error(code: &str, message: &str, fatal: bool) -> (StatusCode, Value) {
@@ -259,6 +299,38 @@ mod tests {
         assert_eq!(tokens.total(), 57);
         assert!(reader.complete() && reader.model() == Some("m"));
         assert_eq!(reader.ending(), Ending::Events(Bytes::new()));
+    }
+
+    #[test]
+    fn what_is_not_parsed_says_the_same_as_what_is() {
+        for text in [
+            r#"{"type":"message_stop"}"#,
+            r#"{"index":0,"type":"content_block_stop"}"#,
+            r#"{"type" : "content_block_stop", "index":0}"#,
+            r#"{"n":1,"type":"message_stop"}"#,
+            r#"{"type":"error","error":{"message":"m"}}"#,
+            r#"{"error":{"message":"m"},"type":"error"}"#,
+            r#"{"type":"message_stop""#,
+            r#"{"type":"content_block_delta","delta":{"text":"\"type\":\"error\""}}"#,
+        ] {
+            let mut reader = read(&[start(0, "text")]);
+            reader.event(text.as_bytes());
+            let whole: Option<Value> = serde_json::from_str(text).ok();
+            let kind = whole
+                .as_ref()
+                .and_then(|v| v["type"].as_str())
+                .unwrap_or_default();
+            assert_eq!(reader.complete(), kind == "message_stop", "{text}");
+            assert_eq!(reader.open.is_none(), kind == "content_block_stop", "{text}");
+            assert_eq!(reader.error(), (kind == "error").then_some("m"), "{text}");
+        }
+        assert_eq!(first(br#"{"type":"ping"}"#), First::Unclear);
+        assert_eq!(first(br#"{"x":1,"type":"ping"}"#), First::Unclear);
+        assert_eq!(first(br#"{"type":"message_start"}"#), First::Answer);
+        assert_eq!(
+            first(br#"{"type":"error","error":{"message":"m"}}"#),
+            First::Error("m".into())
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! OpenAI Responses (and chat completions), as Codex speaks it.
 
-use super::{Ending, First, Identity, Reader, count, text};
+use super::{Ending, First, Identity, Reader, at, count, text};
 use crate::json::{self, Item};
+use crate::sse;
 use crate::usage::Tokens;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
@@ -74,17 +75,17 @@ impl Reader for Responses {
             self.complete = true;
             return;
         }
-        if memchr::memmem::find(&data[..data.len().min(64)], b".delta\"").is_some() {
+        if sse::kind(data).is_some_and(|kind| kind.ends_with(b".delta")) {
             return;
         }
         let Ok(event) = serde_json::from_slice::<Value>(data) else {
             return;
         };
-        let response = event.pointer("/response").unwrap_or(&event);
+        let response = at(&event, "/response").unwrap_or(&event);
         if let Some(model) = text(response, "/model") {
             self.model = Some(model.to_owned());
         }
-        if let Some(usage) = response.pointer("/usage").filter(|usage| usage.is_object()) {
+        if let Some(usage) = at(response, "/usage").filter(|usage| usage.is_object()) {
             self.tokens = tokens(usage);
         }
         match text(&event, "/type") {
@@ -157,7 +158,7 @@ pub(super) fn whole(body: &[u8]) -> (Tokens, Option<String>) {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
         return Default::default();
     };
-    let usage = answer.pointer("/usage").map(tokens).unwrap_or_default();
+    let usage = at(&answer, "/usage").map(tokens).unwrap_or_default();
     (usage, text(&answer, "/model").map(str::to_owned))
 }
 

@@ -1,6 +1,6 @@
 //! Google's `generateContent`, as Gemini CLI speaks it.
 
-use super::{Ending, First, Identity, Reader, count, text};
+use super::{Ending, First, Identity, Reader, at, count, text};
 use crate::json::{self, Item};
 use crate::usage::Tokens;
 use bytes::Bytes;
@@ -63,7 +63,7 @@ impl Reader for Chunks {
         let Ok(chunk) = serde_json::from_slice::<Value>(data) else {
             return;
         };
-        if let Some(usage) = chunk.pointer("/usageMetadata").filter(|u| u.is_object()) {
+        if let Some(usage) = at(&chunk, "/usageMetadata").filter(|u| u.is_object()) {
             self.tokens = tokens(usage);
         }
         if let Some(model) = text(&chunk, "/modelVersion") {
@@ -126,7 +126,7 @@ pub(super) fn whole(body: &[u8]) -> (Tokens, Option<String>) {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
         return Default::default();
     };
-    let usage = answer.pointer("/usageMetadata").map(tokens).unwrap_or_default();
+    let usage = at(&answer, "/usageMetadata").map(tokens).unwrap_or_default();
     (usage, text(&answer, "/modelVersion").map(str::to_owned))
 }
 

@@ -291,15 +291,23 @@ impl Service {
     }
 }
 
+/// The value at a path such as `/a/b`, whose names need no escapes. Each event is asked for several.
+fn at<'a>(value: &'a serde_json::Value, path: &str) -> Option<&'a serde_json::Value> {
+    path.split('/')
+        .skip(1)
+        .try_fold(value, |value, name| match value {
+            serde_json::Value::Object(members) => members.get(name),
+            serde_json::Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+            _ => None,
+        })
+}
+
 /// The value of a text field in JSON that was parsed.
-fn text<'a>(value: &'a serde_json::Value, pointer: &str) -> Option<&'a str> {
-    value.pointer(pointer)?.as_str()
+fn text<'a>(value: &'a serde_json::Value, path: &str) -> Option<&'a str> {
+    at(value, path)?.as_str()
 }
 
 /// The value of a count in JSON that was parsed; 0 where it is missing or `null`.
-fn count(value: &serde_json::Value, pointer: &str) -> u64 {
-    value
-        .pointer(pointer)
-        .and_then(serde_json::Value::as_u64)
-        .unwrap_or(0)
+fn count(value: &serde_json::Value, path: &str) -> u64 {
+    at(value, path).and_then(serde_json::Value::as_u64).unwrap_or(0)
 }

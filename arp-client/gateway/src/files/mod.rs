@@ -5,6 +5,7 @@
 
 pub mod balance;
 pub mod filters;
+pub(crate) mod notices;
 pub mod object;
 pub mod routes;
 pub mod upstreams;

@@ -129,10 +129,17 @@ impl Rules {
 /// Does `text` fit a pattern with `*` and `?`? In time that grows with the product of the lengths at most.
 #[must_use]
 pub fn fits(pattern: &str, text: &str) -> bool {
-    // Most patterns do not fit at their first letters already.
-    let fixed = pattern.find(['*', '?']).unwrap_or(pattern.len());
-    let (start, pattern) = pattern.split_at(fixed);
-    let Some(text) = text.strip_prefix(start) else {
+    // Most patterns do not fit at their first letters already. Both are UTF-8 and alike up to there, so that the rest
+    // of neither begins in the middle of a character.
+    let same = pattern
+        .bytes()
+        .zip(text.bytes())
+        .take_while(|(p, t)| p == t && !matches!(p, b'*' | b'?'))
+        .count();
+    if !matches!(pattern.as_bytes().get(same), None | Some(b'*' | b'?')) {
+        return false;
+    }
+    let (Some(pattern), Some(text)) = (pattern.get(same..), text.get(same..)) else {
         return false;
     };
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());

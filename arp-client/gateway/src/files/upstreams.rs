@@ -87,6 +87,17 @@ impl Upstreams {
         self.list.iter().find(|upstream| &*upstream.name == name)
     }
 
+    /// The one upstream that only got another name since the file was as `before`: that name then, and now.
+    #[must_use]
+    pub fn renamed<'a>(&'a self, before: &'a Self) -> Option<(&'a Arc<str>, &'a Arc<str>)> {
+        let missing = |of: &'a Self, other: &Self| {
+            let mut all = of.list.iter().filter(|one| other.get(&one.name).is_none());
+            all.next().filter(|_| all.next().is_none())
+        };
+        let (gone, new) = (missing(before, self)?, missing(self, before)?);
+        (gone.base_url == new.base_url).then_some((&gone.name, &new.name))
+    }
+
     /// The active one.
     #[must_use]
     pub fn active(&self) -> Option<&Arc<Upstream>> {
@@ -344,6 +355,36 @@ mod tests {
 
     fn parse(text: &str) -> Upstreams {
         Upstreams::parse(Path::new("claude.json"), text).unwrap()
+    }
+
+    #[test]
+    fn another_name_for_the_same_upstream_is_noticed() {
+        let of = |text: &str| Upstreams::parse(Path::new("x"), text).unwrap();
+        let entry =
+            |name: &str, host: &str| format!(r#""{name}":{{"base_url":"http://{host}","auth_token":""}}"#);
+        let file = |list: &[(&str, &str)]| {
+            let all: Vec<_> = list.iter().map(|(name, host)| entry(name, host)).collect();
+            of(&format!("{{{}}}", all.join(",")))
+        };
+        let before = file(&[("a", "x"), ("b", "y")]);
+        let name = |after: &Upstreams| {
+            let renamed = after.renamed(&before);
+            renamed.map(|(from, to)| (from.to_string(), to.to_string()))
+        };
+        assert_eq!(
+            name(&file(&[("b", "y"), ("n", "x")])),
+            Some(("a".into(), "n".into()))
+        );
+        for other in [
+            file(&[("a", "x"), ("b", "y")]),
+            file(&[("b", "y")]),
+            file(&[("a", "x"), ("b", "y"), ("c", "z")]),
+            file(&[("b", "y"), ("n", "z")]),
+            file(&[("n", "x"), ("m", "y")]),
+            Upstreams::default(),
+        ] {
+            assert_eq!(name(&other), None, "{other:?}");
+        }
     }
 
     #[test]

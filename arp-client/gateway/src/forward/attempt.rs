@@ -76,8 +76,8 @@ pub(crate) struct Route<'a> {
 /// What of an answer was read to judge it.
 #[derive(Debug)]
 pub(crate) enum Begun {
-    /// Events that were not passed on yet.
-    Events(Splitter, Vec<Bytes>),
+    /// Events; none was taken yet.
+    Events(Splitter),
     /// The begin of a body that is no stream of events; `true` if that is all.
     Bytes(Bytes, bool),
 }
@@ -113,9 +113,11 @@ pub(super) fn is_upstreams(status: StatusCode) -> bool {
 }
 
 /// The URL at an upstream for a path of ours. Where both say `/v1`, it stands once.
-pub(crate) fn url_at(base: &Url, path: &str, query: Option<&str>) -> Result<Url, String> {
-    let base = base.as_str().trim_end_matches('/');
-    let version = base
+pub(crate) fn url_at(base: &Url, path: &str, query: Option<&str>) -> Url {
+    // What is known of the base already (the host above all) is not parsed again at each request.
+    let mut url = base.clone();
+    let own = base.path().trim_end_matches('/');
+    let version = own
         .rsplit('/')
         .next()
         .filter(|last| matches!(*last, "v1" | "v1beta"));
@@ -123,8 +125,9 @@ pub(crate) fn url_at(base: &Url, path: &str, query: Option<&str>) -> Result<Url,
         Some(rest) if rest.starts_with('/') => rest,
         _ => path,
     };
-    let query = query.map_or_else(String::new, |q| format!("?{q}"));
-    Url::parse(&format!("{base}{path}{query}")).map_err(|e| format!("its URL cannot be built: {e}"))
+    url.set_path(&[own, path].concat());
+    url.set_query(query);
+    url
 }
 
 /// Puts in the fields that a person has given an upstream.
@@ -136,8 +139,8 @@ pub(crate) fn extra(headers: &mut HeaderMap, network: &Network) {
     }
 }
 
-/// The URL and the header fields of a request to an upstream; why not, in words.
-pub(super) fn prepared(service: Service, route: &Route<'_>, work: &Work) -> Result<(Url, HeaderMap), String> {
+/// The URL and the header fields of a request to an upstream.
+pub(super) fn prepared(service: Service, route: &Route<'_>, work: &Work) -> (Url, HeaderMap) {
     let Route {
         upstream, network, ..
     } = route;
@@ -148,7 +151,7 @@ pub(super) fn prepared(service: Service, route: &Route<'_>, work: &Work) -> Resu
         &upstream.base_url,
         routed.as_deref().unwrap_or(&work.path),
         work.query.as_deref(),
-    )?;
+    );
     let mut headers = work.headers.clone();
     service.credentials(&mut headers, upstream);
     extra(&mut headers, network);
@@ -156,7 +159,7 @@ pub(super) fn prepared(service: Service, route: &Route<'_>, work: &Work) -> Resu
     if url.host_str().is_some_and(is_own) {
         headers.insert(HOP_MARK, HeaderValue::from_static("1"));
     }
-    Ok((url, headers))
+    (url, headers)
 }
 
 /// Asks an upstream.
@@ -165,11 +168,12 @@ pub(crate) async fn ask(service: Service, route: &Route<'_>, work: &mut Work) ->
     // What has none is asked over HTTP, as all others are.
     if route.network.websocket
         && work.turn.is_some()
-        && let Some(answered) = socket::ask(service, route, work, deadline).await
+        // Few need it, and it is large: apart, so that the others are small.
+        && let Some(answered) = Box::pin(socket::ask(service, route, work, deadline)).await
     {
         return answered;
     }
-    let (url, mut headers) = prepared(service, route, work).map_err(Failure::upstreams)?;
+    let (url, mut headers) = prepared(service, route, work);
     let body = work.body_for(route.model, &mut headers);
     let mut request = route.client.request(work.method.clone(), url).headers(headers);
     if let Some(body) = body {
@@ -219,15 +223,20 @@ async fn judge(
     deadline: Instant,
 ) -> Result<Answer, Failure> {
     let status = response.status();
-    let headers = response.headers().clone();
     if status.is_client_error() || status.is_server_error() {
-        return Err(refused(response, texts).await);
+        return Err(Box::pin(refused(response, texts)).await);
     }
+    let headers = std::mem::take(response.headers_mut());
     let kind = headers
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
-        .unwrap_or_default();
-    if kind.trim().to_ascii_lowercase().starts_with("text/event-stream") {
+        .unwrap_or_default()
+        .trim();
+    let events_are = "text/event-stream";
+    if kind
+        .get(..events_are.len())
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(events_are))
+    {
         return events(service, response, status, headers, work, deadline).await;
     }
     if !work.identity.generates || work.method != Method::POST {
@@ -279,22 +288,12 @@ async fn events(
     deadline: Instant,
 ) -> Result<Answer, Failure> {
     let mut splitter = Splitter::default();
-    let mut begun = Vec::new();
-    if !work.identity.generates {
-        return Ok(Answer {
-            status,
-            headers,
-            begun: Begun::Events(splitter, begun),
-            rest: Rest::Http(response),
-        });
-    }
+    // Of a stream that costs nothing, nothing is judged.
+    let mut clear = !work.identity.generates;
     loop {
-        let mut clear = splitter.held() > MAX_LOOK;
-        // What comes behind the one that tells is left where it is.
-        while !clear && let Some(event) = splitter.next_event() {
-            let first = sse::data(&event).map_or(First::Unclear, |data| service.first(&data));
-            begun.push(event);
-            match first {
+        clear |= splitter.held() > MAX_LOOK;
+        while !clear && let Some(event) = splitter.look() {
+            match sse::data(event).map_or(First::Unclear, |data| service.first(&data)) {
                 First::Unclear => {}
                 First::Answer => clear = true,
                 First::Error(message) => {
@@ -306,7 +305,13 @@ async fn events(
             }
         }
         if clear {
-            break;
+            splitter.again();
+            return Ok(Answer {
+                status,
+                headers,
+                begun: Begun::Events(splitter),
+                rest: Rest::Http(response),
+            });
         }
         match timeout_at(deadline, response.chunk()).await {
             Ok(Ok(Some(bytes))) => splitter.push(&bytes),
@@ -315,12 +320,6 @@ async fn events(
             Err(_) => return Err(Failure::upstreams("it did not answer in time")),
         }
     }
-    Ok(Answer {
-        status,
-        headers,
-        begun: Begun::Events(splitter, begun),
-        rest: Rest::Http(response),
-    })
 }
 
 /// How reading up to a limit ended.
@@ -412,8 +411,7 @@ mod tests {
 
     #[test]
     fn a_path_goes_behind_the_base_and_a_version_stands_once() {
-        let at =
-            |base: &str, path: &str, query| url_at(&base.parse().unwrap(), path, query).unwrap().to_string();
+        let at = |base: &str, path: &str, query| url_at(&base.parse().unwrap(), path, query).to_string();
         assert_eq!(
             at("https://x/", "/v1/messages", Some("beta=true")),
             "https://x/v1/messages?beta=true"
@@ -425,6 +423,11 @@ mod tests {
         assert_eq!(at("https://x/v1", "/responses", None), "https://x/v1/responses");
         assert_eq!(at("https://x/api/v1", "/v10/x", None), "https://x/api/v1/v10/x");
         assert_eq!(at("https://x/a", "/", None), "https://x/a/");
+        assert_eq!(at("https://v1", "/v1/x", None), "https://v1/v1/x");
+        assert_eq!(
+            at("https://x:8/a%20b/", "/c%2Fd/é?e", Some("f=g#h i")),
+            "https://x:8/a%20b/c%2Fd/%C3%A9%3Fe?f=g%23h%20i"
+        );
     }
 
     #[test]

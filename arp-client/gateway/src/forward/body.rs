@@ -1,5 +1,6 @@
 //! The body of an answer: bytes as they come, or an end that is seen as a failure.
 
+use super::flow::Flow;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
@@ -17,7 +18,9 @@ pub struct Cut;
 pub enum Body {
     /// All of it.
     Whole(Bytes),
-    /// Piece by piece, from the task that asks the upstream. It ends when the agent leaves.
+    /// Piece by piece, as the upstream says it; the work on it ends when the agent leaves.
+    Flow(Flow),
+    /// Piece by piece, from a task of its own, which ends when the reader leaves.
     Stream(mpsc::Receiver<Result<Bytes, Cut>>, Owner),
 }
 
@@ -39,6 +42,7 @@ impl HttpBody for Body {
         match &mut *self {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Flow(flow) => flow.poll_piece(cx).map(|piece| piece.map(|p| p.map(Frame::data))),
             Self::Stream(pieces, _) => pieces
                 .poll_recv(cx)
                 .map(|piece| piece.map(|p| p.map(Frame::data))),
@@ -52,7 +56,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(..) => SizeHint::default(),
+            Self::Flow(_) | Self::Stream(..) => SizeHint::default(),
         }
     }
 }

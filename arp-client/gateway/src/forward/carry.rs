@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 impl Gateway {
     /// Asks one upstream after another and passes on what the first good one says.
     pub(super) async fn carry(self: Arc<Self>, service: Service, mut work: Work, mut output: Output) {
-        let now = self.live.snapshot(service);
+        let now = self.snapshot(service);
         let mut log = Log::new(service, &work, self.clone(), now.settings.clone());
         let health = self.health(service);
         let session = work.identity.session.clone();
@@ -39,7 +39,11 @@ impl Gateway {
         };
         log.redacted(hidden.len());
         output.restore(hidden);
-        let today = budgets::day_of(now_ms());
+        // Most people have none, and then nobody needs to know the day.
+        let today = match now.settings.budget.as_slice() {
+            [] => String::new(),
+            _ => budgets::day_of(now_ms()),
+        };
         if work.identity.generates
             && let Some(budget) = self
                 .spent
@@ -132,15 +136,13 @@ impl Gateway {
                 )
                 .await
             {
-                Ok(Some(answer)) => {
+                Ok(answer) => {
                     let good = self
                         .pass_on(service, &now, &upstream, &work, answer, &mut output, &mut log)
                         .await;
                     asked.learnt(good, &now, session.as_deref());
                     return;
                 }
-                // The agent has left.
-                Ok(None) => return,
                 Err(mut failure) => {
                     failure.message = upstream.without_keys(&failure.message);
                     log.failed(&upstream.name, &failure.message);
@@ -151,7 +153,7 @@ impl Gateway {
                     } else {
                         // A fault of the request itself: nobody else would answer it either, and it counts against
                         // nobody.
-                        asked.learnt(Some(true), &now, None);
+                        asked.learnt(true, &now, None);
                     }
                     // Where a person has named other models, one that is not known here is no reason to give up.
                     let unknown = models.len() > 1
@@ -171,23 +173,23 @@ impl Gateway {
         self.give_up(service, last, patient, &mut output, &mut log).await;
     }
 
-    /// One upstream. `None` when the agent has left meanwhile.
+    /// One upstream.
     #[allow(clippy::too_many_arguments)]
     async fn ask(
         &self,
         service: Service,
         now: &Snapshot,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
         chosen: Option<&str>,
         work: &mut Work,
         output: &mut Output,
         log: &mut Log,
-    ) -> Result<Option<Answer>, Failure> {
+    ) -> Result<Answer, Failure> {
         let network = now.settings.network(service, &upstream.name);
         let client = match work.turn {
             // Upgrades are a thing of HTTP/1.1.
-            Some(_) if network.websocket => self.clients.get_http1(&network),
-            _ => self.clients.get(&network),
+            Some(_) if network.websocket => self.clients.get_http1(network),
+            _ => self.clients.get(network),
         };
         let client = client.map_err(|e| Failure::upstreams(e.to_string()))?;
         let model = work.identity.model.clone().unwrap_or_default();
@@ -197,18 +199,15 @@ impl Gateway {
         let route = Route {
             client: &client,
             upstream,
-            network: &network,
+            network,
             model: routed.as_deref(),
             texts: &now.settings.failover_texts,
         };
         let mut unsealed = false;
         loop {
             let asking = attempt::ask(service, &route, work);
-            let Some(result) = output.while_waiting(asking).await else {
-                return Ok(None);
-            };
-            match result {
-                Ok(answer) => return Ok(Some(answer)),
+            match output.while_waiting(asking).await {
+                Ok(answer) => return Ok(answer),
                 Err(failure) => {
                     let refused = failure.error.as_ref().is_some_and(|(status, _, body)| {
                         *status == StatusCode::BAD_REQUEST && service.refuses_seals(body)
@@ -228,8 +227,7 @@ impl Gateway {
         }
     }
 
-    /// Passes an answer on. `Some(true)` when it came whole, `Some(false)` when the upstream broke it off, `None` when
-    /// the agent left.
+    /// Passes an answer on. Did it come whole, or did the upstream break it off?
     #[allow(clippy::too_many_arguments)]
     async fn pass_on(
         &self,
@@ -237,12 +235,12 @@ impl Gateway {
         now: &Snapshot,
         upstream: &Upstream,
         work: &Work,
-        answer: Answer,
+        mut answer: Answer,
         output: &mut Output,
         log: &mut Log,
-    ) -> Option<bool> {
+    ) -> bool {
         log.hears_of(&answer.headers);
-        let mut headers = headers::to_agent(&answer.headers);
+        let mut headers = headers::to_agent(std::mem::take(&mut answer.headers));
         if output.restores() {
             // Secrets are longer or shorter than what stands for them.
             headers.remove(http::header::CONTENT_LENGTH);
@@ -258,13 +256,11 @@ impl Gateway {
         }
         let idle = now.settings.network(service, &upstream.name).idle_timeout();
         log.answers(answer.status);
-        let end = pump::pump(service, work, answer, headers, idle, output, log).await;
-        if end == Some(false)
-            && let Some(session) = &work.identity.session
-        {
+        let good = pump::pump(service, work, answer, headers, idle, output, log).await;
+        if !good && let Some(session) = &work.identity.session {
             self.health(service).leave(session);
         }
-        end
+        good
     }
 
     /// Nobody gave an answer: the last error is passed on, in a form that the agent survives where it may pass.
@@ -289,7 +285,7 @@ impl Gateway {
             Some((mut status, headers, mut body)) => {
                 log.hears_of(&headers);
                 log.hears_whole(&body);
-                let mut headers = headers::to_agent(&headers);
+                let mut headers = headers::to_agent(headers);
                 headers.remove(http::header::CONTENT_LENGTH);
                 let wait = wait.filter(|_| patient);
                 service.soften(&mut status, &mut headers, &mut body, wait);
@@ -328,17 +324,14 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn learnt(mut self, good: Option<bool>, now: &Snapshot, session: Option<&str>) {
-        match good {
-            Some(true) => {
-                self.known = true;
-                let active = now.upstreams.active().map(|u| &u.name);
-                self.health
-                    .succeeded(&self.upstream.name, session, active, Instant::now());
-            }
-            Some(false) => self.failed(now, None),
-            None => {}
+    fn learnt(mut self, good: bool, now: &Snapshot, session: Option<&str>) {
+        if !good {
+            return self.failed(now, None);
         }
+        self.known = true;
+        let active = now.upstreams.active().map(|u| &u.name);
+        self.health
+            .succeeded(&self.upstream.name, session, active, Instant::now());
     }
 
     fn failed(mut self, now: &Snapshot, wait: Option<Duration>) {

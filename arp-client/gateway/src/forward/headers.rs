@@ -32,8 +32,7 @@ pub(crate) fn drop_hop(headers: &mut HeaderMap) {
 
 /// What goes to the upstream, before its credentials.
 #[must_use]
-pub(crate) fn to_upstream(from_agent: &HeaderMap) -> HeaderMap {
-    let mut headers = from_agent.clone();
+pub(crate) fn to_upstream(mut headers: HeaderMap) -> HeaderMap {
     drop_hop(&mut headers);
     for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
         headers.remove(name);
@@ -54,8 +53,7 @@ pub(crate) fn to_upstream(from_agent: &HeaderMap) -> HeaderMap {
 
 /// What goes back to the agent.
 #[must_use]
-pub(crate) fn to_agent(from_upstream: &HeaderMap) -> HeaderMap {
-    let mut headers = from_upstream.clone();
+pub(crate) fn to_agent(mut headers: HeaderMap) -> HeaderMap {
     drop_hop(&mut headers);
     headers
 }
@@ -76,9 +74,9 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let out = to_upstream(&headers);
+        let out = to_upstream(headers.clone());
         let names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["anthropic-beta", "accept-encoding"]);
-        assert!(to_agent(&headers).contains_key("content-length"));
+        assert!(to_agent(headers).contains_key("content-length"));
     }
 }

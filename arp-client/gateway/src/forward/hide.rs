@@ -7,6 +7,21 @@ use crate::redact;
 use crate::redact::placeholder::Hidden;
 use crate::service::Service;
 use http::header::HeaderValue;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// A body of this length takes long enough for others to notice that they wait for it: about a millisecond.
+const LONG: usize = 256 << 10;
+
+/// Does work on so many bytes; where that takes long, others go on meanwhile.
+fn apart<T>(len: usize, work: impl FnOnce() -> T) -> T {
+    let others_can =
+        || Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if len >= LONG && others_can() {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
 
 impl Gateway {
     /// Hides what the upstreams are not to see.
@@ -56,7 +71,9 @@ impl Gateway {
         if work.kept().trim_ascii().is_empty() {
             return Ok(hidden);
         }
-        match redact::hide(&now.filters, redaction, &self.key, &mut hidden, work.kept()) {
+        let body = work.kept();
+        let look = || redact::hide(&now.filters, redaction, &self.key, &mut hidden, body);
+        match apart(body.len(), look) {
             Ok(Some(body)) => {
                 work.replace(body);
                 Ok(hidden)

@@ -7,6 +7,7 @@
 mod attempt;
 pub mod body;
 mod carry;
+pub mod flow;
 mod headers;
 mod hide;
 mod models;
@@ -24,27 +25,26 @@ use crate::choices::Choices;
 use crate::clients::Clients;
 use crate::dialect::Ending;
 use crate::health::Health;
-use crate::live::Live;
+use crate::live::{Live, Renamed, Snapshot};
 use crate::redact::placeholder::Key;
 use crate::service::Service;
 use crate::usage::budgets::{self, Spent};
 use crate::usage::record::Record;
 use crate::usage::store::{Choice, Usage};
-use body::{Body, Cut, Owner};
+use body::{Body, Cut};
 use bytes::Bytes;
+use flow::{Flow, Head};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use pump::{Head, Output};
+use pump::Output;
 use request::Work;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::Semaphore;
 
-/// Pieces of an answer that may wait for a slow agent.
-const PIECES: usize = 16;
 /// Silence after which the agent is told that the line is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Sockets of agents at a time; whoever comes then uses HTTP.
@@ -195,6 +195,20 @@ impl Gateway {
         &self.usage
     }
 
+    /// What counts for a request of `service` that comes now. What is remembered of an upstream that has another name
+    /// since is remembered under that one.
+    pub(crate) fn snapshot(&self, service: Service) -> Snapshot {
+        let now = self.live.snapshot(service);
+        self.live.each_renamed(|Renamed { service, from, to }| {
+            self.choices.rename(service, &from, &to);
+            self.health(service).rename(&from, &to);
+            self.spent.rename(&from, &to);
+            // Whoever gave the name has told the counts, too, unless it was an editor: twice is as once.
+            self.usage.rename(service, &from, &to);
+        });
+        now
+    }
+
     /// Answers a request that came on the port of `service`.
     pub async fn handle(self: Arc<Self>, service: Service, request: Request<Incoming>) -> Response<Body> {
         let (head, incoming) = request.into_parts();
@@ -231,25 +245,26 @@ impl Gateway {
                 false,
             );
         };
-        let (head_tx, head_rx) = oneshot::channel();
-        let (body_tx, body_rx) = mpsc::channel(PIECES);
-        let output = Output::new(service, head_tx, body_tx);
-        let task = tokio::spawn(self.carry(service, work, output));
-        let owner = Owner(task.abort_handle());
-        match head_rx.await {
-            Ok(Head { status, headers }) => {
-                let mut response = Response::new(Body::Stream(body_rx, owner));
+        let mut flow = self.flow(service, work);
+        match flow.head().await {
+            Some(Head { status, headers }) => {
+                let mut response = Response::new(Body::Flow(flow));
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
                 response
             }
-            Err(_) => own(
+            None => own(
                 service,
                 "internal",
                 "the gateway gave up this request; try again",
                 false,
             ),
         }
+    }
+
+    /// The answer to a request, which is made as it is taken.
+    fn flow(self: Arc<Self>, service: Service, work: Work) -> Flow {
+        Flow::new(move |out| self.carry(service, work, Output::new(service, out)))
     }
 }
 

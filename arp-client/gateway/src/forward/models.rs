@@ -65,7 +65,7 @@ pub(super) fn is_list(service: Service, head: &request::Parts) -> bool {
 impl Gateway {
     /// Answers with the models of all upstreams that may be asked.
     pub(super) async fn models(&self, service: Service, head: &request::Parts) -> Response<Body> {
-        let now = self.live.snapshot(service);
+        let now = self.snapshot(service);
         let order = self
             .health(service)
             .order(&now.upstreams, now.balance(), None, None, Instant::now());
@@ -137,11 +137,11 @@ impl Gateway {
         path: &str,
     ) -> Result<Bytes, String> {
         let network = now.settings.network(service, &upstream.name);
-        let client = self.clients.get(&network).map_err(|e| e.to_string())?;
-        let url = url_at(&upstream.base_url, path, head.uri.query())?;
-        let mut headers: HeaderMap = headers::to_upstream(&head.headers);
+        let client = self.clients.get(network).map_err(|e| e.to_string())?;
+        let url = url_at(&upstream.base_url, path, head.uri.query());
+        let mut headers: HeaderMap = headers::to_upstream(head.headers.clone());
         service.credentials(&mut headers, upstream);
-        extra(&mut headers, &network);
+        extra(&mut headers, network);
         if url.host_str().is_some_and(is_own) {
             headers.insert(HOP_MARK, HeaderValue::from_static("1"));
         }

@@ -2,7 +2,7 @@
 
 use super::KEEP_ALIVE;
 use super::attempt::{Answer, Begun, Rest};
-use super::body::Cut;
+use super::flow::{Head, Outbox};
 use super::record::Log;
 use super::request::Work;
 use crate::dialect::{Ending, Reader};
@@ -16,8 +16,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Longest event that is held until it is whole. Of a longer one, the pieces are passed on as they come.
 const MAX_EVENT: usize = 16 << 20;
@@ -26,41 +25,24 @@ const MAX_WHOLE: usize = 8 << 20;
 /// Longest answer into which secrets are put back; what is not a stream comes whole.
 const MAX_RESTORED: usize = 64 << 20;
 
-/// The begin of an answer.
-#[derive(Debug)]
-pub(crate) struct Head {
-    /// Its status.
-    pub(crate) status: StatusCode,
-    /// Its fields.
-    pub(crate) headers: HeaderMap,
-}
-
 /// Where the answer of a request goes.
 #[derive(Debug)]
 pub(crate) struct Output {
     service: Service,
-    head: Option<oneshot::Sender<Head>>,
-    body: mpsc::Sender<Result<Bytes, Cut>>,
+    out: Outbox,
+    has_head: bool,
     patience: Instant,
     /// What was hidden of the request, and is to be in the answer as it was.
     hidden: Option<Hidden>,
 }
 
-/// The agent has left.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Left;
-
 impl Output {
-    /// To these.
-    pub(crate) fn new(
-        service: Service,
-        head: oneshot::Sender<Head>,
-        body: mpsc::Sender<Result<Bytes, Cut>>,
-    ) -> Self {
+    /// To there.
+    pub(crate) fn new(service: Service, out: Outbox) -> Self {
         Self {
             service,
-            head: Some(head),
-            body,
+            out,
+            has_head: false,
             patience: Instant::now() + service.patience(),
             hidden: None,
         }
@@ -78,30 +60,28 @@ impl Output {
 
     /// Has the agent been given a head?
     pub(crate) const fn has_head(&self) -> bool {
-        self.head.is_none()
+        self.has_head
     }
 
     /// Gives the head, if none was given.
-    pub(crate) fn head(&mut self, status: StatusCode, headers: HeaderMap) -> Result<(), Left> {
-        match self.head.take() {
-            Some(head) => head.send(Head { status, headers }).map_err(|_| Left),
-            None => Ok(()),
+    pub(crate) fn head(&mut self, status: StatusCode, headers: HeaderMap) {
+        if !std::mem::replace(&mut self.has_head, true) {
+            self.out.head(Head { status, headers });
         }
     }
 
     /// Gives bytes of the body; waits for an agent that reads slowly.
-    pub(crate) async fn data(&self, bytes: Bytes) -> Result<(), Left> {
-        if bytes.is_empty() {
-            return Ok(());
+    pub(crate) async fn data(&self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.out.piece(Ok(bytes)).await;
         }
-        self.body.send(Ok(bytes)).await.map_err(|_| Left)
     }
 
     /// Ends the body.
     pub(crate) async fn end(&self, ending: Ending) {
         match ending.into() {
-            Ok(bytes) => drop(self.data(bytes).await),
-            Err(cut) => drop(self.body.send(Err(cut)).await),
+            Ok(bytes) => self.data(bytes).await,
+            Err(cut) => self.out.piece(Err(cut)).await,
         }
     }
 
@@ -112,27 +92,24 @@ impl Output {
             Some(hidden) => restore::whole(&hidden, &body),
             None => body,
         };
-        if self.head(status, headers).is_ok() {
-            let _ = self.data(body).await;
-        }
+        self.head(status, headers);
+        self.data(body).await;
     }
 
-    /// Waits for an upstream's answer. An agent that would soon give up is told that one is coming; `None` when it
-    /// leaves all the same.
-    pub(crate) async fn while_waiting<T>(&mut self, asking: impl Future<Output = T>) -> Option<T> {
+    /// Waits for an upstream's answer. An agent that would soon give up is told that one is coming.
+    pub(crate) async fn while_waiting<T>(&mut self, asking: impl Future<Output = T>) -> T {
         let mut asking = pin!(asking);
         loop {
             let due = self.patience;
             tokio::select! {
                 biased;
-                done = &mut asking => return Some(done),
-                () = self.body.closed() => return None,
+                done = &mut asking => return done,
                 () = sleep_until(due) => {
                     self.patience = Instant::now() + KEEP_ALIVE;
                     let mut headers = HeaderMap::new();
                     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-                    self.head(StatusCode::OK, headers).ok()?;
-                    self.data(Bytes::from_static(self.service.keep_alive())).await.ok()?;
+                    self.head(StatusCode::OK, headers);
+                    self.data(Bytes::from_static(self.service.keep_alive())).await;
                 }
             }
         }
@@ -148,9 +125,9 @@ pub(crate) async fn pump(
     idle: Duration,
     output: &mut Output,
     log: &mut Log,
-) -> Option<bool> {
+) -> bool {
     match answer.begun {
-        Begun::Events(splitter, begun) => {
+        Begun::Events(splitter) => {
             let hidden = output.hidden.take();
             let stream = Stream {
                 service,
@@ -161,7 +138,8 @@ pub(crate) async fn pump(
                 rest: answer.rest,
                 torn: false,
             };
-            stream.run(answer.status, headers, begun, idle, output, log).await
+            output.head(answer.status, without_length(headers));
+            stream.run(idle, output, log).await
         }
         Begun::Bytes(begun, all) => {
             if output.has_head() {
@@ -170,22 +148,26 @@ pub(crate) async fn pump(
                 output
                     .end(service.late_error("the upstream answered with no stream"))
                     .await;
-                return Some(false);
+                return false;
             }
-            bytes(
+            let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+            let length = length.and_then(|text| text.parse().ok());
+            output.head(answer.status, headers);
+            let body = Whole {
                 service,
-                answer.status,
-                headers,
                 begun,
                 all,
-                answer.rest,
-                idle,
-                output,
-                log,
-            )
-            .await
+                length,
+                rest: answer.rest,
+            };
+            body.run(idle, output, log).await
         }
     }
+}
+
+fn without_length(mut headers: HeaderMap) -> HeaderMap {
+    headers.remove(CONTENT_LENGTH);
+    headers
 }
 
 struct Stream {
@@ -207,34 +189,17 @@ enum Next {
 }
 
 impl Stream {
-    async fn run(
-        mut self,
-        status: StatusCode,
-        mut headers: HeaderMap,
-        begun: Vec<Bytes>,
-        idle: Duration,
-        output: &mut Output,
-        log: &mut Log,
-    ) -> Option<bool> {
-        headers.remove(CONTENT_LENGTH);
-        output.head(status, headers).ok()?;
-        for event in begun {
-            if let Err(end) = self.pass(event, output, log).await {
-                return end;
-            }
-        }
+    async fn run(mut self, idle: Duration, output: &Output, log: &mut Log) -> bool {
         loop {
-            while let Some(event) = self.splitter.next_event() {
-                if let Err(end) = self.pass(event, output, log).await {
-                    return end;
-                }
+            if let Some(end) = self.pass(output, log).await {
+                return end;
             }
             if self.splitter.held() > MAX_EVENT {
                 self.torn = true;
                 log.hears_no_more();
-                output.data(self.splitter.rest()).await.ok()?;
+                output.data(self.splitter.rest()).await;
             }
-            match self.next(idle, output).await? {
+            match self.next(idle, output).await {
                 Next::Bytes(bytes) => self.splitter.push(&bytes),
                 Next::End => {
                     return self
@@ -247,48 +212,57 @@ impl Stream {
     }
 
     /// The next bytes. In silence the agent hears from us, at the border of an event.
-    async fn next(&mut self, idle: Duration, output: &Output) -> Option<Next> {
+    async fn next(&mut self, idle: Duration, output: &Output) -> Next {
         let silent = Instant::now() + idle;
         loop {
-            let quiet = tokio::time::sleep(KEEP_ALIVE);
-            tokio::select! {
-                biased;
-                read = self.rest.chunk() => return Some(match read {
-                    Ok(Some(bytes)) => Next::Bytes(bytes),
-                    Ok(None) => Next::End,
-                    Err(why) => Next::Broken(format!("it broke off: {why}")),
-                }),
-                () = output.body.closed() => return None,
-                () = sleep_until(silent) => return Some(Next::Broken("it fell silent".to_owned())),
-                () = quiet, if self.generates && !self.torn => {
-                    output.data(Bytes::from_static(self.service.keep_alive())).await.ok()?;
+            let mut due = silent;
+            if self.generates && !self.torn {
+                due = due.min(Instant::now() + KEEP_ALIVE);
+            }
+            match timeout_at(due, self.rest.chunk()).await {
+                Ok(Ok(Some(bytes))) => return Next::Bytes(bytes),
+                Ok(Ok(None)) => return Next::End,
+                Ok(Err(why)) => return Next::Broken(format!("it broke off: {why}")),
+                Err(_) if due == silent => return Next::Broken("it fell silent".to_owned()),
+                Err(_) => {
+                    output.data(Bytes::from_static(self.service.keep_alive())).await;
                 }
             }
         }
     }
 
-    /// Passes one event on, unless it is an error that the agent would not survive. `Err` says how it all ended.
-    async fn pass(&mut self, event: Bytes, output: &Output, log: &mut Log) -> Result<(), Option<bool>> {
-        if !self.generates {
-            return output.data(self.restored(event)).await.map_err(|Left| None);
-        }
-        log.hears(&event);
-        if let Some(data) = sse::data(&event) {
-            self.reader.event(&data);
-            log.tokens(self.reader.tokens());
-        }
-        if let Some(message) = self.reader.error() {
-            let message = message.to_owned();
-            log.error(&message);
-            // A fault of the request is the agent's to know. Anything else is an upstream that broke off.
-            if self.service.is_of_request(&message) {
-                output.data(event).await.map_err(|Left| None)?;
-                return Err(Some(true));
+    /// Passes on all events that are there, those that came together in one piece; but not an error that the agent
+    /// would not survive. `Some` says how it all ended.
+    async fn pass(&mut self, output: &Output, log: &mut Log) -> Option<bool> {
+        while let Some(event) = self.splitter.look() {
+            if self.generates {
+                log.hears(event);
+                if let Some(data) = sse::data(event) {
+                    self.reader.event(&data);
+                    log.tokens(self.reader.tokens());
+                }
+                if let Some(message) = self.reader.error() {
+                    let message = message.to_owned();
+                    log.error(&message);
+                    // A fault of the request is the agent's to know. Anything else is an upstream that broke off.
+                    if self.service.is_of_request(&message) {
+                        let event = self.splitter.take();
+                        output.data(self.restored(event)).await;
+                        return Some(true);
+                    }
+                    output.data(self.splitter.take_before()).await;
+                    output.end(self.reader.ending()).await;
+                    return Some(false);
+                }
             }
-            output.end(self.reader.ending()).await;
-            return Err(Some(false));
+            // Each with its own secrets.
+            if self.secrets.is_some() {
+                let event = self.splitter.take();
+                output.data(self.restored(event)).await;
+            }
         }
-        output.data(self.restored(event)).await.map_err(|Left| None)
+        output.data(self.splitter.take()).await;
+        None
     }
 
     /// With the secrets in it that the upstream was not shown.
@@ -300,11 +274,11 @@ impl Stream {
     }
 
     /// No more comes.
-    async fn ended(&mut self, why: &str, output: &Output, log: &mut Log) -> Option<bool> {
+    async fn ended(&mut self, why: &str, output: &Output, log: &mut Log) -> bool {
         let rest = self.splitter.rest();
         if !self.generates {
-            output.data(rest).await.ok()?;
-            return Some(true);
+            output.data(rest).await;
+            return true;
         }
         // Some end their last event without the blank line.
         if !rest.is_empty()
@@ -317,15 +291,15 @@ impl Stream {
             whole.extend_from_slice(b"\n\n");
             log.hears(&whole);
             let whole = self.restored(whole.freeze());
-            output.data(whole).await.ok()?;
+            output.data(whole).await;
         }
         if let Some(secrets) = &mut self.secrets
             && !self.torn
         {
-            output.data(secrets.end()).await.ok()?;
+            output.data(secrets.end()).await;
         }
         if self.reader.complete() {
-            return Some(true);
+            return true;
         }
         log.error(why);
         output
@@ -335,59 +309,61 @@ impl Stream {
                 self.reader.ending()
             })
             .await;
-        Some(false)
+        false
     }
 }
 
-/// Passes a body on that is no stream of events.
-#[allow(clippy::too_many_arguments)]
-async fn bytes(
+/// A body that is no stream of events.
+struct Whole {
     service: Service,
-    status: StatusCode,
-    headers: HeaderMap,
     begun: Bytes,
+    /// Is that all?
     all: bool,
-    mut rest: Rest,
-    idle: Duration,
-    output: &mut Output,
-    log: &mut Log,
-) -> Option<bool> {
-    // Secrets go back into a whole text: it is kept until it is there.
-    let hidden = output.hidden.take();
-    output.head(status, headers).ok()?;
-    let mut kept = BytesMut::from(&begun[..]);
-    if hidden.is_none() {
-        output.data(begun).await.ok()?;
-    }
-    let mut ended = all;
-    while !ended {
-        match timeout(idle, rest.chunk()).await {
-            Ok(Ok(Some(bytes))) => {
-                if kept.len() <= MAX_WHOLE || hidden.is_some() {
-                    kept.extend_from_slice(&bytes);
+    /// So long it is, where it says.
+    length: Option<u64>,
+    rest: Rest,
+}
+
+impl Whole {
+    async fn run(mut self, idle: Duration, output: &mut Output, log: &mut Log) -> bool {
+        // Secrets go back into a whole text: it is kept until it is there.
+        let hidden = output.hidden.take();
+        let mut kept = BytesMut::from(&self.begun[..]);
+        let mut passed = self.begun.len() as u64;
+        if hidden.is_none() {
+            output.data(self.begun).await;
+        }
+        // Once the agent has all that was announced, nobody asks for more.
+        while !self.all && self.length.is_none_or(|length| passed < length) {
+            match timeout(idle, self.rest.chunk()).await {
+                Ok(Ok(Some(bytes))) => {
+                    passed += bytes.len() as u64;
+                    if kept.len() <= MAX_WHOLE || hidden.is_some() {
+                        kept.extend_from_slice(&bytes);
+                    }
+                    if hidden.is_some() && kept.len() > MAX_RESTORED {
+                        log.error("the answer is too long for secrets to be put back into it");
+                        output.end(Ending::Cut).await;
+                        return false;
+                    }
+                    if hidden.is_none() {
+                        output.data(bytes).await;
+                    }
                 }
-                if hidden.is_some() && kept.len() > MAX_RESTORED {
-                    log.error("the answer is too long for secrets to be put back into it");
+                Ok(Ok(None)) => self.all = true,
+                Ok(Err(_)) | Err(_) => {
+                    log.error("the upstream broke off in the middle of its answer");
                     output.end(Ending::Cut).await;
-                    return Some(false);
+                    return false;
                 }
-                if hidden.is_none() {
-                    output.data(bytes).await.ok()?;
-                }
-            }
-            Ok(Ok(None)) => ended = true,
-            Ok(Err(_)) | Err(_) => {
-                log.error("the upstream broke off in the middle of its answer");
-                output.end(Ending::Cut).await;
-                return Some(false);
             }
         }
+        log.hears_whole(&kept);
+        let (tokens, _) = self.service.whole(&kept);
+        log.tokens(tokens);
+        if let Some(hidden) = &hidden {
+            output.data(restore::whole(hidden, &kept)).await;
+        }
+        true
     }
-    log.hears_whole(&kept);
-    let (tokens, _) = service.whole(&kept);
-    log.tokens(tokens);
-    if let Some(hidden) = &hidden {
-        output.data(restore::whole(hidden, &kept)).await.ok()?;
-    }
-    Some(true)
 }

@@ -16,6 +16,9 @@ use http::header::{CONTENT_ENCODING, HeaderMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Characters of a path that are noted.
+const MAX_PATH: usize = 196;
+
 /// Collects what is known of a request, shows it to whoever watches, and notes it when dropped.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -26,7 +29,7 @@ pub(crate) struct Log {
     settings: Arc<Settings>,
     id: u64,
     /// Who is asked: what it says is noted without its keys.
-    asked: Option<Upstream>,
+    asked: Option<Arc<Upstream>>,
     /// The last upstream's own time to wait.
     wait: Option<Duration>,
     /// What is to be kept beside the record.
@@ -50,7 +53,8 @@ impl Log {
         } else {
             work.method.as_str()
         };
-        let path: String = format!("{way} {}", work.path).chars().take(200).collect();
+        let end = work.path.char_indices().nth(MAX_PATH).map(|(at, _)| at);
+        let path = [way, " ", &work.path[..end.unwrap_or(work.path.len())]].concat();
         let id = gateway.activity().begin(
             service,
             work.identity.session.clone(),
@@ -155,7 +159,7 @@ impl Log {
     }
 
     /// This upstream is asked now, perhaps for another model.
-    pub(crate) fn asks(&mut self, upstream: &Upstream, routed: Option<&str>) {
+    pub(crate) fn asks(&mut self, upstream: &Arc<Upstream>, routed: Option<&str>) {
         self.asked = Some(upstream.clone());
         let upstream = &*upstream.name;
         self.edit(|r| {

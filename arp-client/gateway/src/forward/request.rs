@@ -8,6 +8,7 @@ use crate::service::Service;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, HeaderMap};
 use http::{Method, request};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::time::Duration;
@@ -60,18 +61,19 @@ impl Work {
         head: request::Parts,
         mut body: Incoming,
     ) -> Result<Self, NoBody> {
-        let mut kept = BytesMut::new();
+        let mut kept = Pieces::default();
         let mut whole = true;
         while let Some(frame) = timeout(BODY_PAUSE, body.frame()).await.map_err(|_| NoBody)? {
             if let Ok(data) = frame.map_err(|_| NoBody)?.into_data() {
-                kept.extend_from_slice(&data);
+                let more = body.size_hint().lower();
+                kept.add(data, usize::try_from(more).unwrap_or(usize::MAX));
             }
             if kept.len() > MAX_KEPT {
                 whole = false;
                 break;
             }
         }
-        let mut kept = kept.freeze();
+        let mut kept = kept.whole();
         let mut coded = None;
         if whole && coding(&head.headers) == Some("zstd") {
             let packed = kept.clone();
@@ -89,7 +91,7 @@ impl Work {
         }
         Ok(Self {
             query: head.uri.query().map(str::to_owned),
-            headers: headers::to_upstream(&head.headers),
+            headers: headers::to_upstream(head.headers),
             method: head.method,
             path,
             identity,
@@ -115,7 +117,7 @@ impl Work {
         }
         Self {
             query: head.uri.query().map(str::to_owned),
-            headers: headers::to_upstream(&head.headers),
+            headers: headers::to_upstream(head.headers.clone()),
             method: head.method.clone(),
             path,
             identity,
@@ -201,6 +203,44 @@ impl Work {
     }
 }
 
+/// Most memory that is set aside because a request says how long it is.
+const MAX_AHEAD: usize = 1 << 20;
+
+/// A body that comes in pieces. One that comes in one is not copied.
+#[derive(Debug, Default)]
+struct Pieces {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Pieces {
+    /// Takes a piece, behind which at least so many bytes come.
+    fn add(&mut self, piece: Bytes, more: usize) {
+        if self.len() == 0 {
+            self.first = piece;
+            return;
+        }
+        if self.all.is_empty() {
+            let first = std::mem::take(&mut self.first);
+            self.all.reserve(first.len() + piece.len() + more.min(MAX_AHEAD));
+            self.all.extend_from_slice(&first);
+        }
+        self.all.extend_from_slice(&piece);
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn whole(self) -> Bytes {
+        if self.all.is_empty() {
+            self.first
+        } else {
+            self.all.freeze()
+        }
+    }
+}
+
 /// How a body is compressed, if it is.
 fn coding(headers: &HeaderMap) -> Option<&str> {
     let coding = headers
@@ -251,6 +291,19 @@ mod tests {
         }
         assert_eq!(unpacked(&frame(&runs)), None);
         assert_eq!(unpacked(b"no frame"), None);
+    }
+
+    #[test]
+    fn a_body_is_what_its_pieces_are() {
+        for pieces in [&[][..], &["ab"], &["", "ab"], &["a", "", "b"], &["a", "b", "cd"]] {
+            let mut all = Pieces::default();
+            for piece in pieces {
+                all.add(Bytes::from_static(piece.as_bytes()), 1);
+            }
+            let whole = pieces.concat();
+            assert_eq!(all.len(), whole.len());
+            assert_eq!(all.whole(), whole);
+        }
     }
 
     #[test]

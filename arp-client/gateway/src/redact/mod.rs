@@ -2,6 +2,8 @@
 //! placeholder in the place of each secret and the secret back into the answer.
 
 pub mod find;
+mod keys;
+mod numbers;
 pub mod pieces;
 pub mod placeholder;
 pub mod recorded;
@@ -120,9 +122,14 @@ impl Redaction {
                 all.extend(group.map(|range| (range, By::Pattern(number))));
             }
         }
-        for preset in &self.presets {
-            preset.find(text, &mut ranges);
-            all.extend(ranges.drain(..).map(|range| (range, By::Preset(*preset))));
+        find::find(&self.presets, text, &mut ranges);
+        all.extend(
+            ranges
+                .into_iter()
+                .map(|(range, preset)| (range, By::Preset(preset))),
+        );
+        if all.is_empty() {
+            return all;
         }
         all.retain(|(range, _)| !self.settings.keep.iter().any(|keep| keep == &text[range.clone()]));
         // The first one counts, of two that begin together the longer one.

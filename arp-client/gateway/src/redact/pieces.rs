@@ -27,7 +27,7 @@ pub fn joined(stream: &[u8], is_cut: bool) -> Vec<u8> {
     let mut events: Vec<Value> = Vec::new();
     let mut texts: HashMap<String, Text> = HashMap::new();
     let mut take = |event: &[u8]| {
-        let Some(data) = sse::data(event).filter(|data| data != b"[DONE]") else {
+        let Some(data) = sse::data(event).filter(|data| **data != *b"[DONE]") else {
             return;
         };
         let Ok(mut value) = serde_json::from_slice::<Value>(&data) else {

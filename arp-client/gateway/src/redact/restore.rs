@@ -70,10 +70,11 @@ impl Stream {
 
     /// One event (with its blank line) as the agent is to see it; before it, perhaps, one with what had waited.
     pub fn event(&mut self, event: Bytes) -> Bytes {
-        let Some(data) = sse::data(&event) else {
+        let held = event.clone();
+        let Some(data) = sse::data(&held) else {
             return event;
         };
-        if data == b"[DONE]" {
+        if *data == *b"[DONE]" {
             return joined(self.flush(|_| true), event);
         }
         let Ok(value) = serde_json::from_slice::<Value>(&data) else {

@@ -63,7 +63,7 @@ pub struct ToKeep {
     body: Bytes,
     answer: Option<Heard>,
     /// Who gave the answer: it may have repeated its own key.
-    upstream: Option<Upstream>,
+    upstream: Option<Arc<Upstream>>,
     masker: Masker,
     recording: Recording,
     waiting: Waiting,
@@ -133,7 +133,7 @@ impl Usage {
     pub fn to_keep(
         &self,
         body: Option<Bytes>,
-        answer: Option<(Heard, Option<Upstream>)>,
+        answer: Option<(Heard, Option<Arc<Upstream>>)>,
         masker: Masker,
         recording: Recording,
     ) -> Option<ToKeep> {
@@ -377,7 +377,7 @@ mod tests {
             r#"{"a":{"base_url":"http://127.0.0.1:1","auth_token":"tok-of-mine"}}"#,
         )
         .unwrap();
-        let upstream = Upstream::clone(&upstream.list[0]);
+        let upstream = upstream.list[0].clone();
         let delta = |text: &str| {
             format!(
                 "data: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"

@@ -111,6 +111,14 @@ impl Spent {
         });
     }
 
+    /// An upstream has another name now.
+    pub fn rename(&self, from: &str, to: &str) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usd) = inner.upstreams.remove(from) {
+            *inner.upstreams.entry(to.to_owned()).or_default() += usd;
+        }
+    }
+
     /// What counts against a budget, for this upstream and session.
     #[must_use]
     pub fn of(&self, budget: &Budget, today: &str, upstream: Option<&str>, session: Option<&str>) -> f64 {

@@ -132,9 +132,13 @@ pub fn price(own: &Own, model: &str) -> Option<Price> {
     let own = own
         .iter()
         .find(|(pattern, _)| fits(pattern, model) || fits(pattern, name));
+    // Each line of the table begins with a name of which the first letter at least is given.
+    let first = name.as_bytes().first();
     own.map(|(_, price)| *price).or_else(|| {
-        let known = TABLE.iter().find(|(pattern, _)| fits(pattern, name))?;
-        Some(known.1)
+        let mut lines = TABLE
+            .iter()
+            .filter(|(pattern, _)| pattern.as_bytes().first() == first);
+        Some(lines.find(|(pattern, _)| fits(pattern, name))?.1)
     })
 }
 

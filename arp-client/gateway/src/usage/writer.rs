@@ -1,11 +1,14 @@
 //! The thread that owns the database: it writes what requests leave, thins old rows out and sweeps bodies whose time is
 //! over.
 
+use super::Tokens;
 use super::bodies::{self, ToKeep};
+use super::budgets::day_of;
 use super::record::Record;
 use super::store::{Choice, Message};
 use crate::service::Service;
 use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -19,9 +22,9 @@ const SWEEP: Duration = Duration::from_secs(60);
 const MAX_CHOICES: u32 = 10_000;
 
 /// Records that are written at once, at most.
-const BATCH: usize = 512;
-/// When several records came at once, more are on their way: so long it is waited for them, since writing many at once
-/// costs a fraction of writing each.
+const BATCH: usize = 1_024;
+/// So long it is waited for more records before some are written, since writing many at once costs a fraction of writing
+/// each. Meanwhile nobody who hands one over has to wake this thread.
 const LINGER: Duration = Duration::from_millis(10);
 
 /// Does what it is told until nobody is left who could tell.
@@ -71,6 +74,7 @@ pub(super) fn write(db: Connection, records: &Receiver<Message>) {
                 drop(done.send(forgotten));
             }
             Message::Record(noted) => {
+                std::thread::sleep(LINGER);
                 let mut all = vec![*noted];
                 while all.len() < BATCH {
                     match records.try_recv() {
@@ -92,9 +96,6 @@ pub(super) fn write(db: Connection, records: &Receiver<Message>) {
                         tracing::warn!("old request records were not removed: {e}");
                     }
                 }
-                if count > 1 && next.is_none() {
-                    std::thread::sleep(LINGER);
-                }
             }
         }
     }
@@ -102,22 +103,35 @@ pub(super) fn write(db: Connection, records: &Receiver<Message>) {
 
 /// Writes these down at once; one by one where one of them cannot be written.
 fn note(db: &Connection, all: Vec<(Record, Option<ToKeep>)>) {
-    let together = || {
+    let write = |records: &[(Record, Option<ToKeep>)]| {
         let transaction = db.unchecked_transaction()?;
-        let ids = all.iter().map(|noted| insert(db, &noted.0));
-        let ids: Vec<i64> = ids.collect::<rusqlite::Result<_>>()?;
+        let mut sums = BTreeMap::<_, Sums>::new();
+        let mut ids = Vec::with_capacity(records.len());
+        for (record, _) in records {
+            ids.push(insert(db, record)?);
+            let model = record.routed.as_deref().or(record.model.as_deref());
+            let key = (
+                day_of(record.at),
+                record.service,
+                record.upstream.as_deref().unwrap_or_default(),
+                model.unwrap_or_default(),
+            );
+            sums.entry(key).or_default().add(record);
+        }
+        for ((day, service, upstream, model), sums) in &sums {
+            sums.store(db, day, service, upstream, model)?;
+        }
         transaction.commit()?;
         Ok::<_, rusqlite::Error>(ids)
     };
-    let alone = |record: &Record| {
-        let transaction = db.unchecked_transaction()?;
-        let id = insert(db, record)?;
-        transaction.commit()?;
-        Ok::<_, rusqlite::Error>(id)
-    };
-    let mut ids = together().unwrap_or_default().into_iter();
-    for (record, body) in all {
-        let id = match ids.next().map_or_else(|| alone(&record), Ok) {
+    let together = write(&all).ok();
+    for (at, noted) in all.into_iter().enumerate() {
+        let id = match &together {
+            Some(ids) => Ok(ids.get(at).copied().unwrap_or_default()),
+            None => write(std::slice::from_ref(&noted)).map(|ids| ids.first().copied().unwrap_or_default()),
+        };
+        let body = noted.1;
+        let id = match id {
             Ok(id) => id,
             Err(e) => {
                 tracing::warn!("a request was not counted: {e}");
@@ -177,9 +191,7 @@ fn keep_choice(db: &Connection, session: &str, choice: &Choice) -> rusqlite::Res
 /// Notes it, inside a transaction; its number.
 fn insert(db: &Connection, record: &Record) -> rusqlite::Result<i64> {
     let failed = serde_json::to_string(&record.failed).unwrap_or_default();
-    let t = &record.tokens;
-    let counts = [t.input, t.cache_write, t.cache_read, t.output, t.reasoning]
-        .map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+    let counts = counts(&record.tokens);
     let millis = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     db.prepare_cached(
         "INSERT INTO requests (at, service, session, agent, upstream, failed, model, routed, path, status, millis, \
@@ -210,35 +222,69 @@ fn insert(db: &Connection, record: &Record) -> rusqlite::Result<i64> {
         record.project,
         record.id,
     ])?;
-    let id = db.last_insert_rowid();
-    let failure = i64::from(record.error.is_some() || record.status >= 400);
-    db.prepare_cached(
-        "INSERT INTO totals (day, service, upstream, model, requests, failures, input, cache_write, cache_read, output, \
-         reasoning, cost, unpriced) \
-         VALUES (date(?1 / 1000, 'unixepoch'), ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
-         ON CONFLICT DO UPDATE SET requests = requests + 1, failures = failures + excluded.failures, \
-         input = input + excluded.input, cache_write = cache_write + excluded.cache_write, \
-         cache_read = cache_read + excluded.cache_read, output = output + excluded.output, \
-         reasoning = reasoning + excluded.reasoning, cost = cost + excluded.cost, \
-         unpriced = unpriced + excluded.unpriced",
-    )?
-    .execute(params![
-        record.at,
-        record.service,
-        record.upstream.as_deref().unwrap_or_default(),
-        record
-            .routed
-            .as_deref()
-            .or(record.model.as_deref())
-            .unwrap_or_default(),
-        failure,
-        counts[0],
-        counts[1],
-        counts[2],
-        counts[3],
-        counts[4],
-        record.cost.unwrap_or(0.0),
-        i64::from(record.cost.is_none()),
-    ])?;
-    Ok(id)
+    Ok(db.last_insert_rowid())
+}
+
+/// What several requests of one day, upstream and model have used together.
+#[derive(Debug, Default)]
+struct Sums {
+    requests: i64,
+    failures: i64,
+    tokens: Tokens,
+    cost: f64,
+    unpriced: i64,
+}
+
+impl Sums {
+    fn add(&mut self, record: &Record) {
+        self.requests += 1;
+        self.failures += i64::from(record.error.is_some() || record.status >= 400);
+        self.tokens.add(&record.tokens);
+        self.cost += record.cost.unwrap_or(0.0);
+        self.unpriced += i64::from(record.cost.is_none());
+    }
+
+    fn store(
+        &self,
+        db: &Connection,
+        day: &str,
+        service: &str,
+        upstream: &str,
+        model: &str,
+    ) -> rusqlite::Result<()> {
+        let counts = counts(&self.tokens);
+        db.prepare_cached(
+            "INSERT INTO totals (day, service, upstream, model, requests, failures, input, cache_write, cache_read, \
+             output, reasoning, cost, unpriced) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+             ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, \
+             failures = failures + excluded.failures, \
+             input = input + excluded.input, cache_write = cache_write + excluded.cache_write, \
+             cache_read = cache_read + excluded.cache_read, output = output + excluded.output, \
+             reasoning = reasoning + excluded.reasoning, cost = cost + excluded.cost, \
+             unpriced = unpriced + excluded.unpriced",
+        )?
+        .execute(params![
+            day,
+            service,
+            upstream,
+            model,
+            self.requests,
+            self.failures,
+            counts[0],
+            counts[1],
+            counts[2],
+            counts[3],
+            counts[4],
+            self.cost,
+            self.unpriced,
+        ])?;
+        Ok(())
+    }
+}
+
+/// As the database has them.
+fn counts(tokens: &Tokens) -> [i64; 5] {
+    let t = tokens;
+    [t.input, t.cache_write, t.cache_read, t.output, t.reasoning]
+        .map(|n| i64::try_from(n).unwrap_or(i64::MAX))
 }

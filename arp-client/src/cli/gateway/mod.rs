@@ -288,7 +288,12 @@ fn start(home: &Home, ports: &Ports) -> Result<(), Failure> {
 fn foreground(home: Home, ports: &Ports) -> Result<(), Failure> {
     let _guard = arp_common::logging::init(arp_common::logging::LogFormat::Text, None)?;
     arp_common::net::raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // One thread carries more requests than agents make, and no request waits for another thread to wake up. What takes
+    // long (a large body that is looked through, files, the database) has threads of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let stop = arp_common::shutdown::on_signal()?;
         let ready = |running: &Running| explain(&home, running);

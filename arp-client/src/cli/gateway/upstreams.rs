@@ -148,7 +148,11 @@ pub(super) fn test(
         .filter_map(|service| {
             let snapshot = live.snapshot(service);
             let upstream = snapshot.upstreams.get(name)?.clone();
-            Some((service, upstream, snapshot.settings.network(service, name)))
+            Some((
+                service,
+                upstream,
+                snapshot.settings.network(service, name).clone(),
+            ))
         })
         .collect();
     if found.is_empty() {

@@ -1,10 +1,10 @@
 //! The agent's side of a socket: one turn after the other.
 
 use super::{Parking, Turn};
-use crate::forward::body::{Cut, Owner};
-use crate::forward::pump::{Head, Output};
+use crate::forward::Gateway;
+use crate::forward::body::Cut;
+use crate::forward::flow::{Flow, Head};
 use crate::forward::request::Work;
-use crate::forward::{Gateway, PIECES};
 use crate::json;
 use crate::service::Service;
 use crate::sse::{self, Splitter};
@@ -21,7 +21,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -199,20 +198,16 @@ impl Conversation {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (head_tx, mut head_rx) = oneshot::channel();
-        let (body_tx, mut body_rx) = mpsc::channel(PIECES);
-        let output = Output::new(self.service, head_tx, body_tx);
-        let carried = tokio::spawn(self.gateway.clone().carry(self.service, work, output));
-        let _owner = Owner(carried.abort_handle());
+        let mut flow = self.gateway.clone().flow(self.service, work);
         // Until it is known how this one ends, nothing can go on from it.
         self.last = None;
         let head = loop {
             tokio::select! {
-                head = &mut head_rx => break head,
+                head = flow.head() => break head,
                 said = source.next() => listening(sink, said).await?,
             }
         };
-        let Ok(Head { status, headers }) = head else {
+        let Some(Head { status, headers }) = head else {
             return refuse(sink, 503, "internal", "the gateway gave up this request").await;
         };
         let events = headers
@@ -220,13 +215,13 @@ impl Conversation {
             .and_then(|kind| kind.to_str().ok())
             .is_some_and(|kind| kind.starts_with("text/event-stream"));
         if status != StatusCode::OK || !events {
-            return whole(sink, status, &headers, body_rx).await;
+            return whole(sink, status, &headers, flow).await;
         }
         let mut splitter = Splitter::default();
         let mut made = Vec::new();
         loop {
             let piece = tokio::select! {
-                piece = body_rx.recv() => piece,
+                piece = flow.piece() => piece,
                 said = source.next() => {
                     listening(sink, said).await?;
                     continue;
@@ -250,10 +245,10 @@ impl Conversation {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Some(data) = sse::data(event).filter(|data| data != b"[DONE]") else {
+        let Some(data) = sse::data(event).filter(|data| **data != *b"[DONE]") else {
             return Ok(());
         };
-        let Ok(text) = String::from_utf8(data) else {
+        let Ok(text) = String::from_utf8(data.into_owned()) else {
             return Ok(());
         };
         let matters = ["response.output_item.done", "response.completed"];
@@ -304,13 +299,13 @@ async fn whole<S>(
     sink: &mut Sink<S>,
     status: StatusCode,
     headers: &HeaderMap,
-    mut body: mpsc::Receiver<Result<Bytes, Cut>>,
+    mut flow: Flow,
 ) -> Result<(), Over>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut all = BytesMut::new();
-    while let Some(Ok(bytes)) = body.recv().await {
+    while let Some(Ok(bytes)) = flow.piece().await {
         if all.len() < MAX_ERROR {
             all.extend_from_slice(&bytes);
         }

@@ -220,7 +220,7 @@ async fn once(
         socket: Some(socket),
         parking: parking.unwrap_or_default(),
     };
-    let mut begun = Vec::new();
+    let mut begun = Splitter::default();
     loop {
         let event = match timeout_at(deadline, rest.chunk()).await {
             Ok(Ok(Some(event))) => event,
@@ -233,7 +233,7 @@ async fn once(
             return Err(refusal(&data, route.texts, going_on));
         }
         let first = service.first(&data);
-        begun.push(event);
+        begun.push(&event);
         match first {
             First::Unclear => {}
             First::Answer => break,
@@ -249,7 +249,7 @@ async fn once(
     Ok(Answer {
         status: StatusCode::OK,
         headers,
-        begun: Begun::Events(Splitter::default(), begun),
+        begun: Begun::Events(begun),
         rest: Rest::Socket(Box::new(rest)),
     })
 }
@@ -322,7 +322,7 @@ async fn connect(
     work: &Work,
     deadline: Instant,
 ) -> Result<WebSocketStream<Upgraded>, Miss> {
-    let (url, mut headers) = prepared(service, route, work).map_err(Failure::upstreams)?;
+    let (url, mut headers) = prepared(service, route, work);
     headers.remove(CONTENT_TYPE);
     headers.remove(http::header::ACCEPT);
     headers.remove(http::header::ACCEPT_ENCODING);

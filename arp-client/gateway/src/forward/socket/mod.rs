@@ -49,7 +49,7 @@ impl Gateway {
             && request.headers().contains_key(SEC_WEBSOCKET_KEY)
             && !request.headers().contains_key(headers::HOP_MARK)
             && request.uri().path().ends_with("/responses")
-            && self.live().snapshot(service).settings.codex.websocket
+            && self.snapshot(service).settings.codex.websocket
     }
 
     /// Answers the upgrade and serves the socket until its agent leaves, or `stop`.
