@@ -33,67 +33,54 @@ impl Room {
         self.0 = 0;
     }
 
-    /// Reads what there is to the end of `buf`. What is left of a message in it makes for more room, too. Ready with 0
-    /// at the end of the stream.
+    /// Reads what there is to the end of `buf`. Ready with 0 at the end of the stream.
     pub(crate) fn poll_fill(
         &mut self,
         rd: &mut ReadHalf,
         buf: &mut BytesMut,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let grows = self.0 > 0;
-        let begun = buf.is_empty();
-        let mut n = ready!(poll_fill_from(self.0.max(d::READ_BUF), rd, buf, cx))?;
-        // TLS gives a record at a time: what is there already goes on together.
-        while n > 0 && rd.plain().is_none() && buf.len() < buf.capacity() {
+        if self.0 <= d::READ_BUF {
+            let n = ready!(poll_fill(rd, buf, cx))?;
+            if n == d::READ_BUF && self.0 > 0 {
+                self.0 = 2 * d::READ_BUF;
+            }
+            return Poll::Ready(Ok(n));
+        }
+        // What is left of a message in it makes for more room, too.
+        let len = buf.len();
+        if buf.capacity() - len < self.0 / 2 {
+            buf.reserve(len.clamp(self.0, d::READ_BUF_MAX));
+        }
+        let mut n = 0;
+        loop {
             match tokio_util::io::poll_read_buf(Pin::new(&mut *rd), cx, buf) {
                 Poll::Ready(Ok(more)) if more > 0 => n += more,
                 // An end or a failure will be there again for whoever reads next.
-                _ => break,
+                _ if n > 0 => break,
+                nothing => return nothing,
+            }
+            // TLS gives a record at a time: what is there already goes on together.
+            if rd.plain().is_some() || buf.len() == buf.capacity() {
+                break;
             }
         }
-        if !grows {
-            return Poll::Ready(Ok(n));
-        }
-        // What came through the scratch buffer has no room to spare, however little it was.
-        let full = buf.len() == buf.capacity() && (n >= d::READ_BUF || !begun);
-        if full {
+        if buf.len() == buf.capacity() {
             self.0 = (self.0 * 2).min(d::READ_BUF_MAX);
         } else if n < self.0 / 4 {
-            self.0 = (self.0 / 2).max(d::READ_BUF);
+            self.0 /= 2;
         }
         Poll::Ready(Ok(n))
     }
 }
 
-/// Reads what there is of a head, or of the packets with which a raw connection begins: there is no body whose speed
-/// shows.
+/// Reads what there is, [`d::READ_BUF`] at most, to the end of `buf`, which gets no more memory than that needs, and
+/// none while there is nothing. Ready with 0 at the end of the stream.
 pub(crate) fn poll_fill(
     rd: &mut ReadHalf,
     buf: &mut BytesMut,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    poll_fill_from(d::READ_BUF, rd, buf, cx)
-}
-
-fn poll_fill_from(
-    room: usize,
-    rd: &mut ReadHalf,
-    buf: &mut BytesMut,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    let len = buf.len();
-    if len == 0 && room <= d::READ_BUF {
-        return poll_fill_exactly(rd, buf, cx);
-    }
-    if buf.capacity() - len < room / 2 {
-        buf.reserve(len.clamp(room, d::READ_BUF_MAX));
-    }
-    tokio_util::io::poll_read_buf(Pin::new(rd), cx, buf)
-}
-
-/// Reads what there is into an empty `buf`, which gets as much memory as that needs, and none while there is nothing.
-fn poll_fill_exactly(rd: &mut ReadHalf, buf: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     SCRATCH.with_borrow_mut(|scratch| {
         let mut read = ReadBuf::new(scratch);
         ready!(Pin::new(&mut *rd).poll_read(cx, &mut read))?;
@@ -105,8 +92,12 @@ fn poll_fill_exactly(rd: &mut ReadHalf, buf: &mut BytesMut, cx: &mut Context<'_>
                 break;
             }
         }
-        *buf = BytesMut::from(read.filled());
-        Poll::Ready(Ok(buf.len()))
+        if buf.is_empty() {
+            *buf = BytesMut::from(read.filled());
+        } else {
+            buf.extend_from_slice(read.filled());
+        }
+        Poll::Ready(Ok(read.filled().len()))
     })
 }
 
@@ -231,4 +222,101 @@ pub(crate) async fn write_both(
         written
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arp_common::transport::Stream;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn pair() -> (TcpStream, ReadHalf, WriteHalf) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialed = TcpStream::connect(listener.local_addr().unwrap());
+        let (far, near) = tokio::join!(dialed, listener.accept());
+        let (rd, wr) = Stream::Plain(near.unwrap().0).into_split();
+        (far.unwrap(), rd, wr)
+    }
+
+    #[tokio::test]
+    async fn a_head_that_comes_byte_by_byte_takes_no_more_memory_than_it_needs() {
+        let (mut far, mut rd, _wr) = pair().await;
+        let mut buf = BytesMut::new();
+        for n in 1..=300 {
+            far.write_all(b"x").await.unwrap();
+            assert_eq!(poll_fn(|cx| poll_fill(&mut rd, &mut buf, cx)).await.unwrap(), 1);
+            assert_eq!(buf.len(), n);
+            assert!(buf.capacity() <= 2 * n + 64, "{} for {n}", buf.capacity());
+        }
+        assert_eq!(take_head(&mut buf, 100).len(), 100);
+        assert_eq!(buf.len(), 200);
+        assert_eq!(take_head(&mut buf, 200).len(), 200);
+        assert_eq!((buf.len(), buf.capacity()), (0, 0));
+        drop(far);
+        assert_eq!(poll_fn(|cx| poll_fill(&mut rd, &mut buf, cx)).await.unwrap(), 0);
+        assert_eq!(buf.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn room_grows_for_a_bulky_body_alone() {
+        let (mut far, mut rd, _wr) = pair().await;
+        let (mut room, mut buf) = (Room::default(), BytesMut::new());
+        for _ in 0..20 {
+            far.write_all(b"little").await.unwrap();
+            let n = poll_fn(|cx| room.poll_fill(&mut rd, &mut buf, cx)).await.unwrap();
+            assert_eq!(n, 6);
+            drop(buf.split().freeze());
+        }
+        assert_eq!(room.0, d::READ_BUF);
+        const ALL: usize = 1024 * 1024;
+        let sent: Vec<u8> = (0..ALL).map(|i| (i * 7 + i / 251) as u8).collect();
+        let mut small = Room::default();
+        small.stay_small();
+        for (mut room, grown) in [(room, d::READ_BUF_MAX), (small, 0)] {
+            let (mut far, mut rd, _wr) = pair().await;
+            let sent = sent.clone();
+            let given = sent.clone();
+            let writing = tokio::spawn(async move {
+                far.write_all(&given).await.unwrap();
+                far
+            });
+            let (mut got, mut most) = (Vec::new(), 0);
+            while got.len() < ALL {
+                assert!(poll_fn(|cx| room.poll_fill(&mut rd, &mut buf, cx)).await.unwrap() > 0);
+                most = most.max(room.0);
+                got.extend_from_slice(&buf.split());
+            }
+            assert!(got == sent);
+            assert_eq!(most, grown);
+            drop(writing.await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn both_parts_are_written_however_the_peer_takes_them() {
+        let (mut far, _rd, mut wr) = pair().await;
+        let (first, second) = (vec![1; 100_000], vec![2; 3_000_000]);
+        for (first, second) in [
+            (&first[..], &second[..]),
+            (&[], &second),
+            (&first, &[]),
+            (&[], &[]),
+        ] {
+            let want = [first, second].concat();
+            let reading = async {
+                let mut got = vec![0; want.len()];
+                tokio::io::AsyncReadExt::read_exact(&mut far, &mut got)
+                    .await
+                    .unwrap();
+                got
+            };
+            let mut sent = 0;
+            let writing = write_both(&mut wr, first, second, &mut sent, d::WRITE_TIMEOUT);
+            let (written, got) = tokio::join!(writing, reading);
+            written.unwrap();
+            assert!(got == want);
+            assert_eq!(sent, want.len());
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 use super::name::Name;
 use bytes::{Bytes, BytesMut};
-use smallvec::SmallVec;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
@@ -55,7 +54,8 @@ pub struct Field<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Fields {
     block: Bytes,
-    spans: SmallVec<[FieldSpan; 20]>,
+    /// On the heap: a head is moved several times on its way, and is to be small then.
+    spans: Vec<FieldSpan>,
     /// A bit for each known name that was there: most are asked for and are not.
     present: u32,
 }
@@ -68,7 +68,10 @@ fn bit(known: Name) -> u32 {
 impl Fields {
     /// The fields of a head in `block`.
     pub(super) fn new(block: &[u8], headers: &[httparse::Header<'_>]) -> Self {
-        let mut fields = Self::default();
+        let mut fields = Self {
+            spans: Vec::with_capacity(headers.len()),
+            ..Self::default()
+        };
         for h in headers {
             let known = Name::of(h.name.as_bytes());
             fields.present |= bit(known);
