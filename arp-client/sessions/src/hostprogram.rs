@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 /// The small program's name, which is beside `arpc`.
 pub const HOST_PROGRAM: &str = "arpc-session-host";
 
+const DIED: &str = "the session host ended before the agent was started";
+
 /// How a host is started.
 #[derive(Debug, Clone)]
 pub struct HostProgram {
@@ -173,16 +175,15 @@ async fn start(program: &Path, args: &[String], spec: &HostSpec) -> Result<(), N
         // No host's reply, or none.
         Ok(Err(_)) | Err(_) => {
             if info(&dir).is_some_and(|info| Some(info.host_pid) == pid) {
-                let died = "the session host ended before the agent was started";
-                return Err(io::Error::other(died).into());
+                return Err(io::Error::other(DIED).into());
             }
             let _ = kill.send(());
             Err(NotStarted::Unusable(io::Error::other(match ended.await {
                 Ok(Ok(status)) if status.code() == Some(OTHER_PROTOCOL.into()) => {
-                    format!("it does not speak protocol {PROTOCOL}")
+                    format!("the session host does not speak protocol {PROTOCOL}")
                 }
-                Ok(Ok(status)) => format!("it ended before the agent was started ({status})"),
-                _ => "it ended before the agent was started".to_owned(),
+                Ok(Ok(status)) => format!("{DIED} ({status})"),
+                _ => DIED.to_owned(),
             })))
         }
     }
