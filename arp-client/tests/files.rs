@@ -188,6 +188,18 @@ async fn what_is_not_understood_is_refused_and_never_ignored() {
             vec![("project_path", project), ("path", "src")],
             (400, "bad_query"),
         ),
+        (
+            "/api/fs",
+            vec![("project_path", ""), ("project_path", "/etc")],
+            (400, "bad_query"),
+        ),
+        (
+            "/api/fs",
+            vec![("project_path", project), ("projectPath", project)],
+            (400, "bad_query"),
+        ),
+        ("/api/fs/src", vec![("project_path", "")], (400, "bad_query")),
+        (&session, vec![("projectPath", "")], (400, "bad_query")),
         ("/api/fs", vec![("project_path", "app")], (400, "invalid_path")),
         ("/api/fs", vec![("limit", "many")], (400, "bad_query")),
     ] {

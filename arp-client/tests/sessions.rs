@@ -585,6 +585,38 @@ async fn a_resumed_session_shows_what_came_before_and_keeps_it_when_our_record_g
     let fork = edge.events(forked["session_id"].as_str().unwrap()).await;
     assert_eq!(fork[0]["text"], "what was before");
 
+    // A word that is not understood, or a second one, removes nothing.
+    for query in [
+        "histroy=keep",
+        "history=",
+        "history=keep&history=delete",
+        "history=delete&keep_history",
+        "force=perhaps",
+    ] {
+        let (status, refused) = edge.delete(&format!("/api/sessions/{ours}?{query}")).await;
+        assert_eq!(
+            (status, &refused["code"]),
+            (StatusCode::BAD_REQUEST, &json!("bad_query")),
+            "{query}"
+        );
+        let (status, _) = edge.delete(&format!("/api/claude/sessions/{id}?{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+    }
+    assert!(file.exists() && !edge.events(ours).await.is_empty());
+    // Two that delete the fork at once: one does, the other is told that there is none, and nothing is left.
+    let path = format!(
+        "/api/sessions/{}?force=true",
+        forked["session_id"].as_str().unwrap()
+    );
+    let (one, other) = tokio::join!(edge.delete(&path), edge.delete(&path));
+    let mut both = [one.0, other.0];
+    both.sort();
+    assert!(
+        both == [StatusCode::OK; 2] || both == [StatusCode::OK, StatusCode::NOT_FOUND],
+        "{one:?} {other:?}"
+    );
+    assert_eq!(edge.get(&path).await.0, StatusCode::NOT_FOUND);
+
     // The transcript was made elsewhere: it does not go without a word.
     let (_, removed) = edge.delete(&format!("/api/sessions/{ours}")).await;
     assert_eq!(

@@ -126,6 +126,10 @@ fn wanted(call: &Call, in_path: &str) -> Result<Wanted, ApiError> {
         (true, Some(path)) => path.to_vec(),
         (_, None) => in_path,
     };
+    // A variable that was not set: what it was meant to keep the path below is not known.
+    if query.get("project_path") == Some("") {
+        return Err(ApiError::bad_query("\"project_path\" is empty"));
+    }
     let project = query.bytes("project_path").map(os_path).transpose()?;
     let project = project.map(super::input::in_home);
     if project.as_ref().is_some_and(|project| !project.is_absolute()) {

@@ -177,6 +177,7 @@ pub(super) async fn get(state: &Arc<State>, call: &Call) -> Answer {
 
 pub(super) async fn delete(state: &Arc<State>, call: &Call) -> Answer {
     let (agent, id) = (agent(call)?, call.param("id").to_owned());
+    call.query.only(&["force"])?;
     let force = call.query.flag("force")?;
     if let Ok(session) = state.sessions.get(&id) {
         if session.status.is_busy() && !force {

@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::feed::{FeedRequest, Until};
 use super::input::{self, ChangeBody, InterruptBody, MessageBody, NewSessionBody, RetryBody};
-use super::request::Call;
+use super::request::{Call, Query};
 use super::{Answer, State, json, ok, sse};
 use arp_sessions::clock::rfc3339;
 use arp_sessions::model::{Origin, Status};
@@ -365,27 +365,38 @@ pub(super) async fn patch(state: &Arc<State>, mut call: Call) -> Answer {
 }
 
 pub(super) async fn delete(state: &Arc<State>, call: &Call) -> Answer {
+    let removal = removal(&call.query)?;
     let id = state.sessions.get(call.param("id"))?.id.clone();
-    let removal = Removal {
-        force: call.query.flag("force")?,
-        history: match call.query.get("history") {
-            Some("delete") => History::Delete,
-            Some("keep") => History::Keep,
-            None | Some("") if call.query.flag("keep_history")? => History::Keep,
-            None | Some("") => History::IfOurs,
-            Some(other) => {
-                return Err(ApiError::bad_query(format!(
-                    "\"history\" is delete or keep, not {other:?}"
-                )));
-            }
-        },
-    };
     let (kind, history) = match state.sessions.delete(&id, removal).await? {
         Deleted::Cancelled => ("session_cancelled", "kept"),
         Deleted::Deleted => ("session_deleted", "deleted"),
         Deleted::Removed => ("session_removed", "kept"),
     };
     ok(&json!({"type": kind, "session_id": id, "history": history}))
+}
+
+/// What is to go. A word that is not understood removes nothing: it may have been meant to keep something.
+fn removal(query: &Query) -> Result<Removal, ApiError> {
+    query.only(&["force", "history", "keep_history"])?;
+    let history = match (query.get("history"), query.flag("keep_history")?) {
+        (Some("delete"), false) => History::Delete,
+        (Some("delete"), true) => {
+            return Err(ApiError::bad_query(
+                "\"history=delete\" and \"keep_history\" contradict each other; give one",
+            ));
+        }
+        (Some("keep"), _) | (None, true) => History::Keep,
+        (None, false) => History::IfOurs,
+        (Some(other), _) => {
+            return Err(ApiError::bad_query(format!(
+                "\"history\" is delete or keep, not {other:?}"
+            )));
+        }
+    };
+    Ok(Removal {
+        force: query.flag("force")?,
+        history,
+    })
 }
 
 pub(super) async fn retry(state: &Arc<State>, mut call: Call) -> Answer {
