@@ -3,6 +3,7 @@
 import { go } from './state/route';
 import { openSearch, step } from './screens/Inbox';
 import { signal } from '@preact/signals';
+import { composes } from './ui/keyname';
 import { copy } from './ui/kit';
 
 /** Is the command palette open? */
@@ -37,7 +38,7 @@ export function listenKeys(): void {
     }, true);
   }
   addEventListener('keydown', (event) => {
-    if (event.isComposing || event.defaultPrevented) return;
+    if (composes(event) || event.defaultPrevented) return;
     if ((event.ctrlKey || event.metaKey) && event.key === 'Enter') {
       decides(event);
       return;

@@ -1,5 +1,5 @@
 //! What the pretended agent does with a prompt. The words of a prompt choose: `say X`, `run X`, `edit`, `ask`,
-//! `hostile`, `fail`, `slow`, `plan`, `twice`, `later`, `beside`, `files`, `write`, `mcp`; anything else is a short helpful turn.
+//! `hostile`, `fail`, `slow`, `code`, `list`, `loose`, `table`, `prose`, `output`, `plan`, `twice`, `later`, `beside`, `files`, `write`, `mcp`; anything else is a short helpful turn.
 
 import type { FilePreview } from '../../src/model/events';
 import type { MockSession, Script } from './edge.ts';
@@ -16,6 +16,17 @@ export async function stream(session: MockSession, text: string, pause = 12, kin
     await sleep(pause);
   }
   session.push({ type: kind, id: block, text, delta: false });
+}
+
+/** A long beginning at once, then a hundred pieces a second: several times what the fastest models say. */
+async function grow(session: MockSession, count: number, piece: (n: number) => string, before: string, after: string): Promise<void> {
+  const first = Math.floor(count / 2);
+  session.push({ type: 'text', id: 'grow', text: before + Array.from({ length: first }, (_, n) => piece(n + 1)).join(''), delta: true });
+  for (let n = first + 1; n <= count; n++) {
+    session.push({ type: 'text', id: 'grow', text: piece(n), delta: true });
+    await sleep(10);
+  }
+  session.push({ type: 'text', id: 'grow', text: after, delta: true });
 }
 
 export const DIFF = `@@ -12,7 +12,11 @@ export async function login(form: Form) {
@@ -181,17 +192,30 @@ export const script: Script = async (session, prompt, stop) => {
       }
       break;
     }
-    case 'code': {
+    case 'code':
+      await grow(session, Number(rest) || 1000, (n) => `export const value${n} = compute(${n}, "text ${n}"); // line ${n}\n`, 'Here it is:\n\n```ts\n', '```\n\nThat was the code.');
+      break;
+    case 'list':
+      await grow(session, Number(rest) || 1000, (n) => `- **Item ${n}** of the list, with \`code ${n}\` and some words\n`, 'Here it is:\n\n', '\n\nThat was the list.');
+      break;
+    case 'loose':
+      await grow(session, Number(rest) || 1000, (n) => `- **Item ${n}** of the list, with \`code ${n}\` and some words\n\n`, 'Here it is:\n\n', 'That was the list.');
+      break;
+    case 'table':
+      await grow(session, Number(rest) || 1000, (n) => `| ${n} | name of ${n} | **${n * 7}** | some words |\n`, 'Here it is:\n\n| n | name | value | more |\n|---|---|--:|---|\n', '\n\nThat was the table.');
+      break;
+    case 'prose':
+      await grow(session, Number(rest) || 1000, (n) => `Sentence ${n} of a paragraph that does not end, with **some** words more. `, 'Here it is:\n\n', '\n\nThat was it.');
+      break;
+    case 'output': {
+      session.push({ type: 'tool_call', id: 'out', name: 'Bash', kind: 'command', title: 'make all', input: { command: 'make all' } });
+      const lines = (from: number, to: number): string => Array.from({ length: to - from }, (_, n) => `\u001b[32mok\u001b[0m ${from + n} compiled part ${from + n} of all of it\n`).join('');
       const count = Number(rest) || 1000;
-      // A long beginning at once, then a hundred lines a second: several times what the fastest models say.
-      const line = (n: number): string => `export const value${n} = compute(${n}, "text ${n}"); // line ${n}\n`;
-      const first = Math.floor(count / 2);
-      session.push({ type: 'text', id: 'code', text: `Here it is:\n\n\`\`\`ts\n${Array.from({ length: first }, (_, n) => line(n + 1)).join('')}`, delta: true });
-      for (let n = first + 1; n <= count; n++) {
-        session.push({ type: 'text', id: 'code', text: line(n), delta: true });
+      session.push({ type: 'tool_result', id: 'out', output: lines(0, count / 2), delta: true, is_error: false });
+      for (let n = count / 2; n < count && !stopped; n += 6) {
+        session.push({ type: 'tool_result', id: 'out', output: lines(n, n + 6), delta: true, is_error: false });
         await sleep(10);
       }
-      session.push({ type: 'text', id: 'code', text: '```\n\nThat was the code.', delta: true });
       break;
     }
     case 'shapes': {

@@ -11,11 +11,13 @@ import { visible } from '../text/visible';
 import { Icon } from '../ui/icons';
 import { DECIDE_KEY } from '../ui/keyname';
 import { attempt } from '../ui/kit';
+import { EnterHint, Prompt } from '../ui/prompt';
 import { useArmed, type Armed } from './armed';
 import { EditForm } from './EditForm';
 import { Grants, Tool } from './Fields';
 import { Questions } from './Questions';
 import { Substance, type Look } from './Substance';
+import { named } from '../model/named';
 
 const AGENTS: Record<string, string> = { claude: 'Claude', codex: 'Codex', gemini: 'Gemini' };
 
@@ -75,34 +77,24 @@ function AskWays(ways: Ways) {
 
 function DenyForm({ busy, armed, answer, show, isPlan }: Pick<Ways, 'busy' | 'armed' | 'answer' | 'show'> & { isPlan: boolean }) {
   const [reason, setReason] = useState('');
+  const form = useRef<HTMLFormElement>(null);
   const area = useRef<HTMLTextAreaElement>(null);
   useLayoutEffect(() => area.current?.focus(), []);
   const message = reason.trim() ? { message: reason.trim() } : {};
   return (
     <form
       class="decide-form"
+      ref={form}
       onSubmit={(event) => {
         event.preventDefault();
         answer({ decision: 'deny', ...message }, event.timeStamp);
       }}
     >
-      <label class="hide" for="deny-reason">{t.reasonHint}</label>
-      <textarea
-        id="deny-reason"
-        class="field"
-        ref={area}
-        rows={2}
-        placeholder={t.reasonHint}
-        value={reason}
-        onInput={(event) => setReason(event.currentTarget.value)}
-        onKeyDown={(event) => {
-          if (event.key === 'Escape') show('ask');
-          if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && !event.repeat) {
-            event.preventDefault();
-            event.currentTarget.form?.requestSubmit();
-          }
-        }}
+      <Prompt
+        id="deny-reason" class="field" area={area} rows={2} label={t.reasonHint} placeholder={t.reasonHint} value={reason}
+        onText={setReason} onSend={() => form.current?.requestSubmit()} onEscape={() => show('ask')}
       />
+      <EnterHint of="deny-reason" />
       <div class="decide">
         <button type="button" class="button" onClick={() => show('ask')}>{t.back}</button>
         <button type="submit" class="button danger" disabled={busy} aria-disabled={!armed.ready}>{isPlan ? t.keepPlanning : t.deny}</button>
@@ -186,7 +178,7 @@ export function ApprovalPanel({ room, approvals, onLater }: { room: Room; approv
   const index = Math.min(at, approvals.length - 1);
   const approval = approvals[index];
   if (!approval) return null;
-  const who = AGENTS[approval.executor ?? ''] ?? approval.executor ?? t.agent;
+  const who = named(AGENTS, approval.executor ?? '') ?? approval.executor ?? t.agent;
   const wants = t.wants[approval.kind] ?? t.wants.other;
   return (
     <section class="approval" aria-label={`${who} ${wants}`}>

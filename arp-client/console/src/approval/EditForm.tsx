@@ -5,6 +5,7 @@ import { t } from '../i18n';
 import { leavesOf, withLeaves, type Leaf } from '../model/approval';
 import { pretty } from '../timeline/rows';
 import { fieldName } from './Fields';
+import { composes } from '../ui/keyname';
 
 /** Which field is looked at first, and how high it is at least. */
 const TEXTS = ['command', 'content', 'new_string', 'new_source', 'prompt', 'old_string', 'query', 'text'];
@@ -60,8 +61,9 @@ export function EditForm({ input, busy, ready, onBack, onAllow }: Props) {
         if (changedInput) onAllow(changedInput.input, event.timeStamp);
       }}
       onKeyDown={(event) => {
+        if (composes(event)) return;
         if (event.key === 'Escape') onBack();
-        if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && !event.repeat && !event.isComposing) {
+        if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && !event.repeat) {
           event.preventDefault();
           event.currentTarget.requestSubmit();
         }

@@ -7,9 +7,10 @@ import { modeWord } from '../model/mode';
 import { modeHint, modeName } from '../screens/Pickers';
 import { visible } from '../text/visible';
 import { pretty } from '../timeline/rows';
+import { named } from '../model/named';
 
 /** An argument's name for people; one that nobody named keeps the agent's word. */
-export const fieldName = (name: string): string => (t.fieldNames as Record<string, string>)[name] ?? name;
+export const fieldName = (name: string): string => named(t.fieldNames as Record<string, string>, name) ?? name;
 
 /** Arguments that lift a protection when they are set. */
 const RISKY = /^(dangerously|allow|skip|disable|force|grantRoot|additionalPermissions|network)/i;

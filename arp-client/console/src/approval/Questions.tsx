@@ -3,18 +3,20 @@
 import { useState } from 'preact/hooks';
 import { t } from '../i18n';
 import type { WaitingApproval } from '../net/types';
+import { named } from '../model/named';
 import { visible } from '../text/visible';
 
 type Props = { approval: WaitingApproval; busy: boolean; ready: boolean; onAnswer(answers: Record<string, string>, at: number): void; onDeny(at: number): void };
 
 export function Questions({ approval, busy, ready, onAnswer, onDeny }: Props) {
-  const [chosen, setChosen] = useState<Record<string, string[]>>({});
-  const [other, setOther] = useState<Record<string, string>>({});
+  // By the question's text, which is the agent's to choose.
+  const [chosen, setChosen] = useState<ReadonlyMap<string, string[]>>(new Map());
+  const [other, setOther] = useState<ReadonlyMap<string, string>>(new Map());
   const questions = approval.questions ?? [];
   const answers = Object.fromEntries(
-    questions.map(({ text }) => [text, [...(chosen[text] ?? []), ...(other[text]?.trim() ? [other[text].trim()] : [])].join(', ')]),
+    questions.map(({ text }) => [text, [...(chosen.get(text) ?? []), other.get(text)?.trim() ?? ''].filter(Boolean).join(', ')]),
   );
-  const complete = questions.every(({ text }) => answers[text]);
+  const complete = questions.every(({ text }) => named(answers, text));
   return (
     <form
       class="questions"
@@ -28,7 +30,7 @@ export function Questions({ approval, busy, ready, onAnswer, onDeny }: Props) {
           <fieldset key={text}>
             <legend>{header && <span class="soft">{visible(header)} · </span>}{visible(text)}</legend>
             {options.map((option, index) => {
-              const on = chosen[text]?.includes(option) ?? false;
+              const on = chosen.get(text)?.includes(option) ?? false;
               const means = descriptions?.[index];
               return (
                 <label key={option} class={on ? 'choice on' : 'choice'}>
@@ -37,10 +39,10 @@ export function Questions({ approval, busy, ready, onAnswer, onDeny }: Props) {
                     name={text}
                     checked={on}
                     onChange={() => {
-                      const list = chosen[text] ?? [];
+                      const list = chosen.get(text) ?? [];
                       const next = multiple ? (on ? list.filter((one) => one !== option) : [...list, option]) : [option];
-                      setChosen({ ...chosen, [text]: next });
-                      if (!multiple) setOther({ ...other, [text]: '' });
+                      setChosen(new Map(chosen).set(text, next));
+                      if (!multiple) setOther(new Map(other).set(text, ''));
                     }}
                   />
                   <span class="two"><span>{visible(option)}</span>{means && <span class="soft">{visible(means)}</span>}</span>
@@ -52,10 +54,10 @@ export function Questions({ approval, busy, ready, onAnswer, onDeny }: Props) {
               class="field"
               placeholder={t.otherAnswer}
               aria-label={`${text} ${t.otherAnswer}`}
-              value={other[text] ?? ''}
+              value={other.get(text) ?? ''}
               onInput={(event) => {
-                setOther({ ...other, [text]: event.currentTarget.value });
-                if (!multiple && event.currentTarget.value) setChosen({ ...chosen, [text]: [] });
+                setOther(new Map(other).set(text, event.currentTarget.value));
+                if (!multiple && event.currentTarget.value) setChosen(new Map(chosen).set(text, []));
               }}
             />
           </fieldset>

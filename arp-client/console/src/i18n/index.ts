@@ -7,6 +7,7 @@ import { langChoice } from '../model/prefs';
 import { en, type Dictionary } from './en';
 import { zhErrors, zhProblem } from './errors';
 import { zh } from './zh';
+import { named } from '../model/named';
 
 export type Lang = 'en' | 'zh';
 
@@ -123,18 +124,18 @@ export function explain(error: unknown): string {
   if (!(error instanceof ApiError)) return String(error);
   if (error.status === 0) return t.unreachable;
   if (error.code === 'other_edge') return t.e_other_edge;
-  return (lang.value === 'zh' ? zhErrors[error.code] : error.message) || error.message || t.unknownError(error.code);
+  return (lang.value === 'zh' ? named(zhErrors, error.code) : error.message) || error.message || t.unknownError(error.code);
 }
 
 /** Why an agent cannot be used. */
 export const explainAgent = (problem: string | null): string => (problem === null ? '' : lang.value === 'zh' ? zhProblem(problem) : problem);
 
 /** How a tunnel stands, in a word; a state that is not known as the edge calls it. */
-export const tunnelWord = (state: string): string => (t.tunnelStates as Record<string, string>)[state] ?? state;
+export const tunnelWord = (state: string): string => named(t.tunnelStates as Record<string, string>, state) ?? state;
 
 /** What went wrong with a session: in English the edge's own sentence, which says more, else by its kind. */
 export function explainTrouble({ kind, message, api_status }: Problem): string {
   if (lang.value !== 'zh' && message) return message;
-  const text = (t.troubles as Record<string, string>)[kind] ?? message;
+  const text = named(t.troubles as Record<string, string>, kind) ?? message;
   return api_status ? text + t.withStatus(api_status) : text;
 }

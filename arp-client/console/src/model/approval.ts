@@ -30,7 +30,10 @@ export function planOf(approval: Approval): string | null {
 /** Arguments that a diff or the lines above it show already. */
 const IN_A_DIFF = ['file_path', 'content', 'old_string', 'new_string', 'edits', 'notebook_path', 'new_source', 'changes', 'locations'];
 
-/** All arguments that are not shown as the command, the plan or the diff: name and value, in the agent's order. */
+/**
+ * All arguments that are not shown as the command, the plan or the diff: name and value, in the agent's order. The
+ * agents' own tools say `null` for what is not given; what it means to a tool of somebody else, nobody knows here.
+ */
 export function otherFields(approval: Approval): [string, unknown][] {
   const fields = fieldsOf(approval.input);
   const shown = new Set<string>();
@@ -43,7 +46,7 @@ export function otherFields(approval: Approval): [string, unknown][] {
   }
   if (fields['description'] === approval.reason || fields['description'] === '') shown.add('description');
   if (approval.questions?.length) for (const name of ['questions', 'schema']) shown.add(name);
-  return Object.entries(fields).filter(([name, value]) => !shown.has(name) && value !== null && value !== undefined);
+  return Object.entries(fields).filter(([name, value]) => !shown.has(name) && value !== undefined && (value !== null || approval.kind === 'mcp' || approval.kind === 'other'));
 }
 
 /** Every text that is part of what is approved, wherever it stands. */

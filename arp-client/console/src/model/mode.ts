@@ -2,6 +2,7 @@
 
 import type { Session } from '../net/types';
 import type { Facts } from './timeline';
+import { named } from './named';
 
 const NAMES: Record<string, string> = {
   manual: 'default', ask: 'default', autoEdit: 'acceptEdits', auto_edit: 'acceptEdits', yolo: 'bypassPermissions',
@@ -15,7 +16,7 @@ export function modeWord(word: string): string {
   if (asks === 'on-request') return 'acceptEdits';
   if (asks === 'never' && sandbox === 'read-only') return 'plan';
   if (asks === 'never' && sandbox === 'danger-full-access') return 'bypassPermissions';
-  return NAMES[word] ?? word;
+  return named(NAMES, word) ?? word;
 }
 
 /** While an agent runs, what it says of itself counts; else what it will be started with. */

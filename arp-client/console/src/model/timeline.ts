@@ -61,11 +61,12 @@ export class Timeline {
   running = false;
   /** When the running turn began. */
   turnStart = 0;
-  /** What the agent does now, one line; empty when nothing runs. */
-  activity = '';
   /** The highest sequence number applied. */
   lastSeq = 0;
 
+  /** What the agent does now, or the text of which it is the last line: that is looked for when it is asked for. */
+  #doing = '';
+  #says = '';
   #places = new Map<string, Place>();
   #tools = new Map<string, string>();
   #decisions = new Map<string, { key: string; approval: Approval }>();
@@ -132,7 +133,7 @@ export class Timeline {
       case 'turn_end':
         this.#settle(time, event.status !== 'completed');
         this.running = false;
-        this.activity = '';
+        this.#do('');
         this.#add(null, {
           ...base, kind: 'turn', key: `e${seq}`, status: event.status,
           message: event.message ?? '', durationMs: event.duration_ms ?? (this.turnStart && time ? time - this.turnStart : null),
@@ -143,7 +144,7 @@ export class Timeline {
         if (event.status === 'failed' || event.status === 'cancelled' || event.status === 'completed') {
           this.#settle(time, true);
           this.running = false;
-          this.activity = '';
+          this.#do('');
         }
         return;
       case 'stderr': {
@@ -159,6 +160,17 @@ export class Timeline {
         // A word this console does not know yet: shown as it came.
         this.#add(null, { ...base, kind: 'raw', key: `r${seq}`, data: event });
     }
+  }
+
+  /** What the agent does now, one line; empty when nothing runs. */
+  get activity(): string {
+    if (this.#says) this.#do(lastLine(this.#says));
+    return this.#doing;
+  }
+
+  #do(what: string): void {
+    this.#doing = what;
+    this.#says = '';
   }
 
   #begin(time: number): void {
@@ -180,11 +192,11 @@ export class Timeline {
     if (event.type === 'text') {
       const item: TextItem = { kind: 'text', key, seq: old?.seq ?? seq, time: old?.time ?? time, text, streaming };
       this.#put(event.parent ?? null, item);
-      if (text) this.activity = lastLine(text);
+      if (text) this.#says = text;
     } else {
       const item: ThinkingItem = { kind: 'thinking', key, seq: old?.seq ?? seq, time: old?.time ?? time, text, streaming, endTime: time };
       this.#put(event.parent ?? null, item);
-      if (text) this.activity = lastLine(text);
+      if (text) this.#says = text;
     }
   }
 
@@ -201,7 +213,7 @@ export class Timeline {
       endTime: old?.endTime ?? 0, children: old?.children ?? [],
     });
     if (!old || old.state === 'running') this.#open.add(key);
-    this.activity = event.title;
+    this.#do(event.title);
   }
 
   #toolResult(event: Extract<AgentEvent, { type: 'tool_result' }>, seq: number, time: number): void {
@@ -234,14 +246,14 @@ export class Timeline {
     this.#lastPlan = item.key;
     this.#put(null, item);
     const now = entries.find((entry) => entry.status === 'in_progress');
-    if (now) this.activity = now.content;
+    if (now) this.#do(now.content);
   }
 
   #asked(event: { type: 'approval' } & Approval, seq: number, time: number): void {
     const { type: _, ...approval } = event;
     if (this.#decisions.has(approval.id)) return;
     this.pending = [...this.pending, approval];
-    this.activity = approval.title;
+    this.#do(approval.title);
     const tool = approval.tool_call_id ? this.#tools.get(approval.tool_call_id) : undefined;
     const old = tool ? (this.#get(tool) as ToolItem | undefined) : undefined;
     if (tool && old) {
@@ -274,7 +286,7 @@ export class Timeline {
     // Retries repeat themselves: one row that counts on, not ten.
     const key = last?.kind === 'error' && last.retrying ? last.key : `x${seq}`;
     this.#put(null, { kind: 'error', key, seq, time, message, retrying });
-    this.activity = message;
+    this.#do(message);
   }
 
   /** Closes what still streams; with `stop` also the tools that never answered. */

@@ -1,5 +1,6 @@
 //! Where the next message is written: the queue above, mode and model below, send, interrupt.
 
+import { useComputed } from '@preact/signals';
 import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { t } from '../i18n';
 import { modeOf } from '../model/mode';
@@ -51,11 +52,15 @@ export function Queue({ open, session }: { open: OpenSession; session: Session }
   );
 }
 
+/** What the agent does now. By itself, for it changes with each word that it says. */
+function Doing({ open, session }: { open: OpenSession; session: Session }) {
+  open.version.value;
+  return <span class="clip" aria-live="off">{session.status === 'starting' ? t.st_starting : session.activity || open.timeline.value.activity || t.st_running}</span>;
+}
+
 export function Composer({ open, session, onMode, onModel }: { open: OpenSession; session: Session; onMode?: () => void; onModel?: () => void }) {
   const [text, setText] = useState(drafts.value[session.id] ?? '');
   const area = useRef<HTMLTextAreaElement>(null);
-  open.version.value;
-  const timeline = open.timeline.value;
   const runs = session.turn !== null || session.status === 'running' || session.status === 'starting' || session.status === 'waiting';
   const asleep = session.status === 'completed' || session.status === 'failed' || session.status === 'cancelled';
 
@@ -73,15 +78,16 @@ export function Composer({ open, session, onMode, onModel }: { open: OpenSession
     open.send(message, interrupt);
   };
 
-  const mode = modeOf(session, timeline.facts);
-  const activity = session.activity || timeline.activity;
+  const facts = useComputed(() => (open.version.value, open.timeline.value.facts)).value;
+  const usage = useComputed(() => (open.version.value, open.timeline.value.usage)).value;
+  const mode = modeOf(session, facts);
   return (
     <div class="dock">
       <Queue open={open} session={session} />
       {runs && (
         <div class="doing">
           <i class="pulse" />
-          <span class="clip" aria-live="off">{session.status === 'starting' ? t.st_starting : activity || t.st_running}</span>
+          <Doing open={open} session={session} />
           {session.turn && <Elapsed since={Date.parse(session.turn.started_at)} />}
         </div>
       )}
@@ -108,7 +114,7 @@ export function Composer({ open, session, onMode, onModel }: { open: OpenSession
         <div class="composer-foot">
           {onMode ? <button type="button" class={mode === 'bypassPermissions' ? 'chip attn' : 'chip'} onClick={onMode}><Icon name="shield" size={15} /><span class="clip">{modeName(mode)}</span></button> : null}
           {onModel ? <button type="button" class="chip" onClick={onModel}><Icon name="model" size={15} /><span class="clip">{session.model || t.modelDefault}</span></button> : null}
-          <span class="usage clip"><EnterHint of="reply" /><span>{usageLine(session.usage ?? timeline.usage)}</span></span>
+          <span class="usage clip"><EnterHint of="reply" /><span>{usageLine(session.usage ?? usage)}</span></span>
           {runs && text.trim() && <button type="button" class="chip" title={t.sendNow} aria-label={t.sendNow} onClick={() => send(true)}><Icon name="play" size={15} /></button>}
           {runs && !text.trim() ? (
             <button type="button" class="send stop" aria-label={t.interrupt} title={t.interrupt} onClick={() => void attempt(() => open.interrupt())}><Icon name="stop" size={18} /></button>

@@ -14,12 +14,13 @@ import { attempt, baseName, copy, Empty, Failed, Loading, tidyPath } from '../ui
 import { fsPath } from './DirectoryPicker';
 import { Header, UnknownMachine } from './Header';
 import { useLoad } from '../ui/load';
+import { named } from '../model/named';
 
 const IMAGES: Record<string, string> = { png: 'image/png', jpg: 'image/jpeg', jpeg: 'image/jpeg', gif: 'image/gif', webp: 'image/webp', avif: 'image/avif' };
 
 function FileView({ file }: { file: FsFile }) {
   const extension = file.path.split('.').pop()?.toLowerCase() ?? '';
-  const image = IMAGES[extension];
+  const image = named(IMAGES, extension);
   if (file.encoding === 'base64') {
     return image && !file.truncated ? <img class="picture" src={`data:${image};base64,${file.content}`} alt={baseName(file.path)} /> : <Empty icon="read" title={t.binary(bytes(file.size))} />;
   }

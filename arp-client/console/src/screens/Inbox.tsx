@@ -12,6 +12,8 @@ import { allLines, filter, hasMore, isFiltered, isPast, loadFailed, loadingMore,
 import { Elapsed, worded } from '../timeline/words';
 import { AgentMark, Icon } from '../ui/icons';
 import { visible } from '../text/visible';
+import { composes } from '../ui/keyname';
+import { Memo } from '../ui/memo';
 import { baseName, Connection, Empty, Loading, Sheet } from '../ui/kit';
 import { EdgeKey } from './EdgeKey';
 import { AddressNews } from './TunnelParts';
@@ -213,7 +215,9 @@ export function Inbox() {
     filter.value = { executor: '', project: '', live: false };
   };
   const row = (line: Line, group: Group) =>
-    isPast(line) ? <PastItem key={`${line.room.machine.id} ${line.past.id}`} line={line} /> : <Item key={`${line.room.machine.id} ${line.session.id}`} room={line.room} session={line.session} group={group} />;
+    isPast(line)
+      ? <Memo key={`${line.room.machine.id} ${line.past.id}`} on={[line.past]}>{() => <PastItem line={line} />}</Memo>
+      : <Memo key={`${line.room.machine.id} ${line.session.id}`} on={[line.room, line.session, group]}>{() => <Item room={line.room} session={line.session} group={group} />}</Memo>;
 
   return (
     <div class="inbox">
@@ -237,7 +241,7 @@ export function Inbox() {
               placeholder={t.search}
               value={query.value}
               onInput={(event) => (query.value = event.currentTarget.value)}
-              onKeyDown={(event) => event.key === 'Escape' && close()}
+              onKeyDown={(event) => event.key === 'Escape' && !composes(event) && close()}
             />
           </div>
           <Filters />

@@ -9,6 +9,7 @@ import { go, sheetClosed, sheetOpened, type Route } from '../state/route';
 import { AgentMark, Icon, type IconName } from '../ui/icons';
 import { baseName } from '../ui/kit';
 import { titleOf } from './Inbox';
+import { composes } from '../ui/keyname';
 
 interface Entry { key: string; title: string; sub: string; to: Route; icon: IconName | null; executor: string }
 
@@ -69,6 +70,7 @@ export function Palette() {
             setAt(0);
           }}
           onKeyDown={(event) => {
+            if (composes(event)) return;
             if (event.key === 'ArrowDown') setAt(Math.min(found.length - 1, at + 1));
             else if (event.key === 'ArrowUp') setAt(Math.max(0, at - 1));
             else if (event.key === 'Enter') pick(found[at]);

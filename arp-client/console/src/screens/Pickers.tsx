@@ -4,17 +4,18 @@ import { useState } from 'preact/hooks';
 import { t } from '../i18n';
 import { Icon } from '../ui/icons';
 import { Sheet } from '../ui/kit';
+import { named } from '../model/named';
 
 /** A mode's name for people; an unknown one keeps the agent's word. */
 export function modeName(mode: string): string {
   const names: Record<string, string> = { default: t.pm_default, acceptEdits: t.pm_acceptEdits, plan: t.pm_plan, bypassPermissions: t.pm_bypassPermissions };
-  return names[mode] ?? mode;
+  return named(names, mode) ?? mode;
 }
 
 /** What a mode means, in a sentence. */
 export function modeHint(mode: string): string {
   const hints: Record<string, string> = { default: t.pm_default_hint, acceptEdits: t.pm_acceptEdits_hint, plan: t.pm_plan_hint, bypassPermissions: t.pm_bypassPermissions_hint };
-  return hints[mode] ?? '';
+  return named(hints, mode) ?? '';
 }
 
 export function ModePicker({ modes, value, onPick, onClose }: { modes: readonly string[]; value: string; onPick(mode: string): void; onClose(): void }) {

@@ -2,7 +2,7 @@
 
 import type { RefObject } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { signal } from '@preact/signals';
+import { signal, useComputed } from '@preact/signals';
 import { clock, explainTrouble, money, number, t } from '../i18n';
 import type { Item } from '../model/timeline';
 import type { Session } from '../net/types';
@@ -117,9 +117,12 @@ function Rename({ open, session, onClose }: { open: OpenSession; session: Sessio
 
 /** What the last finished text said, for those who hear the page. */
 function Announcer({ open }: { open: OpenSession }) {
-  open.version.value;
-  const last = open.timeline.value.items[open.timeline.value.items.length - 1];
-  const said = last?.kind === 'turn' ? (last.status === 'completed' ? t.turnDone : last.status === 'interrupted' ? t.interrupted : t.turnFailed) : '';
+  const ended = useComputed(() => {
+    open.version.value;
+    const last = open.timeline.value.items.at(-1);
+    return last?.kind === 'turn' ? last.status : null;
+  }).value;
+  const said = ended === null ? '' : ended === 'completed' ? t.turnDone : ended === 'interrupted' ? t.interrupted : t.turnFailed;
   return <p class="hide" role="status" aria-live="polite">{said}</p>;
 }
 
@@ -300,8 +303,7 @@ function Trouble({ open, session }: { open: OpenSession; session: Session }) {
 }
 
 function PlanChip({ open, onClick }: { open: OpenSession; onClick(): void }) {
-  open.version.value;
-  const { plan } = open.timeline.value;
+  const plan = useComputed(() => (open.version.value, open.timeline.value.plan)).value;
   if (!plan.length) return null;
   const done = plan.filter((entry) => entry.status === 'completed').length;
   return <button type="button" class="chip" title={t.planOf(done, plan.length)} onClick={onClick}><Icon name="plan" size={15} /><span class="hide">{t.plan}: </span>{number(done)}/{number(plan.length)}</button>;

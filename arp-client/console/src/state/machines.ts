@@ -11,6 +11,8 @@ import type { FsRoots, Info, Session, Tunnel, WaitingApproval } from '../net/typ
 const KEEP = 1000;
 /** While another machine answers, the right one is looked for again after this, in milliseconds. */
 const STRANGER_PAUSE = 15_000;
+/** Sessions that tell of themselves are shown this often at most, in milliseconds. */
+const SHOW_PAUSE = 100;
 
 /** Everything known of one machine. */
 export class Room {
@@ -28,6 +30,10 @@ export class Room {
   #listeners = new Set<(frame: Frame) => void>();
   #unwatch: () => void = () => undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
+  /** Sessions that told of themselves and are not shown yet. */
+  #told = new Map<string, Session>();
+  #showing: ReturnType<typeof setTimeout> | undefined;
+  #shown = 0;
 
   constructor(readonly machine: Machine) {
     this.link = new Link(machine, {
@@ -51,6 +57,8 @@ export class Room {
   stop(): void {
     this.#unwatch();
     clearTimeout(this.#again);
+    this.#told.clear();
+    this.#show();
     this.link.stop();
   }
 
@@ -91,6 +99,7 @@ export class Room {
     this.link.stop();
     clearTimeout(this.#again);
     this.#again = setTimeout(() => this.stranger.peek() && void this.refreshInfo(), STRANGER_PAUSE);
+    this.#told.clear();
     batch(() => {
       this.ready.value = false;
       this.sessions.value = new Map();
@@ -131,6 +140,7 @@ export class Room {
 
   /** Takes a session object that an answer brought, ahead of the stream. */
   put(session: Session): void {
+    this.#show();
     const old = this.sessions.peek().get(session.id);
     if (old && old.last_seq > session.last_seq) return;
     const next = new Map(this.sessions.peek());
@@ -140,6 +150,7 @@ export class Room {
 
   /** Forgets a session that was deleted. */
   remove(id: string): void {
+    this.#show();
     const next = new Map(this.sessions.peek());
     if (!next.delete(id)) return;
     this.sessions.value = next;
@@ -148,6 +159,7 @@ export class Room {
 
   /** Takes an approval away that was decided, before the stream says so. */
   settle(id: string): void {
+    this.#show();
     batch(() => {
       this.approvals.value = this.approvals.peek().filter((approval) => approval.id !== id);
       for (const session of this.sessions.peek().values()) {
@@ -158,7 +170,28 @@ export class Room {
     });
   }
 
+  /**
+   * Sessions tell of themselves many times a second, fifty of them perhaps, and each time the list is drawn anew: what
+   * comes right after another is shown with those that follow. All else is taken as it comes, after what came before it.
+   */
+  #tell(session: Session): void {
+    this.#told.set(session.id, session);
+    const wait = this.#shown + SHOW_PAUSE - performance.now();
+    if (wait <= 0) this.#show();
+    else this.#showing ??= setTimeout(() => this.#show(), wait);
+  }
+
+  #show(): void {
+    clearTimeout(this.#showing);
+    this.#showing = undefined;
+    if (!this.#told.size) return;
+    this.#shown = performance.now();
+    this.sessions.value = new Map([...this.sessions.peek(), ...this.#told]);
+    this.#told.clear();
+  }
+
   #frame(frame: Frame): void {
+    if (frame.type !== 'session') this.#show();
     batch(() => {
       switch (frame.type) {
         case 'snapshot': {
@@ -178,10 +211,7 @@ export class Room {
           break;
         }
         case 'session': {
-          const session = frame['session'] as Session;
-          const next = new Map(this.sessions.peek());
-          next.set(session.id, session);
-          this.sessions.value = next;
+          this.#tell(frame['session'] as Session);
           break;
         }
         case 'session_removed':

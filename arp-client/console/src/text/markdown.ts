@@ -5,9 +5,9 @@
 //! third party who reads when): they become links.
 
 import DOMPurify from 'dompurify';
-import { Marked, type Token, type TokensList } from 'marked';
+import { Lexer, Marked, type Token, type TokensList } from 'marked';
 import { t } from '../i18n';
-import { highlight, highlightFrom } from './highlight';
+import { highlight } from './highlight';
 
 declare const safe: unique symbol;
 /** HTML that may be put into the page (a TrustedHTML where the browser has them). Only `clean` makes it. */
@@ -82,6 +82,13 @@ export const LONGEST_TEXT = 100_000;
 
 interface Part { text: string; plain: boolean }
 
+/** Does a line end a run: is it blank, or does it open or close a fence? Its mark, or empty. Null: it goes on. */
+export function endsRun(line: string): string | null {
+  const start = line.slice(0, 80).trim();
+  const mark = /^(`{3,}|~{3,})/.exec(start)?.[1];
+  return mark ?? (start ? null : '');
+}
+
 /** Cuts a text where runs begin and end that are too long. Fenced code is no such run: it is read in one pass. */
 function parts(text: string): Part[] {
   if (text.length <= LONGEST_RUN) return [{ text, plain: false }];
@@ -97,16 +104,15 @@ function parts(text: string): Part[] {
     }
   };
   let at = 0;
-  while (at < Math.min(text.length, LONGEST_TEXT)) {
+  while (at < text.length) {
     const newline = text.indexOf('\n', at);
     const next = newline < 0 ? text.length : newline + 1;
-    // A line's beginning tells whether it is a fence or blank.
-    const line = text.slice(at, Math.min(next, at + 80)).trim();
-    const mark = /^(`{3,}|~{3,})/.exec(line)?.[1] ?? '';
+    const line = text.slice(at, Math.min(next, at + 80));
+    const mark = endsRun(line);
     if (fence) {
-      if (mark.startsWith(fence) && line === mark) fence = '';
+      if (mark?.startsWith(fence) && line.trim() === mark) fence = '';
       run = next;
-    } else if (mark || !line) {
+    } else if (mark !== null) {
       end(at);
       fence = mark;
       run = next;
@@ -115,56 +121,57 @@ function parts(text: string): Part[] {
   }
   if (!fence) end(at);
   if (from < at) found.push({ text: text.slice(from, at), plain: false });
-  if (at < text.length) found.push({ text: text.slice(at), plain: true });
   return found;
 }
 
-/** One block of a text: where it begins in it, and its safe HTML. */
-export interface Block { from: number; html: SafeHtml }
+/** One block of a text: where it begins in it, its own source, and its safe HTML; null if it is shown as it is. */
+export interface Block { from: number; source: string; html: SafeHtml | null }
+
+/** Definitions of links of reference style (`[x]: https://…`), by their name. They count for the whole text. */
+export type Links = TokensList['links'];
+export const noLinks = (): Links => Object.create(null) as Links;
 
 /** Blocks that were drawn before, by their source; the oldest go first. */
 const known = new Map<string, SafeHtml>();
 const KEEP = 3000;
 
-/** Cuts a text into blocks of safe HTML. */
-export function readBlocks(text: string): Block[] {
+/** Does a block's HTML depend on definitions elsewhere? */
+export const refers = (source: string): boolean => /\[[^\]]*\]/.test(source);
+
+/** Cuts a text (of `LONGEST_TEXT` at most) into blocks. `links`: the definitions known so far; those of this text are added to them. */
+export function readBlocks(text: string, links: Links = noLinks()): Block[] {
+  const lexed: { part: Part; from: number; tokens: TokensList | null }[] = [];
   let from = 0;
-  return parts(text).flatMap((part) => {
-    const made = part.plain ? [plainBlock(part.text, from)] : partBlocks(part.text, from);
+  for (const part of parts(text)) {
+    lexed.push({ part, from, tokens: part.plain ? null : lex(part.text, links) });
     from += part.text.length;
-    return made;
-  });
+  }
+  return lexed.flatMap(({ part, from: start, tokens }) => (tokens ? tokenBlocks(tokens, start) : [{ from: start, source: part.text, html: null }]));
 }
 
-/** A text as it is. */
-export const plain = (text: string): SafeHtml => clean(`<p class="plain">${escape(text)}</p>`);
-const plainBlock = (text: string, from: number): Block => ({ from, html: plain(text) });
-
-function partBlocks(text: string, start: number): Block[] {
-  let tokens: TokensList;
+function lex(text: string, links: Links): TokensList | null {
   try {
-    tokens = marked.lexer(text);
+    const lexer = new Lexer(marked.defaults);
+    lexer.tokens.links = links;
+    return lexer.lex(text);
   } catch {
-    return [plainBlock(text, start)];
+    return null;
   }
+}
+
+function tokenBlocks(tokens: TokensList, start: number): Block[] {
   const made: Block[] = [];
   let from = start;
   for (const token of tokens) {
-    if (token.type !== 'space' && token.type !== 'def') made.push({ from, html: blockHtml(token) });
+    if (token.type !== 'space' && token.type !== 'def') made.push({ from, source: token.raw, html: blockHtml(token) });
     from += token.raw.length;
   }
   return made;
 }
 
-/** A run of whole lines of code. `carry`: the comment that earlier lines began; the answer has that of the next. */
-export function chunk(text: string, lang: string, carry: string): { html: SafeHtml; carry: string } {
-  const { html, open } = highlightFrom(text, lang, carry);
-  return { html: clean(`<span class="lines">${html}</span>`), carry: open };
-}
-
 function blockHtml(token: Token): SafeHtml {
   // Links of reference style depend on the rest of the text: these are not remembered.
-  const alone = !/\[[^\]]*\]/.test(token.raw);
+  const alone = !refers(token.raw);
   const old = alone ? known.get(token.raw) : undefined;
   if (old) return old;
   let html: SafeHtml;

@@ -4,9 +4,11 @@
 import type { Ref } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
 import { t } from '../i18n';
+import { composes } from './keyname';
 
 /** Is there a keyboard, as far as a page can tell? */
-const hasKeys = (): boolean => matchMedia('(hover: hover) and (pointer: fine)').matches;
+const keys = matchMedia('(hover: hover) and (pointer: fine)');
+const hasKeys = (): boolean => keys.matches;
 
 interface Props {
   id: string;
@@ -15,6 +17,8 @@ interface Props {
   placeholder: string;
   onText(text: string): void;
   onSend(): void;
+  /** In place of leaving the field. */
+  onEscape?(): void;
   /** As high as its text, up to this many pixels; without, its height is the style's. */
   grows?: number;
   rows?: number;
@@ -22,7 +26,7 @@ interface Props {
   area?: Ref<HTMLTextAreaElement>;
 }
 
-export function Prompt({ id, label, value, placeholder, onText, onSend, grows, rows = 1, class: name, area }: Props) {
+export function Prompt({ id, label, value, placeholder, onText, onSend, onEscape, grows, rows = 1, class: name, area }: Props) {
   const own = useRef<HTMLTextAreaElement>(null);
   useLayoutEffect(() => {
     const box = own.current;
@@ -48,8 +52,9 @@ export function Prompt({ id, label, value, placeholder, onText, onSend, grows, r
         aria-describedby={`${id}-enter`}
         onInput={(event) => onText(event.currentTarget.value)}
         onKeyDown={(event) => {
-          if (event.key === 'Escape') event.currentTarget.blur();
-          if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+          if (composes(event)) return;
+          if (event.key === 'Escape') (onEscape ?? (() => event.currentTarget.blur()))();
+          if (event.key !== 'Enter' || event.shiftKey || event.repeat) return;
           if (!hasKeys() && !event.ctrlKey && !event.metaKey) return;
           // With nothing written, this decides about what is asked, if anything is.
           if (!value.trim() && (event.ctrlKey || event.metaKey)) return;

@@ -149,7 +149,25 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.keyboard.press('d');
     await page.keyboard.type('and then delete the trash');
     expect(await page.locator('#deny-reason').inputValue()).toBe('and then delete the trash');
-    await page.keyboard.press('Enter');
+    // Enter that takes letters which are still being put together sends nothing, nor does Escape then leave the form.
+    // Safari tells the end of them first, and has only the key's code for it.
+    for (const init of [{ isComposing: true, keyCode: 229 }, { isComposing: false, keyCode: 229 }]) {
+      for (const key of ['Enter', 'Escape']) {
+        await page.locator('#deny-reason').evaluate((area, [named, how]) => area.dispatchEvent(new KeyboardEvent('keydown', { key: named as string, bubbles: true, cancelable: true, ...(how as object) })), [key, init] as const);
+      }
+    }
+    expect(await page.locator('#deny-reason').inputValue()).toBe('and then delete the trash');
+    expect(sent).toEqual([]);
+    if (size === 'phone') {
+      // As in every field: with the keys of a screen Enter begins a line.
+      await page.keyboard.press('Enter');
+      expect(await page.locator('#deny-reason').inputValue()).toBe('and then delete the trash\n');
+      expect(sent).toEqual([]);
+      await page.keyboard.press('Control+Enter');
+    } else {
+      await page.locator('#deny-reason-enter').waitFor();
+      await page.keyboard.press('Enter');
+    }
     await said('Understood: and then delete the trash');
     expect(outcomes()).toEqual(['denied']);
   });
@@ -257,6 +275,27 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     const name = page.locator('.card-head .path-name').last();
     expect(await name.innerText()).toBe('login.ts');
     expect(await name.evaluate((box) => box.scrollWidth <= box.clientWidth + 1)).toBe(true);
+  });
+
+  test('names_that_every_object_has_are_names_like_any_other_and_nothing_that_is_given_is_left_out', async () => {
+    edge.script = async (of) => {
+      const input = JSON.parse('{"constructor":"one","__proto__":"two","toString":{"valueOf":3},"hasOwnProperty":true,"where":null}') as Record<string, unknown>;
+      await of.ask({ tool_call_id: null, tool_name: 'mcp__rows__delete', kind: 'mcp', title: 'delete (rows)', reason: null, input, can_allow_session: true, session_grants: [{ type: 'mode', mode: 'constructor' }], can_edit: true });
+      const ask = { tool_call_id: null, tool_name: 'AskUserQuestion', kind: 'question', title: 'constructor', reason: null, input: {}, can_allow_session: false, can_edit: false } as const;
+      const { answers } = await of.ask({ ...ask, questions: ['constructor', '__proto__', 'Which?'].map((text) => ({ text, header: text, options: ['A', 'B'], descriptions: [], multiple: false })) });
+      of.push({ type: 'text', id: 'end', text: `Chosen: ${Object.entries(answers ?? {}).map((pair) => pair.join(' ').replaceAll('_', '.')).join(', ')}.`, delta: false });
+    };
+    await open({ size });
+    await begin('go');
+    await ready();
+    const shown = await page.locator('.ask .fields > div').evaluateAll((rows) => rows.map((row) => [row.querySelector('dt')?.textContent, row.querySelector('dd')?.textContent]));
+    expect(shown).toEqual([['constructor', 'one'], ['__proto__', 'two'], ['toString', 'valueOf: 3'], ['hasOwnProperty', 'yes'], ['where', 'null']].map(([name, value]) => [name, expect.stringMatching(new RegExp(`^${value}$`, 'i'))]));
+    await press();
+    await page.locator('.questions fieldset').nth(2).waitFor();
+    await ready();
+    for (const at of [0, 1, 2]) await page.locator('.questions fieldset').nth(at).locator('.choice').nth(at % 2).click();
+    await page.locator('.questions button[type=submit]').click();
+    await said('Chosen: constructor A, ..proto.. B, Which? A.');
   });
 
   test('a_tool_of_an_mcp_server_is_named_with_it_and_a_hidden_character_in_any_field_is_told', async () => {

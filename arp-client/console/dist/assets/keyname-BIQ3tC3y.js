@@ -1,0 +1,1 @@
+var e=/Mac|iPhone|iPad/.test(navigator.platform)?`⌘↵`:`Ctrl ↵`,t=e=>e.isComposing||e.keyCode===229;export{t as n,e as t};

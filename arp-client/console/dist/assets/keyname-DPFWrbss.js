@@ -1,1 +1,0 @@
-var e=/Mac|iPhone|iPad/.test(navigator.platform)?`⌘↵`:`Ctrl ↵`;export{e as t};
