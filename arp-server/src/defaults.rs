@@ -68,10 +68,8 @@ pub const SMALL_BODY: usize = 16 * 1024;
 /// Times one request may be given to a tunnel.
 pub const MAX_ATTEMPTS: u32 = 3;
 
-/// First size of a read buffer, in bytes.
+/// Bytes that are read at once at first.
 pub const READ_BUF: usize = 8 * 1024;
-/// Bytes that are made room for at the beginning of a request head.
-pub const HEAD_BUF: usize = 2 * 1024;
 /// Size to which the read buffer of a bulky body grows, in bytes: two records of TLS. A visitor who takes nothing holds
 /// that much, so it is no more.
 pub const READ_BUF_MAX: usize = 32 * 1024;

@@ -2,7 +2,7 @@
 
 use super::deadline::Deadline;
 use super::failure::{DownError, cut};
-use super::poll_io::Room;
+use super::poll_io::{Room, take_head};
 use super::rewrite::{self, Added};
 use super::splice::{Pauses, Spliced, splice};
 use super::{Progress, Request, Responder};
@@ -89,7 +89,7 @@ impl DownStream<'_> {
         loop {
             match scanner.scan(self.buf, false) {
                 Scan::Complete(n) => {
-                    let block = self.buf.split_to(n).freeze();
+                    let block = take_head(self.buf, n);
                     self.deadline.clear();
                     return ResponseHead::parse(block).map_err(|e| DownError::NotHttp(e.text));
                 }

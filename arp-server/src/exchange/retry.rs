@@ -3,7 +3,7 @@
 use super::deadline::Deadline;
 use super::download::{Down, DownStream};
 use super::failure::{DownError, Failure, UpEnd, bad_body, broken_tunnel, refusal_of, refused, slow_body};
-use super::poll_io::{Outgoing, Room};
+use super::poll_io::{Room, write_both};
 use super::rewrite;
 use super::trace::{Counted, Traced};
 use super::upload::{gather, upload};
@@ -74,7 +74,6 @@ async fn carry<B: RequestBody, R: Responder + Send>(
     if let Some(small) = &small {
         bytes.extend_from_slice(small);
     }
-    let bytes = bytes.freeze();
 
     let pool = &request.route.client.pool;
     let address = counted(public.source(head, &request.visitor));
@@ -175,11 +174,11 @@ async fn leaves<B: RequestBody, R: Responder>(body: &B, responder: &mut R) {
 /// Sends the head (and a small body). The error tells whether not a byte of it can have been seen.
 async fn send_head(
     tunnel: &mut Tunnel,
-    bytes: &Bytes,
+    bytes: &[u8],
     peer: SocketAddr,
     service: Option<&Token>,
 ) -> Result<(), bool> {
-    let mut out = Outgoing::default();
+    let mut first = Bytes::new();
     if tunnel.version >= 2 && tunnel.uses == 0 {
         let open = Command::Open {
             kind: TunnelKind::Http,
@@ -189,14 +188,11 @@ async fn send_head(
             e2e: false,
             tls: None,
         };
-        out.head.extend_from_slice(&open.encode().map_err(|_| true)?);
+        first = open.encode().map_err(|_| true)?;
     }
-    out.piece = bytes.clone();
-    let total = out.len();
-    let sent = out
-        .write(&mut tunnel.wr, &mut Deadline::default(), d::WRITE_TIMEOUT)
-        .await;
-    sent.map_err(|_| out.len() == total)
+    let mut sent = 0;
+    let done = write_both(&mut tunnel.wr, &first, bytes, &mut sent, d::WRITE_TIMEOUT).await;
+    done.map_err(|_| sent == 0)
 }
 
 /// One try, through one tunnel.

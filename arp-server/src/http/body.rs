@@ -2,7 +2,7 @@
 
 use super::scan::{Scan, Scanner};
 use super::{Framing, Name};
-use crate::defaults::{MAX_FIELDS, MAX_HEAD};
+use crate::defaults::{MAX_FIELDS, MAX_HEAD, READ_BUF};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::num::NonZeroUsize;
 
@@ -185,6 +185,10 @@ fn take(buf: &mut BytesMut, most: u64) -> Option<Bytes> {
         return None;
     }
     let n = usize::try_from(most).map_or(buf.len(), |m| m.min(buf.len()));
+    // What came in little pieces shares its memory with nobody; a large buffer is read into again.
+    if n == buf.len() && n == buf.capacity() && n <= READ_BUF {
+        return Some(std::mem::take(buf).freeze());
+    }
     Some(buf.split_to(n).freeze())
 }
 

@@ -2,7 +2,6 @@
 
 use super::name::Name;
 use bytes::{Bytes, BytesMut};
-use smallvec::SmallVec;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
@@ -17,6 +16,15 @@ impl Span {
             start: (part.as_ptr() as usize - whole.as_ptr() as usize) as u32,
             len: part.len() as u32,
         }
+    }
+    /// Where a text lies, which may also be an empty one from elsewhere.
+    pub(super) fn of_text(whole: &[u8], part: &str) -> Self {
+        let part = if part.is_empty() {
+            &whole[..0]
+        } else {
+            part.as_bytes()
+        };
+        Self::of(whole, part)
     }
     pub(super) fn get(self, whole: &[u8]) -> &[u8] {
         &whole[self.start as usize..(self.start + self.len) as usize]
@@ -46,7 +54,8 @@ pub struct Field<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Fields {
     block: Bytes,
-    spans: SmallVec<[FieldSpan; 20]>,
+    /// On the heap: a head is moved several times on its way, and is to be small then.
+    spans: Vec<FieldSpan>,
     /// A bit for each known name that was there: most are asked for and are not.
     present: u32,
 }
@@ -57,21 +66,33 @@ fn bit(known: Name) -> u32 {
 }
 
 impl Fields {
-    pub(super) fn new(block: Bytes, headers: &[httparse::Header<'_>]) -> Self {
-        let spans: SmallVec<_> = headers
-            .iter()
-            .map(|h| FieldSpan {
-                known: Name::of(h.name.as_bytes()),
-                name: Span::of(&block, h.name.as_bytes()),
-                value: Span::of(&block, h.value),
-            })
-            .collect();
-        let present = spans.iter().fold(0, |bits, s: &FieldSpan| bits | bit(s.known));
-        Self {
-            block,
-            spans,
-            present,
+    /// The fields of a head in `block`.
+    pub(super) fn new(block: &[u8], headers: &[httparse::Header<'_>]) -> Self {
+        let mut fields = Self {
+            spans: Vec::with_capacity(headers.len()),
+            ..Self::default()
+        };
+        for h in headers {
+            let known = Name::of(h.name.as_bytes());
+            fields.present |= bit(known);
+            fields.spans.push(FieldSpan {
+                known,
+                name: Span::of(block, h.name.as_bytes()),
+                value: Span::of(block, h.value),
+            });
         }
+        fields
+    }
+
+    /// Those of [`Fields::new`], with the bytes that they stand in.
+    pub(super) fn in_block(mut self, block: Bytes) -> Self {
+        self.block = block;
+        self
+    }
+
+    /// The bytes that they stand in: the whole head.
+    pub(super) fn block(&self) -> &[u8] {
+        &self.block
     }
 
     /// All fields in order.

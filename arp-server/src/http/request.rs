@@ -1,6 +1,6 @@
 //! Request heads: parsed strictly, kept as the bytes they came in.
 
-use super::fields::Fields;
+use super::fields::{Fields, Span};
 use super::name::Name;
 use super::{BadHead, Framing, bad, parse_length};
 use crate::defaults::MAX_FIELDS;
@@ -50,12 +50,14 @@ impl RequestHead {
             }
             _ => return Err(bad("malformed request head")),
         }
-        let (method, target) = (
-            request.method.unwrap_or_default(),
-            request.path.unwrap_or_default(),
-        );
+        let (method, target) = (request.method, request.path);
+        let [method, target] = [method, target].map(|word| Span::of_text(&block, word.unwrap_or_default()));
         let http11 = request.version == Some(1);
-        let fields = Fields::new(block.clone(), request.headers);
+        let fields = Fields::new(&block, request.headers).in_block(block);
+        let text = |word: Span| {
+            std::str::from_utf8(word.get(fields.block())).map_err(|_| bad("malformed request head"))
+        };
+        let (method, target) = (text(method)?, text(target)?);
         let framing = request_framing(&fields, http11)?;
         let (authority, target) = split_target(target, method)?;
         let host = single_host(&fields, http11)?;

@@ -12,7 +12,6 @@ use std::mem::MaybeUninit;
 pub struct ResponseHead {
     /// Status code.
     pub status: u16,
-    block: Bytes,
     reason: Span,
     /// Was it HTTP/1.1? Else 1.0.
     pub http11: bool,
@@ -43,31 +42,24 @@ impl ResponseHead {
             .code
             .filter(|c| (100..=999).contains(c))
             .ok_or(bad("not an HTTP status"))?;
-        let reason = Span::of(
-            &block,
-            response
-                .reason
-                .filter(|r| !r.is_empty())
-                .map_or(&block[..0], str::as_bytes),
-        );
+        let reason = Span::of_text(&block, response.reason.unwrap_or_default());
         let http11 = response.version == Some(1);
         // A line for the status, one for each field, and the empty one.
         let lines = memchr::memchr_iter(b'\n', &block).count();
         let folded = lines != response.headers.len() + 2;
-        let fields = Fields::new(block.clone(), response.headers);
+        let fields = Fields::new(&block, response.headers).in_block(block);
         Ok(Self {
             status,
             reason,
             http11,
             folded,
             fields,
-            block,
         })
     }
 
     /// The reason phrase, perhaps empty.
     pub fn reason(&self) -> &[u8] {
-        self.reason.get(&self.block)
+        self.reason.get(self.fields.block())
     }
 
     /// Length of the body of this answer to a request of `method`.

@@ -3,7 +3,7 @@
 use crate::answer::Refusal;
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
-use crate::exchange::poll_io::{Outgoing, poll_fill, poll_fill_head};
+use crate::exchange::poll_io::{Outgoing, poll_fill};
 use crate::metrics;
 use crate::shared::{Public, Visitor};
 use arp_common::transport::{Joined, ReadHalf, Stream, WriteHalf};
@@ -45,7 +45,7 @@ impl Line {
         let Self {
             rd, buf, deadline, ..
         } = self;
-        let read = deadline.run(|cx| poll_fill_head(rd, buf, cx)).await;
+        let read = deadline.run(|cx| poll_fill(rd, buf, cx)).await;
         matches!(read, Ok(n) if n > 0)
     }
 

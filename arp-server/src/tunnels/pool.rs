@@ -4,7 +4,8 @@
 //! that moment, and stock means tunnels that any request may take. A returned tunnel and a new one go to whose turn
 //! it is ([`super::queue`]). When nothing else is left, an exchange whose visitor keeps it waiting makes room. An idle tunnel is
 //! watched by the waker of a read that is left pending on it, so its death is known when it happens and
-//! an idle tunnel costs no task.
+//! an idle tunnel costs no task. The kernel tells what happens in order: what came on a tunnel before a request is
+//! known before the request is read, and no request asks for it again.
 //!
 //! One short lock guards idle tunnels and waiting requests together (they must be seen together, or a
 //! request could queue at the moment a tunnel comes back); it is never held across an await, and no tunnel
@@ -225,25 +226,20 @@ impl Pool {
         want: impl Into<Need>,
         address: IpAddr,
     ) -> Result<Leased, CheckoutError> {
-        let want = want.into();
-        loop {
-            let found = self.take_or_queue(want, address);
-            match found.inspect_err(|e| e.count())? {
-                Found::Idle(leased) if leased.tunnel.rd.is_quiet() => {
-                    metrics::add(Counter::CheckoutHit, 1);
-                    return Ok(leased);
+        let found = self.take_or_queue(want.into(), address);
+        match found.inspect_err(|e| e.count())? {
+            Found::Idle(leased) => {
+                metrics::add(Counter::CheckoutHit, 1);
+                Ok(leased)
+            }
+            // On the heap: most requests find a tunnel, and need no room for waiting.
+            Found::Queued(queued) => {
+                let waited = Box::pin(self.wait(queued, address)).await;
+                match &waited {
+                    Ok(_) => metrics::add(Counter::CheckoutMiss, 1),
+                    Err(e) => e.count(),
                 }
-                // It has ended, or something came that nobody asked for.
-                Found::Idle(_) => {}
-                // On the heap: most requests find a tunnel, and need no room for waiting.
-                Found::Queued(queued) => {
-                    let waited = Box::pin(self.wait(queued, address)).await;
-                    match &waited {
-                        Ok(_) => metrics::add(Counter::CheckoutMiss, 1),
-                        Err(e) => e.count(),
-                    }
-                    return waited;
-                }
+                waited
             }
         }
     }
@@ -403,7 +399,7 @@ impl Pool {
 
     /// Gives a tunnel to whose turn it is, or keeps it.
     fn offer(self: &Arc<Self>, mut tunnel: Tunnel) {
-        // Idle ones are looked at when they are taken.
+        // Who waits has been read long ago, and may have it before the runtime hears what came meanwhile.
         if self.waiting.load(Ordering::Relaxed) > 0 && !tunnel.rd.is_quiet() {
             return;
         }

@@ -3,7 +3,7 @@
 use crate::answer::{Refusal, Rendered, Who};
 use crate::defaults as d;
 use crate::exchange::deadline::Deadline;
-use crate::exchange::poll_io::{Outgoing, Room, poll_fill_head};
+use crate::exchange::poll_io::{Outgoing, Room, poll_fill, take_head};
 use crate::exchange::rewrite::{self, Added, AnswerForm};
 use crate::exchange::{self, BodyError, Outcome, Request, RequestBody, Responder};
 use crate::http::body::{BadBody, Decoder, Encoder, Piece, Trailers};
@@ -82,12 +82,8 @@ impl Connection {
                 Ok(Some(block)) if connect::is_connect(&block) => {
                     return Box::pin(connect::serve(self.into_line(), &block)).await;
                 }
-                Ok(Some(block)) => match RequestHead::parse(block) {
-                    // On the heap: most connections wait for a request most of the time, and need no room
-                    // for one then.
-                    Ok(head) => Box::pin(self.exchange(&head, stop)).await,
-                    Err(bad) => self.refuse_head(bad).await,
-                },
+                // On the heap: most connections wait for a request most of the time, and need no room for one then.
+                Ok(Some(block)) => Box::pin(self.exchange(block, stop)).await,
                 Ok(None) => return,
                 Err(bad) => self.refuse_head(bad).await,
             };
@@ -129,7 +125,7 @@ impl Connection {
             } else {
                 scanner.scan(&self.buf, true)
             } {
-                Scan::Complete(n) if n <= d::MAX_HEAD => return Ok(Some(self.buf.split_to(n).freeze())),
+                Scan::Complete(n) if n <= d::MAX_HEAD => return Ok(Some(take_head(&mut self.buf, n))),
                 Scan::Partial if self.buf.len() < d::MAX_HEAD => {}
                 Scan::BareLf => {
                     return Err(BadHead {
@@ -153,7 +149,7 @@ impl Connection {
             let Self {
                 rd, buf, deadline, ..
             } = self;
-            let read = deadline.run(|cx| poll_fill_head(rd, buf, cx));
+            let read = deadline.run(|cx| poll_fill(rd, buf, cx));
             let read = if begun {
                 read.await
             } else {
@@ -161,7 +157,7 @@ impl Connection {
                     biased;
                     read = read => read,
                     () = &mut *stopped => {
-                        let read = deadline.run(|cx| poll_fill_head(rd, buf, cx));
+                        let read = deadline.run(|cx| poll_fill(rd, buf, cx));
                         match tokio::time::timeout(d::LAST_WORD, read).await {
                             Ok(read) => read,
                             Err(_) => return Ok(None),
@@ -187,7 +183,12 @@ impl Connection {
         self.answer(answer, false, false).await
     }
 
-    async fn exchange(&mut self, head: &RequestHead, stop: &Stop) -> Next {
+    async fn exchange(&mut self, block: Bytes, stop: &Stop) -> Next {
+        let head = match RequestHead::parse(block) {
+            Ok(head) => head,
+            Err(bad) => return self.refuse_head(bad).await,
+        };
+        let head = &head;
         if head.method() == "TRACE" {
             let refusal = Refusal::new(
                 Who::Visitor,

@@ -202,5 +202,5 @@ async fn next(line: &mut Line) -> io::Result<usize> {
     let Line {
         rd, buf, deadline, ..
     } = line;
-    deadline.run(|cx| poll_io::poll_fill_head(rd, buf, cx)).await
+    deadline.run(|cx| poll_io::poll_fill(rd, buf, cx)).await
 }
