@@ -1,6 +1,6 @@
 //! Connections of edges that have not yet said who they are: a bounded number, of which the one that
 //! has waited longest gives way to a newcomer. Honest handshakes take milliseconds, so a flood of silent
-//! connections drives out only its own.
+//! connections drives out only its own. The admin port, whose answers take as little, counts its connections so, too.
 
 use std::collections::BTreeMap;
 use std::future::Future;

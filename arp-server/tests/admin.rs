@@ -398,3 +398,34 @@ async fn settings_are_read_again_without_dropping_anybody() {
     origin.release(1);
     assert_eq!(busy.answer().await.text(), "released o", "nobody was dropped");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_keep_nobody_from_the_admin_port() {
+    let mut relay = Relay::start().await;
+    let at = relay.admin().await;
+    let mut silent = Vec::new();
+    for _ in 0..3 * 64 {
+        silent.push(tokio::net::TcpStream::connect(at).await.unwrap());
+    }
+    assert_eq!(ask(at, "GET", "/healthz", "").await.status, 200);
+    // The first ones gave way, the last one is still there.
+    let mut byte = [0];
+    let first = silent.first_mut().unwrap();
+    let ended = within(
+        "the end of the first",
+        tokio::io::AsyncReadExt::read(first, &mut byte),
+    )
+    .await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let last = silent.last_mut().unwrap();
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(last, request.as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(
+        within("an answer", tokio::io::AsyncReadExt::read(last, &mut byte))
+            .await
+            .unwrap(),
+        1
+    );
+}

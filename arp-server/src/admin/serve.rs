@@ -4,6 +4,7 @@ use super::api::{self, From};
 use super::{Admin, Guard};
 use crate::data;
 use crate::defaults as d;
+use crate::handshakes::Handshakes;
 use arp_common::net::accept_loop;
 use arp_common::private;
 use arp_common::protocol::Secret;
@@ -21,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+#[cfg(unix)]
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -70,16 +72,16 @@ pub async fn serve_port(
     guard: Arc<Guard>,
     stop: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(d::ADMIN_CONNS));
+    let places = Handshakes::new(d::ADMIN_CONNS);
     let ended = stop.clone();
     accept_loop(listener, "admin", stop, |stream, _| {
-        let Ok(place) = room.clone().try_acquire_owned() else {
-            return;
-        };
+        // Any program of this machine can open connections and say nothing: they drive out one another.
+        let place = places.enter();
         let (admin, guard, stop) = (admin.clone(), guard.clone(), ended.clone());
         tokio::spawn(async move {
-            connection(&admin, From::Port(&guard), stream, stop).await;
-            drop(place);
+            place
+                .hold(connection(&admin, From::Port(&guard), stream, stop))
+                .await;
         });
     })
     .await;

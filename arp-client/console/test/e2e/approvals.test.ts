@@ -283,7 +283,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       await of.ask({ tool_call_id: null, tool_name: 'mcp__rows__delete', kind: 'mcp', title: 'delete (rows)', reason: null, input, can_allow_session: true, session_grants: [{ type: 'mode', mode: 'constructor' }], can_edit: true });
       const ask = { tool_call_id: null, tool_name: 'AskUserQuestion', kind: 'question', title: 'constructor', reason: null, input: {}, can_allow_session: false, can_edit: false } as const;
       const { answers } = await of.ask({ ...ask, questions: ['constructor', '__proto__', 'Which?'].map((text) => ({ text, header: text, options: ['A', 'B'], descriptions: [], multiple: false })) });
-      of.push({ type: 'text', id: 'end', text: `Chosen: ${Object.entries(answers ?? {}).map((pair) => pair.join(' ')).join(', ')}.`, delta: false });
+      of.push({ type: 'text', id: 'end', text: `Chosen: ${Object.entries(answers ?? {}).map((pair) => pair.join(' ').replaceAll('_', '.')).join(', ')}.`, delta: false });
     };
     await open({ size });
     await begin('go');
@@ -295,7 +295,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await ready();
     for (const at of [0, 1, 2]) await page.locator('.questions fieldset').nth(at).locator('.choice').nth(at % 2).click();
     await page.locator('.questions button[type=submit]').click();
-    await said('Chosen: constructor A, __proto__ B, Which? A.');
+    await said('Chosen: constructor A, ..proto.. B, Which? A.');
   });
 
   test('a_tool_of_an_mcp_server_is_named_with_it_and_a_hidden_character_in_any_field_is_told', async () => {
