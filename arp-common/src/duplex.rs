@@ -158,6 +158,9 @@ impl Flow {
                     } else if self.run >= SPLICE_AFTER {
                         ready!(self.poll_splice(cx, src, dst, count))?;
                     } else {
+                        // TLS that still holds what it took takes only a part of more, and the rest is copied once
+                        // again.
+                        ready!(Pin::new(&mut *dst).poll_flush(cx))?;
                         ready!(self.poll_copy(cx, src, dst, count))?;
                     }
                 }
@@ -310,6 +313,67 @@ mod tests {
                 b_to_a: down.len() as u64
             }
         );
+    }
+
+    /// Takes everything, and passes it on with every second flush.
+    #[derive(Default)]
+    struct Holding {
+        held: Vec<u8>,
+        passed_on: Vec<u8>,
+        flushes: usize,
+    }
+
+    impl AsyncRead for Holding {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            assert!(self.held.is_empty(), "more is given to who holds something");
+            self.held.extend_from_slice(buf);
+            Poll::Ready(Ok(buf.len()))
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if !self.held.is_empty() && self.flushes.is_multiple_of(2) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.passed_on.extend_from_slice(&held);
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    impl Carrier for Holding {
+        fn plain(&self) -> Option<&TcpStream> {
+            None
+        }
+        fn begin(&mut self) {}
+        fn finish(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn who_holds_what_it_took_is_given_no_more() {
+        let (mut client, mut front) = pair().await;
+        let sent = pattern(2 * 1024 * 1024);
+        let given = sent.clone();
+        let writing = tokio::spawn(async move {
+            client.write_all(&given).await.unwrap();
+            client.shutdown().await.unwrap();
+        });
+        let (mut sink, mut count) = (Holding::default(), Transferred::default());
+        let none = BytesMut::new;
+        copy(&mut front, &mut sink, none(), none(), &mut count)
+            .await
+            .unwrap();
+        writing.await.unwrap();
+        assert!(sink.passed_on == sent && sink.held.is_empty());
     }
 
     #[tokio::test]
