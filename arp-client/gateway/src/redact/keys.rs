@@ -230,10 +230,8 @@ pub(super) fn passwords(text: &str, out: &mut Vec<Range<usize>>) {
     for at in memchr::memchr2_iter(b'=', b':', bytes) {
         let before = &bytes[..at];
         // Nearly always the byte before tells that there is no such name.
-        if !before
-            .last()
-            .is_some_and(|b| b"dtnyDTNY\"' \t\n\r\x0b\x0c".contains(b) || !b.is_ascii())
-        {
+        let may_be = |b: &u8| b"dtnyDTNY\"' \t\n\r\x0b\x0c".contains(b) || !b.is_ascii();
+        if !before.last().is_some_and(may_be) {
             continue;
         }
         let name = text[..at].trim_end();
@@ -242,7 +240,7 @@ pub(super) fn passwords(text: &str, out: &mut Vec<Range<usize>>) {
             let end = name.len().checked_sub(known.len());
             end.is_some_and(|end| name[end..].eq_ignore_ascii_case(known.as_bytes()))
         });
-        if !found.is_some_and(|known| name.len() - known.len() >= free) {
+        if found.is_none_or(|known| name.len() - known.len() < free) {
             continue;
         }
         let behind = at + 1;
