@@ -1,6 +1,6 @@
 //! What a request on a kept connection costs the gateway, in allocations: the same on every machine, however slow.
 //! Whatever takes more than the bound has to say why.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used)]
 
 use super::support::*;
 use super::{ASK, PATH};
