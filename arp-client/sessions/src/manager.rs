@@ -400,7 +400,11 @@ impl Sessions {
             if handle.asks.send(ask(reply)).await.is_ok() {
                 return match answer.await {
                     Ok(answer) => answer,
-                    Err(_) => Err(SessionError::Internal("the session went away".into())),
+                    Err(_) => {
+                        // Deleted by somebody who asked a moment earlier: then it is not found, as it is from now on.
+                        self.meta(id)?;
+                        Err(SessionError::Internal("the session went away".into()))
+                    }
                 };
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
