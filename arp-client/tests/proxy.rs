@@ -118,23 +118,42 @@ async fn serve(mut stream: TcpStream, reports: mpsc::Sender<Value>) {
     stream.write_all(answer.as_bytes()).await.unwrap();
 }
 
+/// A browser; it ends with all its processes.
+struct Browser(tokio::process::Child);
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // What is found under its name may be a script that starts it, and goes alone.
+        #[cfg(unix)]
+        if let Some(group) = self
+            .0
+            .id()
+            .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
+        {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = self.0.start_kill();
+    }
+}
+
 /// Opens an address in a real browser of its own, until the page has told what it could do.
 async fn what_the_page_can(url: &str, told: &mut mpsc::Receiver<Value>) -> Option<Value> {
     let chromium = web::chromium()?;
     let profile = tempfile::tempdir().unwrap();
-    let mut browser = tokio::process::Command::new(chromium)
+    let mut command = tokio::process::Command::new(chromium);
+    command
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"])
         .args(["--disable-features=PrivateNetworkAccessChecks,LocalNetworkAccessChecks"])
         .arg("--remote-debugging-port=0")
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(url)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::null());
+    #[cfg(unix)]
+    command.process_group(0);
+    let browser = Browser(command.spawn().unwrap());
     let report = tokio::time::timeout(2 * PATIENCE, told.recv()).await;
-    browser.kill().await.unwrap();
+    drop(browser);
     Some(report.expect("the page told nothing").unwrap())
 }
 

@@ -602,6 +602,11 @@ async fn a_resumed_session_shows_what_came_before_and_keeps_it_when_our_record_g
         let (status, _) = edge.delete(&format!("/api/claude/sessions/{id}?{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
     }
+    // Nor does the name of another agent, by either number.
+    for number in [ours, id] {
+        let (status, refused) = edge.delete(&format!("/api/gemini/sessions/{number}")).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{refused}");
+    }
     assert!(file.exists() && !edge.events(ours).await.is_empty());
     // Two that delete the fork at once: one does, the other is told that there is none, and nothing is left.
     let path = format!(

@@ -179,7 +179,9 @@ pub(super) async fn delete(state: &Arc<State>, call: &Call) -> Answer {
     let (agent, id) = (agent(call)?, call.param("id").to_owned());
     call.query.only(&["force"])?;
     let force = call.query.flag("force")?;
-    if let Ok(session) = state.sessions.get(&id) {
+    // One of another agent is not what is meant, whatever its number.
+    let ours = state.sessions.get(&id).ok();
+    if let Some(session) = ours.filter(|session| session.executor.parse() == Ok(agent)) {
         if session.status.is_busy() && !force {
             return Err(ApiError::new(
                 StatusCode::CONFLICT,

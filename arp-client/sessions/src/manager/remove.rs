@@ -54,16 +54,16 @@ impl Sessions {
         }
         let meta = self.meta(&view.id)?;
         let agent_id = self.get(&view.id)?.agent_session_id.clone();
-        let with_history = match removal.history {
-            History::Keep => false,
-            History::Delete => true,
-            History::IfOurs => begun_here(&meta),
-        };
         if view.status.is_live() {
             // One that waits for a message is ended first; it is not in use.
             self.cancel(&view.id).await?;
         }
         let agent_id = self.get(&view.id)?.agent_session_id.clone().or(agent_id);
+        let with_history = match removal.history {
+            History::Keep => false,
+            History::Delete => true,
+            History::IfOurs => begun_here(&meta, agent_id.as_deref()),
+        };
         let Some(agent_id) = agent_id.filter(|_| with_history) else {
             self.forget(&view.id, || Ok(())).await?;
             return Ok(if with_history {
@@ -142,9 +142,11 @@ impl Sessions {
 const RECENT: u64 = 200;
 
 /// Did the agent's history of it begin with us?
-fn begun_here(meta: &Meta) -> bool {
+fn begun_here(meta: &Meta, agent_id: Option<&str>) -> bool {
     match &meta.beginning {
         Beginning::New => true,
-        Beginning::Session { fork, .. } | Beginning::Last { fork } => *fork,
+        // An agent that goes on in the original where a copy was asked for has made nothing of its own.
+        Beginning::Session { id, fork } => *fork && agent_id != Some(id),
+        Beginning::Last { fork } => *fork,
     }
 }
