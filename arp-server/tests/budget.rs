@@ -1,21 +1,19 @@
 //! What a request on a kept connection costs the relay, in allocations and in system calls. Both are the same on every
 //! machine, however slow; whatever takes more than these bounds has to say why.
-#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
 use arp_common::protocol::Command as Say;
+use arp_testkit::counting::{Counting, allocated, count_here};
 use arp_testkit::daemon::{PATIENCE, Relay as Daemon};
 use arps::config::{Cli, Config};
 use arps::server::Relay;
 use clap::Parser;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 use support::{Peer, register};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,39 +25,6 @@ const ALLOCATIONS: f64 = 11.0;
 const CALLS: f64 = 4.0;
 /// What background work may add to either, per request.
 const MARGIN: f64 = 0.5;
-
-/// Counts what the threads of the relay allocate.
-struct Counting;
-
-static ALLOCATED: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    static COUNTED: Cell<bool> = const { Cell::new(false) };
-}
-
-fn count() {
-    if COUNTED.try_with(Cell::get).unwrap_or(false) {
-        ALLOCATED.fetch_add(1, SeqCst);
-    }
-}
-
-// SAFETY: everything is the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -142,7 +107,7 @@ fn a_request_costs_few_allocations() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .on_thread_start(|| COUNTED.set(true))
+        .on_thread_start(count_here)
         .build()
         .unwrap();
     let stop = CancellationToken::new();
@@ -157,10 +122,10 @@ fn a_request_costs_few_allocations() {
 
     let mut visitor = Visitor::new(at.public);
     visitor.ask(200);
-    let before = ALLOCATED.load(SeqCst);
+    let before = allocated();
     let times = 2_000;
     visitor.ask(times);
-    let each = (ALLOCATED.load(SeqCst) - before) as f64 / f64::from(times);
+    let each = (allocated() - before) as f64 / f64::from(times);
     println!("{each:.2} allocations for a request");
     assert!(
         each <= ALLOCATIONS + MARGIN,

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod counting;
 pub mod daemon;
 pub mod http;
 pub mod middlebox;

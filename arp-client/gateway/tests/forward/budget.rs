@@ -1,51 +1,16 @@
 //! What a request on a kept connection costs the gateway, in allocations: the same on every machine, however slow.
 //! Whatever takes more than the bound has to say why.
-#![allow(unsafe_code, clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)]
 
 use super::support::*;
 use super::{ASK, PATH};
 use arp_gateway::service::Service;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use arp_testkit::counting::{Counting, allocated, count_here};
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 /// Allocations for one request and its answer of six events, with all that is noted of it.
 const ALLOCATIONS: f64 = 93.0;
-
-/// Counts what the threads of the gateway allocate.
-struct Counting;
-
-static ALLOCATED: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    static COUNTED: Cell<bool> = const { Cell::new(false) };
-}
-
-fn count() {
-    if COUNTED.try_with(Cell::get).unwrap_or(false) {
-        ALLOCATED.fetch_add(1, SeqCst);
-    }
-}
-
-// SAFETY: everything is the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -54,7 +19,11 @@ fn runtime(counted: bool) -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
-        .on_thread_start(move || COUNTED.set(counted))
+        .on_thread_start(move || {
+            if counted {
+                count_here();
+            }
+        })
         .build()
         .unwrap()
 }
@@ -86,11 +55,11 @@ fn a_request_costs_few_allocations() {
         }
     };
     ask(50);
-    let before = ALLOCATED.load(SeqCst);
+    let before = allocated();
     let times = 200;
     ask(times);
     #[allow(clippy::cast_precision_loss)]
-    let each = (ALLOCATED.load(SeqCst) - before) as f64 / f64::from(times);
+    let each = (allocated() - before) as f64 / f64::from(times);
     println!("{each} allocations");
     assert!(each <= ALLOCATIONS, "{each} allocations for a request");
 }
