@@ -223,6 +223,7 @@ pub(super) fn is_host(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{CloudflareMode, UrlSource};
     use super::*;
 
     fn read(text: &str) -> Result<TunnelConfig, Vec<String>> {
