@@ -316,6 +316,53 @@ mod tests {
         );
     }
 
+    /// Large and steady: it does not pass through this process's memory. Small things do, and need no pipe.
+    #[cfg(target_os = "linux")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn bulk_between_plain_connections_moves_inside_the_kernel() {
+        for (bytes, in_kernel) in [(64 * 1024 * 1024, true), (1000, false)] {
+            let (mut client, mut front) = pair().await;
+            let (mut back, mut server) = pair().await;
+            let piece = vec![7; 1024 * 1024];
+            // As much as fits is there before the copy begins: no pause makes it look slow.
+            let mut left = bytes;
+            client.writable().await.unwrap();
+            while left > 0
+                && let Ok(n) = client.try_write(&piece[..left.min(piece.len())])
+            {
+                left -= n;
+            }
+            let copy = tokio::spawn(async move {
+                let mut count = Transferred::default();
+                let mut copy = Duplex::begin(&mut front, &mut back, BytesMut::new(), BytesMut::new());
+                let mut piped = false;
+                poll_fn(|cx| {
+                    let end = copy.poll(cx, &mut front, &mut back, &mut count);
+                    piped |= copy.up.pipe.is_some();
+                    assert!(copy.down.pipe.is_none(), "nothing came from there");
+                    end
+                })
+                .await
+                .unwrap();
+                (piped, count.a_to_b)
+            });
+            let sent = tokio::spawn(async move {
+                while left > 0 {
+                    let n = left.min(piece.len());
+                    client.write_all(&piece[..n]).await.unwrap();
+                    left -= n;
+                }
+                client.shutdown().await.unwrap();
+                client
+            });
+            let mut got = vec![0; 256 * 1024];
+            while server.read(&mut got).await.unwrap() > 0 {}
+            drop(server);
+            sent.await.unwrap();
+            assert_eq!(copy.await.unwrap(), (in_kernel, bytes as u64));
+        }
+    }
+
     /// Takes everything, and passes it on with every second flush.
     #[derive(Default)]
     struct Holding {
