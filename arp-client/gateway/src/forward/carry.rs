@@ -6,6 +6,7 @@ use super::record::Log;
 use super::request::Work;
 use super::{Gateway, headers, json_headers};
 use crate::activity::now_ms;
+use crate::clients::NetworkError;
 use crate::files::upstreams::Upstream;
 use crate::health::Health;
 use crate::live::Snapshot;
@@ -186,18 +187,19 @@ impl Gateway {
         log: &mut Log,
     ) -> Result<Answer, Failure> {
         let network = now.settings.network(service, &upstream.name);
-        let client = match work.turn {
-            // Upgrades are a thing of HTTP/1.1.
-            Some(_) if network.websocket => self.clients.get_http1(network),
-            _ => self.clients.get(network),
-        };
-        let client = client.map_err(|e| Failure::upstreams(e.to_string()))?;
+        let unusable = |e: NetworkError| Failure::upstreams(e.to_string());
+        let client = self.clients.get(network, &upstream.origin).map_err(unusable)?;
+        // Upgrades are a thing of HTTP/1.1.
+        let sockets = (work.turn.is_some() && network.websocket)
+            .then(|| self.clients.get_http1(network).map_err(unusable))
+            .transpose()?;
         let model = work.identity.model.clone().unwrap_or_default();
         let routed = chosen.or_else(|| now.routes().model_for(&upstream.name, &model));
         let routed = routed.filter(|routed| *routed != model).map(str::to_owned);
         log.asks(upstream, routed.as_deref());
         let route = Route {
             client: &client,
+            sockets: sockets.as_ref(),
             upstream,
             network,
             model: routed.as_deref(),

@@ -17,7 +17,7 @@ mod request;
 mod seals;
 pub(crate) mod socket;
 
-pub(crate) use attempt::{extra, url_at};
+pub(crate) use attempt::extra;
 pub use headers::HOP_MARK;
 
 use crate::activity::{Activity, now_ms};
