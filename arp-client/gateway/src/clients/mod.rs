@@ -243,6 +243,7 @@ pub fn explain(error: &reqwest::Error) -> String {
 fn told(causes: &[String], connecting: bool, late: bool) -> String {
     let all = causes.join(": ").to_lowercase();
     let has = |word: &str| all.contains(word);
+    let late = late || has("timed out") || has("deadline has elapsed");
     let root = causes.last().map(String::as_str).unwrap_or_default();
     if has("dns error") || has("failed to lookup") {
         "its name cannot be resolved: is the base_url right, and is this machine online?".to_owned()
@@ -252,11 +253,11 @@ fn told(causes: &[String], connecting: bool, late: bool) -> String {
         )
     } else if has("connection refused") {
         "nothing listens there (connection refused)".to_owned()
-    } else if connecting && (late || has("timed out")) {
+    } else if connecting && late {
         "no connection to it came about in time: is the address right, and does a firewall or a proxy stand in the \
          way? (connect_timeout_secs in gateway.toml says how long is waited)"
             .to_owned()
-    } else if late || has("timed out") {
+    } else if late {
         "it did not answer in time".to_owned()
     } else if has("handshake") || has("tls") || has("corrupt message") {
         format!("it does not speak TLS as expected ({root}): is it https, and is the port right?")
