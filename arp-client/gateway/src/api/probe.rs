@@ -4,8 +4,8 @@ use crate::clients::{Clients, Sent};
 use crate::files::upstreams::Upstream;
 use crate::service::Service;
 use crate::settings::Network;
-use http::{HeaderMap, Method};
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -130,7 +130,9 @@ async fn ask(
 ) -> Result<(u16, String, String), String> {
     let origin = &upstream.origin;
     let client = clients.get(network, origin).map_err(|e| e.to_string())?;
-    let there = origin.at(path, None).ok_or("no request can carry this model's name")?;
+    let there = origin
+        .at(path, None)
+        .ok_or("no request can carry this model's name")?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if service == Service::Claude {

@@ -63,7 +63,9 @@ impl Reply {
     /// In words, when it broke off.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, AskError> {
         match &mut self.body {
-            Coming::Own(own) => poll_fn(|cx| own.poll_chunk(cx)).await.map_err(|e| AskError::of(&e)),
+            Coming::Own(own) => poll_fn(|cx| own.poll_chunk(cx))
+                .await
+                .map_err(|e| AskError::of(&e)),
             Coming::Shared(body) => poll_fn(|cx| poll_data(body, cx))
                 .await
                 .map_err(|e| AskError::of(&e)),

@@ -305,10 +305,7 @@ impl Pool {
         }
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new());
-        let (shared, connection) = builder
-            .handshake(connected)
-            .await
-            .map_err(|e| AskError::of(&e))?;
+        let (shared, connection) = builder.handshake(connected).await.map_err(|e| AskError::of(&e))?;
         let runtime = Handle::current();
         runtime.spawn(async move {
             if let Err(e) = connection.await {
@@ -337,10 +334,9 @@ impl Pool {
                 let tcp = http.call(to).await.map_err(|e| AskError::connecting(&e))?;
                 Ok(MaybeHttpsStream::Http(tcp))
             }
-            Connector::Secure(mut https) => https
-                .call(to)
-                .await
-                .map_err(|e| AskError::connecting(e.as_ref())),
+            Connector::Secure(mut https) => {
+                https.call(to).await.map_err(|e| AskError::connecting(e.as_ref()))
+            }
         }
     }
 }

@@ -73,10 +73,10 @@ impl Line {
             if let Poll::Ready(found) = look(&mut own) {
                 return Poll::Ready(found);
             }
-            let quiet = self
-                .relay
-                .state
-                .compare_exchange(LOOKING, WAITING, Ordering::SeqCst, Ordering::SeqCst);
+            let quiet =
+                self.relay
+                    .state
+                    .compare_exchange(LOOKING, WAITING, Ordering::SeqCst, Ordering::SeqCst);
             if quiet.is_ok() {
                 return Poll::Pending;
             }

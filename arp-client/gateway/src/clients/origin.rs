@@ -194,12 +194,22 @@ mod tests {
     #[test]
     fn where_it_is_is_said_as_hosts_are() {
         for (base, host, uri, own) in [
-            ("https://X.example:443/v1", "x.example", "https://x.example/", false),
+            (
+                "https://X.example:443/v1",
+                "x.example",
+                "https://x.example/",
+                false,
+            ),
             ("http://[::1]:8080", "[::1]:8080", "http://[::1]:8080/", true),
             ("http://127.0.0.9", "127.0.0.9", "http://127.0.0.9/", true),
             ("http://localhost:80/a", "localhost", "http://localhost/", true),
             ("http://0.0.0.0:1", "0.0.0.0:1", "http://0.0.0.0:1/", true),
-            ("http://127.evil.com", "127.evil.com", "http://127.evil.com/", false),
+            (
+                "http://127.evil.com",
+                "127.evil.com",
+                "http://127.evil.com/",
+                false,
+            ),
         ] {
             let origin = origin(base);
             assert_eq!((origin.host().to_str().unwrap(), origin.is_own()), (host, own));

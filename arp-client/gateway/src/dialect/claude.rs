@@ -5,24 +5,25 @@ use crate::json::{self, Item};
 use crate::sse;
 use crate::usage::Tokens;
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::time::Duration;
 
+const SESSION: HeaderName = HeaderName::from_static("x-claude-code-session-id");
+const AGENT: HeaderName = HeaderName::from_static("x-claude-code-agent-id");
+const CLASS: HeaderName = HeaderName::from_static("x-claude-code-request-class");
+
 pub(super) fn identify(
     identity: &mut Identity,
     method: &Method,
     path: &str,
-    header: &dyn Fn(&str) -> Option<String>,
+    header: &dyn Fn(&HeaderName) -> Option<String>,
 ) {
-    identity.session = identity
-        .session
-        .take()
-        .or_else(|| header("x-claude-code-session-id"));
-    identity.agent = header("x-claude-code-agent-id");
-    identity.class = header("x-claude-code-request-class");
+    identity.session = identity.session.take().or_else(|| header(&SESSION));
+    identity.agent = header(&AGENT);
+    identity.class = header(&CLASS);
     identity.generates = *method == Method::POST && path.ends_with("/messages");
 }
 

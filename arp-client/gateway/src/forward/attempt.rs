@@ -124,11 +124,7 @@ pub(crate) fn extra(headers: &mut HeaderMap, network: &Network) {
 }
 
 /// The path and the header fields of a request to an upstream; another path where another model stands in it.
-pub(super) fn prepared<'w>(
-    service: Service,
-    route: &Route<'_>,
-    work: &'w Work,
-) -> (Cow<'w, str>, HeaderMap) {
+pub(super) fn prepared<'w>(service: Service, route: &Route<'_>, work: &'w Work) -> (Cow<'w, str>, HeaderMap) {
     let Route {
         upstream, network, ..
     } = route;

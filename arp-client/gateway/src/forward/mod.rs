@@ -19,6 +19,7 @@ pub(crate) mod socket;
 
 pub(crate) use attempt::extra;
 pub use headers::HOP_MARK;
+pub(crate) use headers::without;
 
 use crate::activity::{Activity, now_ms};
 use crate::choices::Choices;
