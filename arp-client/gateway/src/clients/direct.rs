@@ -168,7 +168,8 @@ impl Pool {
                     },
                 }
             }
-            match self.connect().await? {
+            // Seldom, and large: apart, so that what each request carries along is small.
+            match Box::pin(self.connect()).await? {
                 New::Own(mut line) => {
                     self.address_own(&mut request, &path);
                     return match line.ask(request).await {

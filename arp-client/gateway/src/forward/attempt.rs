@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use std::borrow::Cow;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -158,10 +159,12 @@ pub(crate) async fn ask(service: Service, route: &Route<'_>, work: &mut Work) ->
         return Err(Failure::upstreams("no request can carry this path"));
     };
     let body = work.body_for(route.model, &mut headers);
-    let sending = route
-        .client
-        .send(origin, work.method.clone(), there, headers, body);
-    let response = match timeout_at(deadline, sending).await {
+    let sent = {
+        let client = route.client;
+        let sending = pin!(client.send(origin, work.method.clone(), there, headers, body));
+        timeout_at(deadline, sending).await
+    };
+    let response = match sent {
         Ok(Ok(response)) => response,
         Ok(Err(e)) => return Err(Failure::upstreams(e.to_string())),
         Err(_) => return Err(Failure::upstreams("it did not answer in time")),

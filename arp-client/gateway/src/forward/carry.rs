@@ -15,6 +15,7 @@ use crate::service::Service;
 use crate::usage::budgets;
 use http::StatusCode;
 use http::header::HeaderValue;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -125,7 +126,7 @@ impl Gateway {
                 upstream: &upstream,
                 known: false,
             };
-            match self
+            let answered = self
                 .ask(
                     service,
                     &now,
@@ -135,8 +136,8 @@ impl Gateway {
                     &mut output,
                     &mut log,
                 )
-                .await
-            {
+                .await;
+            match answered {
                 Ok(answer) => {
                     let good = self
                         .pass_on(service, &now, &upstream, &work, answer, &mut output, &mut log)
@@ -207,8 +208,12 @@ impl Gateway {
         };
         let mut unsealed = false;
         loop {
-            let asking = attempt::ask(service, &route, work);
-            match output.while_waiting(asking).await {
+            let asked = {
+                // In one place from here on: what a future is given by value lies in it a second time.
+                let asking = pin!(attempt::ask(service, &route, work));
+                output.while_waiting(asking).await
+            };
+            match asked {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => {
                     let refused = failure.error.as_ref().is_some_and(|(status, _, body)| {
