@@ -13,7 +13,7 @@ pub fn member(text: &[u8], name: &str) -> Option<Range<usize>> {
     let mut scan = Scan { text, at: 0 };
     let mut found = None;
     scan.members(|written, value| {
-        if is_name(written, name) {
+        if written == name.as_bytes() || is_escaped(written, name) {
             found = Some(value);
         }
         found.is_none()
@@ -30,7 +30,13 @@ pub fn members<'t, const N: usize>(text: &'t [u8], names: [&str; N]) -> Option<[
     let mut scan = Scan { text, at: 0 };
     let mut found: [Option<Range<usize>>; N] = [const { None }; N];
     scan.members(|written, value| {
-        if let Some(at) = names.iter().position(|name| is_name(written, name)) {
+        let at = names.iter().position(|name| name.as_bytes() == written);
+        let at = at.or_else(|| {
+            // Seldom: names are written as they are.
+            let escaped = written.contains(&b'\\');
+            names.iter().position(|name| escaped && is_escaped(written, name))
+        });
+        if let Some(at) = at {
             found[at] = Some(value);
         }
         true
@@ -48,14 +54,13 @@ pub fn members<'t, const N: usize>(text: &'t [u8], names: [&str; N]) -> Option<[
     Some(all)
 }
 
-/// Is this the name, as it is written between its quotes?
-fn is_name(written: &[u8], name: &str) -> bool {
-    written == name.as_bytes()
-        || (memchr::memchr(b'\\', written).is_some()
-            && std::str::from_utf8(written)
-                .ok()
-                .and_then(|written| serde_json::from_str::<String>(&format!("\"{written}\"")).ok())
-                .is_some_and(|plain| plain == name))
+/// Is this the name, written between its quotes with escapes?
+fn is_escaped(written: &[u8], name: &str) -> bool {
+    written.contains(&b'\\')
+        && std::str::from_utf8(written)
+            .ok()
+            .and_then(|written| serde_json::from_str::<String>(&format!("\"{written}\"")).ok())
+            .is_some_and(|plain| plain == name)
 }
 
 /// Deepest nesting that is followed.

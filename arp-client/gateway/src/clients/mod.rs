@@ -16,7 +16,6 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Certificate, Proxy, redirect};
-use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,7 +31,8 @@ const MAX_HOSTS: usize = 256;
 pub struct Clients {
     /// What the system's variables say of proxies.
     system: Matcher,
-    ways: Mutex<HashMap<Network, Way>>,
+    /// A handful: comparing them costs less than a hash of all that a way is.
+    ways: Mutex<Vec<(Network, Way)>>,
 }
 
 impl Default for Clients {
@@ -47,7 +47,7 @@ impl Default for Clients {
 /// The connections of one way of reaching upstreams.
 #[derive(Debug, Default)]
 struct Way {
-    hosts: HashMap<Origin, Client>,
+    hosts: Vec<(Origin, Client)>,
     /// What does all that this module does not: any HTTP, and HTTP/1.1 alone.
     library: [Option<reqwest::Client>; 2],
 }
@@ -78,7 +78,9 @@ impl Clients {
     /// What is wrong with the settings, in words.
     pub fn get(&self, network: &Network, origin: &Origin) -> Result<Client, NetworkError> {
         let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = ways.get(network).and_then(|way| way.hosts.get(origin)) {
+        let way_before = ways.iter().find(|(of, _)| of == network);
+        let host = way_before.and_then(|(_, way)| way.hosts.iter().find(|(of, _)| of == origin));
+        if let Some((_, client)) = host {
             return Ok(client.clone());
         }
         let proxied = match network.proxy.as_deref() {
@@ -94,7 +96,7 @@ impl Clients {
         if hosts.len() >= MAX_HOSTS {
             hosts.clear();
         }
-        hosts.insert(origin.clone(), client.clone());
+        hosts.push((origin.clone(), client.clone()));
         Ok(client)
     }
 
@@ -108,27 +110,27 @@ impl Clients {
     }
 }
 
-fn way<'w>(ways: &'w mut HashMap<Network, Way>, network: &Network) -> &'w mut Way {
-    if ways.len() >= MAX_CLIENTS && !ways.contains_key(network) {
-        ways.clear();
-    }
-    ways.entry(network.clone()).or_default()
+fn way<'w>(ways: &'w mut Vec<(Network, Way)>, network: &Network) -> &'w mut Way {
+    let at = ways.iter().position(|(of, _)| of == network).unwrap_or_else(|| {
+        if ways.len() >= MAX_CLIENTS {
+            ways.clear();
+        }
+        ways.push((network.clone(), Way::default()));
+        ways.len() - 1
+    });
+    &mut ways[at].1
 }
 
 fn library(
-    ways: &mut HashMap<Network, Way>,
+    ways: &mut Vec<(Network, Way)>,
     network: &Network,
     http1: bool,
 ) -> Result<reqwest::Client, NetworkError> {
-    let kept = ways
-        .get(network)
-        .and_then(|way| way.library[usize::from(http1)].as_ref());
+    let kept = &mut way(ways, network).library[usize::from(http1)];
     if let Some(client) = kept {
         return Ok(client.clone());
     }
-    let client = build(network, http1)?;
-    way(ways, network).library[usize::from(http1)] = Some(client.clone());
-    Ok(client)
+    Ok(kept.insert(build(network, http1)?).clone())
 }
 
 impl Client {

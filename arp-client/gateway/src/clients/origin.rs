@@ -6,7 +6,7 @@ use reqwest::Url;
 use url::Position;
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct Origin {
     /// Scheme, host and port.
     uri: Uri,
@@ -17,6 +17,15 @@ pub struct Origin {
     /// Does it lead to this machine, so that it may be the gateway itself?
     own: bool,
 }
+
+// All else is made of the base URL.
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        self.base == other.base
+    }
+}
+
+impl Eq for Origin {}
 
 /// A base URL cannot be asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

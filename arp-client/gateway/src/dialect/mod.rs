@@ -56,6 +56,11 @@ pub enum First {
 
 /// Reads along with a stream.
 pub trait Reader: Send {
+    /// Is it known of this event, without reading it, that nothing in it counts?
+    fn passes_over(&self, event: &[u8]) -> bool {
+        let _ = event;
+        false
+    }
     /// One event's data.
     fn event(&mut self, data: &[u8]);
     /// What was used so far.

@@ -237,7 +237,9 @@ impl Stream {
         while let Some(event) = self.splitter.look() {
             if self.generates {
                 log.hears(event);
-                if let Some(data) = sse::data(event) {
+                if !self.reader.passes_over(event)
+                    && let Some(data) = sse::data(event)
+                {
                     self.reader.event(&data);
                     log.tokens(self.reader.tokens());
                 }
