@@ -1,14 +1,17 @@
 //! The command line, and [`Settings`] made into a [`Config`] that is whole and makes sense.
 
+mod values;
+
+pub(crate) use values::is_host;
+
 use crate::command::CommandConfig;
-use crate::command_settings;
 use crate::defaults as d;
 use crate::gate::Gate;
 use crate::services;
 pub use crate::services::{EndsTls, Service};
 pub use crate::settings::{Settings, data_dir};
 use crate::tokens::Names;
-use crate::trust::{self, KnownRelays, Policy};
+use crate::trust::{KnownRelays, Policy};
 use crate::tunnel_settings;
 use arp_common::defaults::{CONTROL_PORT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::ids::{ClientId, Token};
@@ -177,9 +180,9 @@ impl Config {
             remote_port.and_then(|port| services::remote_port(port, "--remote-port", &mut faults));
         let proxy_protocol =
             services::proxy_protocol(s.proxy_protocol.as_deref(), "--proxy-protocol", &mut faults);
-        let tls = certificate(&s, &mut faults);
+        let tls = values::certificate(&s, &mut faults);
         let ends_tls = EndsTls::of(s.tls_passthrough.filter(|on| *on), tls.is_some());
-        let mode = mode_of(&s, client_id.as_ref(), !services.is_empty(), &mut faults);
+        let mode = values::mode_of(&s, client_id.as_ref(), !services.is_empty(), &mut faults);
         if s.reconnect_interval == Some(0) {
             faults.push("--reconnect-interval must be at least 1 second".into());
         }
@@ -188,7 +191,7 @@ impl Config {
                 faults.push(format!("--{name} must be the relay's port, not 0"));
             }
         }
-        let host = unbracketed(s.server_addr.as_deref().unwrap_or("127.0.0.1"));
+        let host = values::unbracketed(s.server_addr.as_deref().unwrap_or("127.0.0.1"));
         if host.is_empty()
             || host.contains('/')
             || (host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err())
@@ -198,9 +201,9 @@ impl Config {
                 "--server-addr {host}: {hint} (--control-port, --proxy-port)"
             ));
         }
-        let trust = trust(&s, &mut faults);
-        let join_key = join_key(&s, &mut faults);
-        let gate = gate(&s, &mut faults);
+        let trust = values::trust(&s, &mut faults);
+        let join_key = values::join_key(&s, &mut faults);
+        let gate = values::gate(&s, &mut faults);
         if gate.is_some() && s.command_mode == Some(true) {
             faults.push("--require-auth and --require-key are for a local service; with --command-mode use --edge-key".into());
         }
@@ -325,7 +328,7 @@ impl Config {
     pub fn public_url(&self, told: &Public, token: &str, shown: &str) -> String {
         let domain = told.domain.as_deref();
         if let Some(domain) = domain.filter(|_| self.ends_tls_of(token).passes() && is_host(token)) {
-            let port = told.url.as_deref().and_then(port_of).or(told.port);
+            let port = told.url.as_deref().and_then(values::port_of).or(told.port);
             let port = port.filter(|port| *port != 443);
             let port = port.map(|port| format!(":{port}")).unwrap_or_default();
             return format!("https://{}.{domain}{port}/", shown.to_ascii_lowercase());
@@ -364,137 +367,6 @@ pub struct Public {
 
 /// Name of the file of this machine's key in the data directory.
 pub(crate) const EDGE_KEY: &str = "edge-key.pem";
-/// Largest file that holds a join key, in bytes.
-const MAX_SECRET_FILE: usize = 4096;
-
-fn trust(s: &Settings, faults: &mut Vec<String>) -> Policy {
-    let given = s.server_fingerprint.is_some() || s.server_ca.is_some();
-    if given && s.plaintext == Some(true) {
-        faults.push("--plaintext does not go with --server-fingerprint or --server-ca: without TLS nobody proves anything".into());
-    }
-    match (&s.server_fingerprint, &s.server_ca) {
-        (Some(_), Some(_)) => faults.push("--server-fingerprint and --server-ca: give one of the two".into()),
-        (Some(text), None) => match text.parse() {
-            Ok(key) => return Policy::Fingerprint(key),
-            Err(e) => faults.push(format!("--server-fingerprint {e}")),
-        },
-        (None, Some(from)) => match trust::authorities(from) {
-            Ok(roots) => return Policy::Authorities(roots),
-            Err(e) => faults.push(format!("--server-ca {e}")),
-        },
-        (None, None) => {}
-    }
-    Policy::FirstUse
-}
-
-/// The files of the certificate for TLS that ends here.
-fn certificate(s: &Settings, faults: &mut Vec<String>) -> Option<Files> {
-    match (s.tls_cert.clone(), s.tls_key.clone()) {
-        (Some(cert), Some(key)) => Some(Files { cert, key }),
-        (None, None) => None,
-        _ => {
-            faults.push("--tls-cert and --tls-key go together: give both or none".into());
-            None
-        }
-    }
-}
-
-/// Can it stand in front of a domain?
-pub(crate) fn is_host(name: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-    };
-    name.split('.').all(label)
-}
-
-/// The port of a URL.
-fn port_of(url: &str) -> Option<u16> {
-    let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    match authority.rsplit_once(':') {
-        Some((_, port)) if port.bytes().all(|b| b.is_ascii_digit()) => port.parse().ok(),
-        _ => Some(if scheme.eq_ignore_ascii_case("https") {
-            443
-        } else {
-            80
-        }),
-    }
-}
-
-fn join_key(s: &Settings, faults: &mut Vec<String>) -> Option<Secret> {
-    match (&s.join_key, &s.join_key_file) {
-        (Some(_), Some(_)) => faults.push("--join-key and --join-key-file: give one of the two".into()),
-        (Some(key), None) => return Some(Secret::new(key.clone())),
-        (None, Some(path)) => match private::read(path, MAX_SECRET_FILE) {
-            Ok(key) => return Some(Secret::new(String::from_utf8_lossy(&key).trim())),
-            Err(e) => faults.push(format!("--join-key-file {e}")),
-        },
-        (None, None) => {}
-    }
-    None
-}
-
-fn gate(s: &Settings, faults: &mut Vec<String>) -> Option<Gate> {
-    let secrets = |given: &Option<Vec<String>>| given.iter().flatten().map(Secret::new).collect::<Vec<_>>();
-    let gate = Gate {
-        auth: secrets(&s.require_auth),
-        keys: secrets(&s.require_key),
-    };
-    if gate
-        .auth
-        .iter()
-        .any(|a| a.expose().split_once(':').is_none_or(|(_, p)| p.is_empty()))
-    {
-        faults.push("--require-auth must be user:password".into());
-    }
-    if gate.keys.iter().any(|k| k.expose().is_empty()) {
-        faults.push("--require-key must not be empty".into());
-    }
-    (!gate.auth.is_empty() || !gate.keys.is_empty()).then_some(gate)
-}
-
-/// The rules of the two modes.
-fn mode_of(s: &Settings, id: Option<&ClientId>, services: bool, faults: &mut Vec<String>) -> Option<Mode> {
-    let command = s.command_mode.unwrap_or(false);
-    if command {
-        if s.local_port.is_some() || s.local_addr.is_some() {
-            faults.push(
-                "--local-addr and --local-port do not go with --command-mode: choose one of the two modes"
-                    .into(),
-            );
-            return None;
-        }
-        return Some(Mode::Command(Box::new(command_settings::read(s, id?, faults)?)));
-    }
-    for name in command_settings::given(s) {
-        faults.push(format!("--{name} only goes with --command-mode"));
-    }
-    let host = unbracketed(s.local_addr.as_deref().unwrap_or("127.0.0.1"));
-    match s.local_port {
-        Some(port) if port != 0 => Some(Mode::Tcp { host, port }),
-        None if services => Some(Mode::Services),
-        _ => {
-            let hint = "e.g. --local-port 3000; or give --command-mode for the AI agents of this machine";
-            faults.push(format!(
-                "--local-port is missing: the port of the local service, {hint}"
-            ));
-            None
-        }
-    }
-}
-
-fn unbracketed(host: &str) -> String {
-    host.strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host)
-        .to_owned()
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 //! ([`crate::splice`]).
 
 use crate::defaults::{COPY_CHUNK, SPLICE_AFTER};
+use crate::scratch::Scratch;
 use crate::splice::{Moved, Pipe};
 use crate::transport::Carrier;
 use bytes::{Buf, BytesMut};
@@ -16,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; COPY_CHUNK].into_boxed_slice());
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new(COPY_CHUNK));
 }
 
 /// How many bytes went which way.

@@ -15,6 +15,7 @@ pub mod origin;
 pub mod private;
 pub mod protocol;
 pub mod proxy_header;
+pub mod scratch;
 pub mod selfdoc;
 pub mod service;
 pub mod settings;

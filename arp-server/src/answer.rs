@@ -5,7 +5,7 @@ mod flood;
 use crate::exchange::rewrite::hsts;
 use crate::routing::redirect::Location;
 use crate::routing::route::Unknown;
-use crate::tunnels::pool::CheckoutError;
+use crate::tunnels::checkout::CheckoutError;
 use arp_common::error_body::ErrorBody;
 use bytes::Bytes;
 

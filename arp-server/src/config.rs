@@ -15,7 +15,7 @@ use crate::bans::Ban;
 use crate::data;
 use crate::shared::PublicLimits;
 use crate::tcp::ports::PortLimits;
-use crate::tunnels::pool::PoolLimits;
+use crate::tunnels::limits::PoolLimits;
 use arp_common::logging::LogFormat;
 use arp_common::protocol::Secret;
 use arp_common::settings::ConfigError;

@@ -5,7 +5,7 @@ use crate::admission::EdgeLimits;
 use crate::shared::PublicLimits;
 use crate::tcp::RawLimits;
 use crate::tcp::ports::PortLimits;
-use crate::tunnels::pool::PoolLimits;
+use crate::tunnels::limits::PoolLimits;
 
 /// The settings that differ, as flags.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use crate::shared::PublicLimits;
 use crate::store::Limits;
 use crate::tcp::RawLimits;
 use crate::tcp::ports::{self, PortLimits};
-use crate::tunnels::pool::PoolLimits;
+use crate::tunnels::limits::PoolLimits;
 use arp_common::defaults::{CONTROL_PORT, HEARTBEAT, PROXY_PORT, PUBLIC_PORT};
 use arp_common::origin::origin_of;
 use arp_common::private;

@@ -2,6 +2,7 @@
 
 use super::deadline::Deadline;
 use crate::defaults as d;
+use arp_common::scratch;
 use arp_common::transport::{ReadHalf, WriteHalf};
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::RefCell;
@@ -50,7 +51,8 @@ impl Room {
         // What is left of a message in it makes for more room, too.
         let len = buf.len();
         if buf.capacity() - len < self.0 / 2 {
-            buf.reserve(len.clamp(self.0, d::READ_BUF_MAX));
+            buf.reserve(len.clamp(self.0, d::READ_BUF_MAX) + scratch::SPARE);
+            scratch::begin(buf);
         }
         let mut n = 0;
         loop {

@@ -85,7 +85,8 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tunnels::pool::{Link, LiveLimits, PoolLimits};
+    use crate::tunnels::limits::{LiveLimits, PoolLimits};
+    use crate::tunnels::pool::Link;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Wake, Waker};
     use std::time::Duration;

@@ -12,6 +12,7 @@
 //! is dropped under it.
 
 use super::lease::{Lease, Leased};
+use super::limits::LiveLimits;
 use super::pending::Pending;
 use super::queue::{Queue, within_share};
 use super::tunnel::{Need, Permit, Tunnel, Want, Watch};
@@ -22,98 +23,10 @@ use arp_common::protocol::{Command, Mode};
 use arp_common::tls::Fingerprint;
 use arp_common::transport::{ReadHalf, WriteHalf};
 use bytes::BytesMut;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, oneshot};
-
-/// What the operator set for every client's pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolLimits {
-    /// Idle tunnels to keep ready.
-    pub target: usize,
-    /// Tunnels in all.
-    pub max_tunnels: usize,
-    /// Requests that may wait.
-    pub max_waiting: usize,
-    /// Time a request waits.
-    pub wait: Duration,
-}
-
-/// [`PoolLimits`] that all pools share and that can be changed while they are used.
-#[derive(Debug)]
-pub(crate) struct LiveLimits {
-    target: AtomicUsize,
-    max_tunnels: AtomicUsize,
-    max_waiting: AtomicUsize,
-    wait_ms: AtomicU64,
-}
-
-impl LiveLimits {
-    pub(crate) fn new(limits: &PoolLimits) -> Self {
-        let live = Self {
-            target: AtomicUsize::new(0),
-            max_tunnels: AtomicUsize::new(0),
-            max_waiting: AtomicUsize::new(0),
-            wait_ms: AtomicU64::new(0),
-        };
-        live.set(limits);
-        live
-    }
-
-    pub(crate) fn set(&self, limits: &PoolLimits) {
-        self.target.store(limits.target, Ordering::Relaxed);
-        self.max_tunnels.store(limits.max_tunnels, Ordering::Relaxed);
-        self.max_waiting.store(limits.max_waiting, Ordering::Relaxed);
-        let wait = u64::try_from(limits.wait.as_millis()).unwrap_or(u64::MAX);
-        self.wait_ms.store(wait, Ordering::Relaxed);
-    }
-
-    fn target(&self) -> usize {
-        self.target.load(Ordering::Relaxed)
-    }
-
-    fn max_tunnels(&self) -> usize {
-        self.max_tunnels.load(Ordering::Relaxed)
-    }
-
-    fn max_waiting(&self) -> usize {
-        self.max_waiting.load(Ordering::Relaxed)
-    }
-
-    fn wait(&self) -> Duration {
-        Duration::from_millis(self.wait_ms.load(Ordering::Relaxed))
-    }
-}
-
-/// Why there is no tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CheckoutError {
-    /// The edge is not connected.
-    #[error("the edge agent is offline")]
-    Offline,
-    /// Too many wait already.
-    #[error("too many requests are waiting for this edge agent")]
-    Busy,
-    /// The visitor's address has its share of the client's tunnels, and kept them.
-    #[error("your address has as many requests open at this edge agent as it may have at a time")]
-    Share,
-    /// None came in time.
-    #[error("the edge agent opened no tunnel in time")]
-    Timeout,
-}
-
-impl CheckoutError {
-    fn count(self) {
-        let counter = match self {
-            Self::Offline => Counter::CheckoutOffline,
-            Self::Busy | Self::Share => Counter::CheckoutBusy,
-            Self::Timeout => Counter::CheckoutTimeout,
-        };
-        metrics::add(counter, 1);
-    }
-}
+use std::time::Instant;
+use tokio::sync::{Notify, mpsc};
 
 /// See [`Pool::counts`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -148,27 +61,27 @@ pub struct Pool {
     client: ClientId,
     /// What goes through them.
     pub(crate) traffic: Traffic,
-    limits: Arc<LiveLimits>,
+    pub(super) limits: Arc<LiveLimits>,
     pending: Arc<Pending>,
     state: Mutex<State>,
     pub(super) live: AtomicUsize,
     pub(super) in_use: AtomicUsize,
     /// Changed only under the lock.
-    waiting: AtomicUsize,
+    pub(super) waiting: AtomicUsize,
     pub(super) stirred: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    link: Option<Link>,
+pub(super) struct State {
+    pub(super) link: Option<Link>,
     /// Until when an edge that is not here is waited for, as it was here before the relay was started.
-    expected: Option<Instant>,
+    pub(super) expected: Option<Instant>,
     /// The newest registration that was ever in charge: an older one that comes late has no say.
     newest: u64,
-    idle: Vec<Tunnel>,
-    queue: Queue,
-    leases: Vec<Weak<Lease>>,
-    asked: usize,
+    pub(super) idle: Vec<Tunnel>,
+    pub(super) queue: Queue,
+    pub(super) leases: Vec<Weak<Lease>>,
+    pub(super) asked: usize,
     /// Tunnels that ended unused since the last repair. When there are many, keeping a stock only makes
     /// edge and local service open and close connections in a circle.
     wasted: usize,
@@ -190,7 +103,7 @@ impl Pool {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under the lock; if it did, the state would still be sound.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -216,114 +129,22 @@ impl Pool {
         self.lock().link.is_some()
     }
 
-    /// Takes a tunnel for a visitor at `address`, waiting for one if need be. Who no longer wants one drops
-    /// the future, and its place in the queue is free.
-    ///
-    /// # Errors
-    /// See [`CheckoutError`].
-    pub(crate) async fn checkout(
-        self: &Arc<Self>,
-        want: impl Into<Need>,
-        address: IpAddr,
-    ) -> Result<Leased, CheckoutError> {
-        let found = self.take_or_queue(want.into(), address);
-        match found.inspect_err(|e| e.count())? {
-            Found::Idle(leased) => {
-                metrics::add(Counter::CheckoutHit, 1);
-                Ok(leased)
-            }
-            // On the heap: most requests find a tunnel, and need no room for waiting.
-            Found::Queued(queued) => {
-                let waited = Box::pin(self.wait(queued, address)).await;
-                match &waited {
-                    Ok(_) => metrics::add(Counter::CheckoutMiss, 1),
-                    Err(e) => e.count(),
-                }
-                waited
-            }
-        }
-    }
-
-    fn take_or_queue(self: &Arc<Self>, want: Need, address: IpAddr) -> Result<Found, CheckoutError> {
-        let mut gone = Vec::new();
-        let mut state = self.lock();
-        if state.link.is_none() && state.expected.is_none_or(|until| until <= Instant::now()) {
-            return Err(CheckoutError::Offline);
-        }
-        let held = state.queue.held(address);
-        let now = Instant::now();
-        let found = if self.within_share(&held) {
-            take(&mut state.idle, want, now)
-        } else {
-            None
-        };
-        let found = match found {
-            Some(tunnel) => Found::Idle(self.lease(&mut state, tunnel, held)),
-            None => {
-                let queued = state.queue.push(address, want, self.limits.max_waiting());
-                let (ticket, rx) = queued.ok_or(CheckoutError::Busy)?;
-                let pool = self.clone();
-                Found::Queued(Queued {
-                    pool,
-                    address,
-                    ticket,
-                    rx,
-                })
-            }
-        };
-        self.refill(&mut state, now, &mut gone);
-        drop(state);
-        drop(gone);
-        Ok(found)
-    }
-
-    async fn wait(self: &Arc<Self>, mut queued: Queued, address: IpAddr) -> Result<Leased, CheckoutError> {
-        let deadline = tokio::time::sleep(self.limits.wait());
-        tokio::pin!(deadline);
-        loop {
-            self.make_room(address);
-            if self.is_overdue() {
-                return Err(CheckoutError::Offline);
-            }
-            tokio::select! {
-                biased;
-                got = &mut queued.rx => match got {
-                    Ok(leased) => return Ok(leased),
-                    Err(_) => return Err(CheckoutError::Offline),
-                },
-                () = &mut deadline => break,
-                () = tokio::time::sleep(d::MAKE_ROOM_EVERY) => {}
-            }
-        }
-        let mut state = self.lock();
-        if state.link.is_none() {
-            return Err(CheckoutError::Offline);
-        }
-        let held = state.queue.held(address);
-        if held.load(Ordering::Relaxed) > 0 && !self.within_share(&held) {
-            Err(CheckoutError::Share)
-        } else {
-            Err(CheckoutError::Timeout)
-        }
-    }
-
     /// The edge is to be back by then.
     pub(crate) fn expect(&self, until: Instant) {
         self.lock().expected = Some(until);
     }
 
-    /// Was the edge expected, and has not come?
-    fn is_overdue(&self) -> bool {
-        let state = self.lock();
-        state.link.is_none() && state.expected.is_some_and(|until| until <= Instant::now())
-    }
-
-    fn within_share(&self, held: &AtomicUsize) -> bool {
+    pub(super) fn within_share(&self, held: &AtomicUsize) -> bool {
         let used = self.in_use.load(Ordering::Relaxed);
         within_share(held.load(Ordering::Relaxed), used, self.limits.max_tunnels())
     }
 
-    fn lease(self: &Arc<Self>, state: &mut State, tunnel: Tunnel, held: Arc<AtomicUsize>) -> Leased {
+    pub(super) fn lease(
+        self: &Arc<Self>,
+        state: &mut State,
+        tunnel: Tunnel,
+        held: Arc<AtomicUsize>,
+    ) -> Leased {
         let lease = Lease::new(self.clone(), held);
         if state.leases.len() >= 64 + 2 * self.in_use.load(Ordering::Relaxed) {
             state.leases.retain(|l| l.strong_count() > 0);
@@ -398,7 +219,7 @@ impl Pool {
     }
 
     /// Gives a tunnel to whose turn it is, or keeps it.
-    fn offer(self: &Arc<Self>, mut tunnel: Tunnel) {
+    pub(super) fn offer(self: &Arc<Self>, mut tunnel: Tunnel) {
         // Who waits has been read long ago, and may have it before the runtime hears what came meanwhile.
         if self.waiting.load(Ordering::Relaxed) > 0 && !tunnel.rd.is_quiet() {
             return;
@@ -438,7 +259,7 @@ impl Pool {
 
     /// Asks for the tunnels that are missing right now; cold ones give way when there is no room for others,
     /// and are put into `gone`, to be dropped without the lock.
-    fn refill(self: &Arc<Self>, state: &mut State, now: Instant, gone: &mut Vec<Tunnel>) {
+    pub(super) fn refill(self: &Arc<Self>, state: &mut State, now: Instant, gone: &mut Vec<Tunnel>) {
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
         let Some(link) = &state.link else { return };
         let max = self.limits.max_tunnels();
@@ -473,50 +294,6 @@ impl Pool {
                 break;
             }
             state.asked += 1;
-        }
-    }
-
-    /// When somebody at `address` waits and there is neither a tunnel nor room for one, has an exchange end
-    /// that waits for its own visitor: one of an address that holds more, or, if the address has its share, one of
-    /// its own.
-    fn make_room(&self, address: IpAddr) {
-        let mut state = self.lock();
-        if state.link.is_none() {
-            return;
-        }
-        let own = state.queue.held(address);
-        let own_count = own.load(Ordering::Relaxed);
-        let in_share = self.within_share(&own);
-        let live = self.live.load(Ordering::Relaxed);
-        if in_share && live + state.asked < self.limits.max_tunnels() {
-            return;
-        }
-        let full = self.in_use.load(Ordering::Relaxed) >= self.limits.max_tunnels();
-        let (mut victim, mut leaving) = (None, 0);
-        for lease in state.leases.iter().filter_map(Weak::upgrade) {
-            let of_own = Arc::ptr_eq(lease.held(), &own);
-            let held = lease.held().load(Ordering::Relaxed);
-            let may_go = if in_share || (full && !of_own) {
-                held > own_count
-            } else {
-                of_own
-            };
-            if !may_go {
-                continue;
-            }
-            if lease.is_reclaimed() {
-                leaving += 1;
-                continue;
-            }
-            let stalled = lease.stalled();
-            if stalled >= d::STALLED && victim.as_ref().is_none_or(|(best, _)| (held, stalled) > *best) {
-                victim = Some(((held, stalled), lease));
-            }
-        }
-        if let Some((_, lease)) = victim
-            && leaving < state.queue.len()
-        {
-            lease.ask_back();
         }
     }
 
@@ -601,39 +378,9 @@ impl Pool {
     }
 }
 
-/// What a request finds.
-enum Found {
-    Idle(Leased),
-    Queued(Queued),
-}
-
-/// A request in the queue. Dropping it leaves the queue; a tunnel that was given to it meanwhile goes back.
-struct Queued {
-    pool: Arc<Pool>,
-    address: IpAddr,
-    ticket: u64,
-    rx: oneshot::Receiver<Leased>,
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        let mut state = self.pool.lock();
-        let left = state.queue.leave(self.address, self.ticket);
-        self.pool.waiting.store(state.queue.len(), Ordering::Relaxed);
-        drop(state);
-        if !left {
-            self.rx.close();
-            if let Ok(Leased { tunnel, lease }) = self.rx.try_recv() {
-                drop(lease);
-                self.pool.offer(tunnel);
-            }
-        }
-    }
-}
-
 /// The tunnel that suits a request best: used ones first, so that those that were never used are there for who
 /// may take no other, and of those the most recently used, whose socket buffers are grown and memory is warm.
-fn take(idle: &mut Vec<Tunnel>, need: Need, now: Instant) -> Option<Tunnel> {
+pub(super) fn take(idle: &mut Vec<Tunnel>, need: Need, now: Instant) -> Option<Tunnel> {
     let used = |t: &Tunnel| {
         let fits = match need.want {
             Want::Any => true,

@@ -95,8 +95,12 @@ const markNow = (): Mark => (history.state ?? {}) as Mark;
 let at = markNow().at ?? 0;
 /** Closes the sheet that lies on top, if one does. */
 let closeSheet: (() => void) | null = null;
-/** A step back that we made ourselves to take a sheet's entry away. */
-let expected = 0;
+/** A step back that we asked for, to take a sheet's entry away. The browser takes it when it comes to it. */
+let stepping = false;
+/** Where to go once that step was taken: until then the entry that would be written is still the sheet's. */
+let next: { to: Route; replace: boolean } | null = null;
+/** The same for a page that is loaded again before: it must not come up where nothing is any more. */
+const NEXT = 'arp.next';
 
 const here = (): string => location.hash || '#/';
 
@@ -110,17 +114,56 @@ function settle(): void {
   }
 }
 
+/** Remembers where to go after the step, for this page and for the one after a reload. */
+function then(after: typeof next): void {
+  next = after;
+  try {
+    if (after) sessionStorage.setItem(NEXT, JSON.stringify({ at, href: hrefOf(after.to) }));
+    else sessionStorage.removeItem(NEXT);
+  } catch {
+    // Then only a reload at that very moment comes up where one was.
+  }
+}
+
+/** Takes the sheet's entry away. */
+function stepBack(): void {
+  if (stepping) return;
+  stepping = true;
+  history.back();
+}
+
+/** Where the page before this one was about to go, if it was loaded again on the way. */
+function wasNext(): Route | null {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(NEXT) ?? 'null') as { at?: unknown; href?: unknown } | null;
+    return kept && kept.at === markNow().at && typeof kept.href === 'string' ? parseRoute(kept.href) : null;
+  } catch {
+    return null;
+  }
+}
+
+const unfinished = wasNext();
+then(null);
+if (unfinished) {
+  history.replaceState(markNow(), '', hrefOf(unfinished));
+  route.value = unfinished;
+}
 if (markNow().sheet) {
   // Reloaded while a sheet was open: the sheet is gone, and so is its step.
-  expected++;
-  history.back();
+  if (unfinished) then({ to: unfinished, replace: true });
+  stepBack();
 } else history.replaceState({ at } satisfies Mark, '');
 settle();
 
 addEventListener('popstate', () => {
   const mark = markNow();
-  if (expected > 0) {
-    expected--;
+  if (stepping) {
+    stepping = false;
+    const after = next;
+    then(null);
+    if (after) move(after.to, after.replace);
+    // Another sheet opened meanwhile: it has its step, too.
+    if (closeSheet && !markNow().sheet) history.pushState({ at, sheet: true } satisfies Mark, '');
     return;
   }
   if (closeSheet) {
@@ -139,8 +182,8 @@ addEventListener('popstate', () => {
     history.replaceState({ at } satisfies Mark, '');
   } else at = mark.at;
   settle();
-  const next = parseRoute(location.hash);
-  if (hrefOf(next) !== hrefOf(route.peek())) route.value = next;
+  const there = parseRoute(location.hash);
+  if (hrefOf(there) !== hrefOf(route.peek())) route.value = there;
 });
 
 /** The places that the bar below leads to: one entry each, however often they are gone to. */
@@ -151,38 +194,40 @@ const isRoot = (to: Route): boolean => to.name === 'inbox' || to.name === 'gatew
  * came from), or is one of the main places that lies somewhere below, this is a way back and not a new step.
  */
 export function go(to: Route, replace = false): void {
-  const href = hrefOf(to);
-  if (href === here()) return;
   const over = closeSheet !== null;
+  if (!stepping && hrefOf(to) === here()) return;
   closeSheet = null;
-  const below = !replace && !over ? trail.slice(0, at).lastIndexOf(href) : -1;
-  if (below >= 0 && (below === at - 1 || isRoot(to))) {
+  if (over && !replace && !stepping) {
+    // The entry of an open sheet becomes the entry of the place.
+    at++;
+    trail.length = at;
+    history.replaceState({ at } satisfies Mark, '', hrefOf(to));
+    settle();
     route.value = to;
+  } else if (over || stepping) {
+    then({ to, replace });
+    route.value = to;
+    stepBack();
+  } else move(to, replace);
+}
+
+/** Goes there from an entry that is no sheet's. */
+function move(to: Route, replace: boolean): void {
+  const href = hrefOf(to);
+  route.value = to;
+  if (href === here()) return;
+  const below = replace ? -1 : trail.slice(0, at).lastIndexOf(href);
+  if (below >= 0 && (below === at - 1 || isRoot(to))) {
     history.go(below - at);
     return;
   }
-  // The entry of an open sheet becomes the entry of the place.
-  if (replace && !over) history.replaceState({ at } satisfies Mark, '', href);
-  else if (over && !replace) {
-    at++;
-    trail.length = at;
-    history.replaceState({ at } satisfies Mark, '', href);
-  } else if (over) {
-    expected++;
-    addEventListener('popstate', () => {
-      history.replaceState({ at } satisfies Mark, '', href);
-      settle();
-    }, { once: true });
-    history.back();
-    route.value = to;
-    return;
-  } else {
+  if (replace) history.replaceState({ at } satisfies Mark, '', href);
+  else {
     at++;
     trail.length = at;
     history.pushState({ at } satisfies Mark, '', href);
   }
   settle();
-  route.value = to;
 }
 
 /** One step back, or to `fallback` when the console was opened right here. */
@@ -202,9 +247,7 @@ export function sheetClosed(close: () => void): void {
   if (closeSheet !== close) return;
   closeSheet = null;
   queueMicrotask(() => {
-    if (closeSheet || !markNow().sheet) return;
-    expected++;
-    history.back();
+    if (!closeSheet && markNow().sheet) stepBack();
   });
 }
 

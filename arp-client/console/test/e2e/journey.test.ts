@@ -220,6 +220,40 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await expect.poll(() => page.locator('.item', { hasText: 'slow count' }).count()).toBe(0);
   });
 
+  test.each(['late', 'never'] as const)('after_a_deletion_the_address_is_the_lists_when_the_browser_steps_back_%s', async (when) => {
+    await open(size);
+    await begin('say hello');
+    await done();
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.getByRole('button', { name: 'Delete session' }).click();
+    // The browser has other things to do: the step that takes the dialog away comes after the list is shown, or
+    // after the page was loaded again.
+    await page.evaluate((late) => {
+      const back = history.back.bind(history);
+      const asked = new Promise<void>((resolve) => { history.back = () => resolve(); });
+      if (late) Object.assign(globalThis, { step: async () => {
+        await asked;
+        await new Promise((resolve) => {
+          addEventListener('popstate', resolve, { once: true });
+          back();
+        });
+      } });
+    }, when === 'late');
+    await page.locator('dialog').getByRole('button', { name: 'Delete', exact: true }).click();
+    await page.locator('.screen.session').waitFor({ state: 'detached' });
+    if (when === 'late') {
+      await page.evaluate(() => (globalThis as unknown as { step(): Promise<void> }).step());
+      expect(await page.evaluate(() => location.hash)).toBe('#/');
+    }
+    await page.reload();
+    await page.locator('.item', { hasText: 'Add a discount field' }).first().click();
+    await page.locator('.screen.session').waitFor();
+    await page.goBack();
+    await page.locator('.screen.session').waitFor({ state: 'detached' });
+    await page.locator('.item').first().waitFor();
+    expect(await page.evaluate(() => location.hash)).toBe('#/');
+  });
+
   test('mode_and_model_change_while_it_lives', async () => {
     await open(size);
     await begin('say hello');

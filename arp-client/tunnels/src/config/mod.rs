@@ -1,5 +1,6 @@
 //! The `[tunnel]` tables: what they may hold, and how they are read.
 
+mod backends;
 mod fields;
 mod read;
 

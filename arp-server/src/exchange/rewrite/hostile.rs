@@ -9,7 +9,7 @@ use crate::routing::names::Inquiry;
 use crate::routing::source::Source;
 use crate::routing::{Decision, Site, route};
 use crate::shared::Visitor;
-use crate::tunnels::pool::PoolLimits;
+use crate::tunnels::limits::PoolLimits;
 use arp_common::ids::Token;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
