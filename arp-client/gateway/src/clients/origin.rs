@@ -234,6 +234,7 @@ mod tests {
             let there = origin.at(&path, query.as_deref());
             if let Some(there) = there {
                 prop_assert_eq!(there.as_str(), &url[Position::BeforePath..Position::AfterQuery]);
+                prop_assert_eq!(origin.url_of(&there), url);
             }
         }
     }
