@@ -132,7 +132,9 @@ impl Scan<'_> {
     fn value(&mut self) -> Option<Range<usize>> {
         let begin = self.at;
         match self.peek()? {
-            b'"' => drop(self.string()?),
+            b'"' => {
+                self.string()?;
+            }
             b'{' | b'[' => self.nested()?,
             _ => {
                 while matches!(

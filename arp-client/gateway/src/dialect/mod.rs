@@ -88,7 +88,7 @@ impl Service {
     pub fn identity(self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Identity {
         let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
         let mut identity = Identity {
-            session: SESSION_HEADERS.iter().find_map(|name| text(name)),
+            session: SESSION_HEADERS.iter().find_map(text),
             project: text(&PROJECT_HEADER).and_then(|path| {
                 percent_encoding::percent_decode_str(&path)
                     .decode_utf8()

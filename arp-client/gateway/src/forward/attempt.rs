@@ -39,6 +39,7 @@ pub(crate) struct Answer {
 
 /// Where the rest of an answer comes from.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly all are of the large kind: a box for each would cost more than it spares.
 pub(crate) enum Rest {
     /// The body of an answer over HTTP.
     Http(Reply),

@@ -191,9 +191,10 @@ impl Gateway {
         let unusable = |e: NetworkError| Failure::upstreams(e.to_string());
         let client = self.clients.get(network, &upstream.origin).map_err(unusable)?;
         // Upgrades are a thing of HTTP/1.1.
-        let sockets = (work.turn.is_some() && network.websocket)
-            .then(|| self.clients.get_http1(network).map_err(unusable))
-            .transpose()?;
+        let sockets = match work.turn {
+            Some(_) if network.websocket => Some(self.clients.get_http1(network).map_err(unusable)?),
+            _ => None,
+        };
         let model = work.identity.model.clone().unwrap_or_default();
         let routed = chosen.or_else(|| now.routes().model_for(&upstream.name, &model));
         let routed = routed.filter(|routed| *routed != model).map(str::to_owned);
