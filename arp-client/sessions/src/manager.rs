@@ -368,9 +368,10 @@ impl Sessions {
         if let Some(handle) = actors.get(&meta.id) {
             return Ok(handle.clone());
         }
-        // Read again under the lock: an actor that just left has written since.
-        let meta = self.core().store.find(&meta.id)?.unwrap_or(meta);
-        let id = meta.id.clone();
+        // Read again under the lock: an actor that just left has written since, or has deleted the session.
+        let id = meta.id;
+        let meta = self.core().store.find(&id)?.filter(|kept| kept.id == id);
+        let meta = meta.ok_or_else(|| SessionError::NotFound(id.clone()))?;
         let inner = Arc::downgrade(&self.0);
         let handle = Actor::spawn(Arc::clone(self.core()), meta, move |id| {
             if let Some(inner) = inner.upgrade() {

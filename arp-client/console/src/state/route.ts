@@ -93,8 +93,8 @@ const markNow = (): Mark => (history.state ?? {}) as Mark;
 
 /** Where we are in the trail. */
 let at = markNow().at ?? 0;
-/** Closes the sheet that lies on top, if one does. */
-let closeSheet: (() => void) | null = null;
+/** Closes each open sheet, the one on top last. All of them together are one entry. */
+let sheets: (() => void)[] = [];
 /** A step back that we asked for, to take a sheet's entry away. The browser takes it when it comes to it. */
 let stepping = false;
 /** Where to go once that step was taken: until then the entry that would be written is still the sheet's. */
@@ -162,14 +162,14 @@ addEventListener('popstate', () => {
     const after = next;
     then(null);
     if (after) move(after.to, after.replace);
-    // Another sheet opened meanwhile: it has its step, too.
-    if (closeSheet && !markNow().sheet) history.pushState({ at, sheet: true } satisfies Mark, '');
+    markSheets();
     return;
   }
-  if (closeSheet) {
-    const close = closeSheet;
-    closeSheet = null;
-    close();
+  if (sheets.length) {
+    sheets.pop()?.();
+    // What lay below it is closed by the next step, if this was one step.
+    if (mark.at === at) markSheets();
+    else closeSheets();
   } else if (mark.sheet) {
     // Forward again to where a sheet was: there is nothing any more.
     history.back();
@@ -194,9 +194,9 @@ const isRoot = (to: Route): boolean => to.name === 'inbox' || to.name === 'gatew
  * came from), or is one of the main places that lies somewhere below, this is a way back and not a new step.
  */
 export function go(to: Route, replace = false): void {
-  const over = closeSheet !== null;
+  const over = sheets.length > 0;
   if (!stepping && hrefOf(to) === here()) return;
-  closeSheet = null;
+  closeSheets();
   if (over && !replace && !stepping) {
     // The entry of an open sheet becomes the entry of the place.
     at++;
@@ -236,18 +236,31 @@ export function back(fallback: Route = { name: 'inbox' }): void {
   else go(fallback, true);
 }
 
-/** A sheet opened: the way back closes it first. */
-export function sheetOpened(close: () => void): void {
-  if (!markNow().sheet) history.pushState({ at, sheet: true } satisfies Mark, '');
-  closeSheet = close;
+/** Open sheets have an entry of the history: the way back closes them first. */
+function markSheets(): void {
+  if (sheets.length && !markNow().sheet) history.pushState({ at, sheet: true } satisfies Mark, '');
 }
 
-/** A sheet closed by itself: its step goes too, unless another sheet takes its place at once. */
+/** Whoever goes elsewhere leaves them behind. */
+function closeSheets(): void {
+  const open = sheets;
+  sheets = [];
+  for (const close of open) close();
+}
+
+/** A sheet opened. */
+export function sheetOpened(close: () => void): void {
+  sheets.push(close);
+  // While a step back is under way the entry is the one that it leaves.
+  if (!stepping) markSheets();
+}
+
+/** A sheet closed by itself: the last one's step goes too, unless another sheet takes its place at once. */
 export function sheetClosed(close: () => void): void {
-  if (closeSheet !== close) return;
-  closeSheet = null;
+  if (!sheets.includes(close)) return;
+  sheets = sheets.filter((one) => one !== close);
   queueMicrotask(() => {
-    if (!closeSheet && markNow().sheet) stepBack();
+    if (!sheets.length && markNow().sheet) stepBack();
   });
 }
 

@@ -254,6 +254,34 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     expect(await page.evaluate(() => location.hash)).toBe('#/');
   });
 
+  test('each_step_back_closes_one_of_two_sheets_and_then_leaves', async () => {
+    await open(size);
+    await begin('say hello');
+    await done();
+    const [menu, palette] = [page.locator('dialog', { hasText: 'Delete session' }), page.locator('dialog.palette')];
+    await page.getByRole('button', { name: 'More' }).click();
+    await menu.waitFor();
+    await page.keyboard.press('Control+k');
+    await palette.waitFor();
+    await page.goBack();
+    await palette.waitFor({ state: 'detached' });
+    expect(await menu.isVisible()).toBe(true);
+    await page.goBack();
+    await menu.waitFor({ state: 'detached' });
+    expect(await page.locator('.screen.session').isVisible()).toBe(true);
+    // Both are left behind by who goes elsewhere, and neither costs a step.
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.keyboard.press('Control+k');
+    await palette.waitFor();
+    await palette.locator('input').fill('Settings');
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => location.hash === '#/settings');
+    expect(await page.locator('dialog').count()).toBe(0);
+    await page.goBack();
+    await page.locator('.screen.session').waitFor();
+    expect(await page.locator('dialog').count()).toBe(0);
+  });
+
   test('mode_and_model_change_while_it_lives', async () => {
     await open(size);
     await begin('say hello');

@@ -197,6 +197,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_deleted_session_is_not_brought_back_by_who_read_of_it_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = HostProgram::only("/bin/false".into(), Vec::new());
+        let config = SessionsConfig::new(dir.path().to_owned(), host);
+        let sessions = Sessions::open(config, Arc::new(Nobody), Arc::new(NoPast)).unwrap();
+        let meta = ended("gone", 1);
+        sessions.core().store.save(&meta).unwrap();
+        sessions.forget("gone", || Ok(())).await.unwrap();
+        // Another session whose agent calls it by that name is not it.
+        let mut other = ended("other", 2);
+        other.agent_session_id = Some("gone".into());
+        sessions.core().store.save(&other).unwrap();
+        assert!(matches!(sessions.activate(meta), Err(SessionError::NotFound(_))));
+        assert!(sessions.actors().is_empty());
+        assert!(!sessions.config().session_dir("gone").exists());
+    }
+
+    #[tokio::test]
     async fn a_clock_that_jumps_deletes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let host = HostProgram::only("/bin/false".into(), Vec::new());
