@@ -9,7 +9,7 @@
 #   scripts/bench-gateway.sh [ROUNDS]   rounds of each measurement, interleaved; medians are printed (default 3)
 #   SECONDS_EACH=2                      seconds of each load
 #   STREAMS=1000                        streams at a time
-#   MILLION=1000000 MILLION_SECONDS=75  requests before memory is looked at, and the longest time for them
+#   MILLION=1000000 MILLION_SECONDS=600  requests before memory is looked at, and the longest time for them
 #   BIN=DIR                             arpc from here instead of a release build
 #   LITELLM=PATH ROUTER=PATH            these programs instead of those in .cache/ (litellm; the router's cli.js)
 #   LITELLM=no ROUTER=no                leave it out
@@ -51,5 +51,5 @@ fi
 # 1,000 streams are 3,000 connections and more.
 ulimit -n "$(ulimit -Hn)"
 export BIN LITELLM ROUTER ROUNDS="${1:-3}" SECONDS_EACH="${SECONDS_EACH:-2}" STREAMS="${STREAMS:-1000}"
-export MILLION="${MILLION:-1000000}" MILLION_SECONDS="${MILLION_SECONDS:-75}"
+export MILLION="${MILLION:-1000000}" MILLION_SECONDS="${MILLION_SECONDS:-600}"
 exec python3 scripts/bench_gateway.py

@@ -2,7 +2,7 @@
 //! this machine reaches the ports as well as an agent does.
 
 use crate::secret::Secret;
-use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN};
 use std::net::IpAddr;
 
 /// What is asked of those who come.
@@ -21,6 +21,9 @@ pub struct Refused {
     pub message: &'static str,
 }
 
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// May this request come in?
 ///
 /// # Errors
@@ -36,7 +39,7 @@ pub fn check(doors: &Doors, peer: IpAddr, headers: &HeaderMap) -> Result<(), Ref
         });
     }
     if headers
-        .get("sec-fetch-site")
+        .get(FETCH_SITE)
         .is_some_and(|v| v == "cross-site" || v == "same-site")
     {
         return Err(Refused {
@@ -45,7 +48,7 @@ pub fn check(doors: &Doors, peer: IpAddr, headers: &HeaderMap) -> Result<(), Ref
         });
     }
     // Behind a proxy of this machine everybody seems to be on it.
-    let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
+    let forwarded = headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED);
     if peer.to_canonical().is_loopback() && !forwarded {
         // A page whose name was made to point here still says that name.
         let host = text(&HOST).unwrap_or_default();

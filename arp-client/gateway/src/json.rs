@@ -1,10 +1,8 @@
 //! Small changes to JSON texts that leave every other byte as it is.
 
 use bytes::Bytes;
-use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
 /// Where the value of a member of the top object lies in `text`; of a name that stands twice, the first.
@@ -12,69 +10,182 @@ use std::ops::Range;
 /// Reads no further than that member, so that a name in front costs nothing in a long text.
 #[must_use]
 pub fn member(text: &[u8], name: &str) -> Option<Range<usize>> {
-    let text = std::str::from_utf8(text).ok()?;
+    let mut scan = Scan { text, at: 0 };
     let mut found = None;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    // The error that ends the reading early says nothing; what counts is what was found until then.
-    let _ = deserializer.deserialize_map(Find {
-        name,
-        found: &mut found,
-    });
-    let value: &str = found?;
-    let start = (value.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-    Some(start..start + value.len())
-}
-
-struct Find<'a, 'de> {
-    name: &'a str,
-    found: &'a mut Option<&'de str>,
-}
-
-impl<'de> Visitor<'de> for Find<'_, 'de> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<Name<'de>>()? {
-            if name.0 == self.name {
-                *self.found = Some(map.next_value::<&'de RawValue>()?.get());
-                return Err(A::Error::custom("found"));
-            }
-            map.next_value::<IgnoredAny>()?;
+    scan.members(|written, value| {
+        if written == name.as_bytes() || is_escaped(written, name) {
+            found = Some(value);
         }
-        Ok(())
-    }
+        found.is_none()
+    });
+    found.filter(|range| std::str::from_utf8(&text[range.clone()]).is_ok())
 }
 
 /// The values of these members of a JSON object, as they are written; of a name that stands twice, the last. `None` if
-/// the text is no JSON object, to its end.
+/// the text is no JSON object, to its end, as far as strings, brackets and their order go.
 ///
-/// Nothing but the names is unescaped or kept, so that it costs a fraction of parsing the whole.
+/// Nothing is unescaped or kept, so that it costs a fraction of parsing the whole.
 #[must_use]
 pub fn members<'t, const N: usize>(text: &'t [u8], names: [&str; N]) -> Option<[Option<&'t str>; N]> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let found = deserializer.deserialize_map(Members(names)).ok()?;
-    deserializer.end().ok()?;
-    Some(found)
+    let mut scan = Scan { text, at: 0 };
+    let mut found: [Option<Range<usize>>; N] = [const { None }; N];
+    scan.members(|written, value| {
+        let at = names.iter().position(|name| name.as_bytes() == written);
+        let at = at.or_else(|| {
+            // Seldom: names are written as they are.
+            let escaped = written.contains(&b'\\');
+            names.iter().position(|name| escaped && is_escaped(written, name))
+        });
+        if let Some(at) = at {
+            found[at] = Some(value);
+        }
+        true
+    })?;
+    scan.space();
+    if scan.at < text.len() {
+        return None;
+    }
+    let mut all = [None; N];
+    for (value, range) in all.iter_mut().zip(found) {
+        if let Some(range) = range {
+            *value = Some(std::str::from_utf8(text.get(range)?).ok()?);
+        }
+    }
+    Some(all)
 }
 
-struct Members<'a, const N: usize>([&'a str; N]);
+/// Is this the name, written between its quotes with escapes?
+fn is_escaped(written: &[u8], name: &str) -> bool {
+    written.contains(&b'\\')
+        && std::str::from_utf8(written)
+            .ok()
+            .and_then(|written| serde_json::from_str::<String>(&format!("\"{written}\"")).ok())
+            .is_some_and(|plain| plain == name)
+}
 
-impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
-    type Value = [Option<&'de str>; N];
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
+/// Deepest nesting that is followed.
+const MAX_DEPTH: u32 = 128;
+
+/// Goes over a JSON text from value to value, without looking at more than where each ends.
+struct Scan<'t> {
+    text: &'t [u8],
+    at: usize,
+}
+
+impl Scan<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = [None; N];
-        while let Some(name) = map.next_key::<Name<'de>>()? {
-            match self.0.iter().position(|wanted| *wanted == name.0) {
-                Some(at) => found[at] = Some(map.next_value::<&'de RawValue>()?.get()),
-                None => drop(map.next_value::<IgnoredAny>()?),
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, wanted: u8) -> Option<()> {
+        (self.peek()? == wanted).then(|| self.at += 1)
+    }
+
+    /// Gives the name (as it is written, without its quotes) and the place of each member of the object that begins
+    /// here, until `each` says that it has enough.
+    fn members(&mut self, mut each: impl FnMut(&[u8], Range<usize>) -> bool) -> Option<()> {
+        self.space();
+        self.take(b'{')?;
+        self.space();
+        if self.take(b'}').is_some() {
+            return Some(());
+        }
+        loop {
+            let name = self.string()?;
+            self.space();
+            self.take(b':')?;
+            self.space();
+            let value = self.value()?;
+            if !each(&self.text[name], value) {
+                return Some(());
+            }
+            self.space();
+            if self.take(b'}').is_some() {
+                return Some(());
+            }
+            self.take(b',')?;
+            self.space();
+        }
+    }
+
+    /// Behind the string that begins here; where it lies between its quotes.
+    fn string(&mut self) -> Option<Range<usize>> {
+        self.take(b'"')?;
+        let begin = self.at;
+        loop {
+            self.at += memchr::memchr2(b'"', b'\\', self.text.get(self.at..)?)?;
+            if self.peek() == Some(b'"') {
+                self.at += 1;
+                return Some(begin..self.at - 1);
+            }
+            self.at += 2;
+        }
+    }
+
+    /// Behind the value that begins here; where it lies.
+    fn value(&mut self) -> Option<Range<usize>> {
+        let begin = self.at;
+        match self.peek()? {
+            b'"' => {
+                self.string()?;
+            }
+            b'{' | b'[' => self.nested()?,
+            _ => {
+                while matches!(
+                    self.peek(),
+                    Some(b'0'..=b'9' | b'a'..=b'z' | b'-' | b'+' | b'.' | b'E')
+                ) {
+                    self.at += 1;
+                }
+                let word = &self.text[begin..self.at];
+                let is_number = matches!(word.first(), Some(b'0'..=b'9' | b'-'));
+                if !is_number && !matches!(word, b"true" | b"false" | b"null") {
+                    return None;
+                }
             }
         }
-        Ok(found)
+        Some(begin..self.at)
+    }
+
+    /// Behind the object or array that begins here.
+    fn nested(&mut self) -> Option<()> {
+        // A bit for each that is open: is it an object?
+        let (mut objects, mut depth) = (0_u128, 0_u32);
+        loop {
+            let byte = self.peek()?;
+            match byte {
+                b'"' => {
+                    self.string()?;
+                    continue;
+                }
+                b'{' | b'[' => {
+                    if depth == MAX_DEPTH {
+                        return None;
+                    }
+                    objects = (objects << 1) | u128::from(byte == b'{');
+                    depth += 1;
+                }
+                b'}' | b']' => {
+                    if (objects & 1 == 1) != (byte == b'}') {
+                        return None;
+                    }
+                    objects >>= 1;
+                    depth -= 1;
+                    if depth == 0 {
+                        self.at += 1;
+                        return Some(());
+                    }
+                }
+                _ => {}
+            }
+            self.at += 1;
+        }
     }
 }
 
@@ -213,6 +324,7 @@ pub fn without_member(text: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_member_is_found_and_changed_in_place() {
@@ -244,6 +356,58 @@ mod tests {
         assert_eq!(text_of("1"), None);
         for text in [&b"[]"[..], b"", b"{", b"{\"a\":\"\xff\"}", b"{\"a\":1} x", b"1"] {
             assert_eq!(members(text, ["a"]), None);
+        }
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            "[a-c\"\\\\{}\\[\\]:,\n\u{e9}]{0,6}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+                proptest::collection::btree_map("[a-c\"\\\\]{0,2}", inner, 0..4)
+                    .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn members_are_those_that_a_parser_finds(value in json(), pretty in any::<bool>()) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+            let names = ["a", "b", "\"", "\\", "ab", ""];
+            let found = members(text.as_bytes(), names);
+            let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            // Of a number, writing and reading may change the last digit.
+            let value = parsed(&text);
+            match value.as_object() {
+                None => prop_assert_eq!(found, None),
+                Some(object) => {
+                    for (name, found) in names.iter().zip(found.unwrap()) {
+                        prop_assert_eq!(found.map(parsed), object.get(*name).cloned());
+                        let range = member(text.as_bytes(), name);
+                        prop_assert_eq!(range.map(|range| &text[range]), found);
+                    }
+                }
+            }
+            // What is cut off is no object any more.
+            if !text.is_empty() && value.is_object() {
+                let end = text.trim_end().len() - 1;
+                prop_assert_eq!(members(&text.as_bytes()[..end], names), None);
+            }
+        }
+
+        #[test]
+        fn no_text_leads_outside_of_it(text in "[{}\\[\\]\"\\\\:,a-b0-9 ]{0,40}") {
+            let _ = members(text.as_bytes(), ["a", "b"]);
+            if let Some(range) = member(text.as_bytes(), "a") {
+                prop_assert!(range.end <= text.len());
+            }
         }
     }
 

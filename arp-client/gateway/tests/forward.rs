@@ -4,6 +4,8 @@
 mod api;
 #[path = "forward/budget.rs"]
 mod budget;
+#[path = "forward/direct.rs"]
+mod direct;
 #[path = "forward/models.rs"]
 mod models;
 #[path = "forward/network.rs"]

@@ -4,6 +4,7 @@
 use super::upstreams::{empty_routes, follow, forget, json_file, write_routes};
 use super::{Answer, Api, ApiError, Call, ok, probe};
 use crate::activity::now_ms;
+use crate::clients::Origin;
 use crate::files::balance::Balance;
 use crate::files::filters::Filters;
 use crate::files::object::Object;
@@ -402,6 +403,7 @@ async fn test(api: &Arc<Api>, call: &Call) -> Answer {
         }
         _ => crate::files::upstreams::Upstream {
             name: "test".into(),
+            origin: Origin::of(&base_url).map_err(|e| ApiError::invalid(e.to_string()))?,
             base_url,
             auth_token: key(given.auth_token),
             api_key: key(given.api_key),

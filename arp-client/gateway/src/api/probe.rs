@@ -1,12 +1,11 @@
 //! Is an upstream there, does it know the key, does it answer? Asked with the smallest request that there is.
 
-use crate::clients::{Clients, explain};
+use crate::clients::{Clients, Sent};
 use crate::files::upstreams::Upstream;
-use crate::forward::url_at;
 use crate::service::Service;
 use crate::settings::Network;
-use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -129,8 +128,11 @@ async fn ask(
     path: &str,
     body: &Value,
 ) -> Result<(u16, String, String), String> {
-    let client = clients.get(network).map_err(|e| e.to_string())?;
-    let url = url_at(&upstream.base_url, path, None);
+    let origin = &upstream.origin;
+    let client = clients.get(network, origin).map_err(|e| e.to_string())?;
+    let there = origin
+        .at(path, None)
+        .ok_or("no request can carry this model's name")?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if service == Service::Claude {
@@ -138,15 +140,11 @@ async fn ask(
     }
     service.credentials(&mut headers, upstream);
     crate::forward::extra(&mut headers, network);
-    let shown = url.to_string();
-    let sent = client
-        .post(url)
-        .headers(headers)
-        .body(body.to_string())
-        .send()
-        .await;
-    let mut response = sent.map_err(|e| explain(&e))?;
-    let status = response.status().as_u16();
+    let shown = origin.url_at(path, None).to_string();
+    let body = Sent::Whole(body.to_string().into());
+    let sent = client.send(origin, Method::POST, there, headers, body).await;
+    let mut response = sent.map_err(|e| e.to_string())?;
+    let status = response.status.as_u16();
     let mut text = Vec::new();
     while let Ok(Some(bytes)) = response.chunk().await {
         text.extend_from_slice(&bytes);

@@ -5,24 +5,25 @@ use crate::json::{self, Item};
 use crate::sse;
 use crate::usage::Tokens;
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::time::Duration;
 
+const SESSION: HeaderName = HeaderName::from_static("x-claude-code-session-id");
+const AGENT: HeaderName = HeaderName::from_static("x-claude-code-agent-id");
+const CLASS: HeaderName = HeaderName::from_static("x-claude-code-request-class");
+
 pub(super) fn identify(
     identity: &mut Identity,
     method: &Method,
     path: &str,
-    header: &dyn Fn(&str) -> Option<String>,
+    header: &dyn Fn(&HeaderName) -> Option<String>,
 ) {
-    identity.session = identity
-        .session
-        .take()
-        .or_else(|| header("x-claude-code-session-id"));
-    identity.agent = header("x-claude-code-agent-id");
-    identity.class = header("x-claude-code-request-class");
+    identity.session = identity.session.take().or_else(|| header(&SESSION));
+    identity.agent = header(&AGENT);
+    identity.class = header(&CLASS);
     identity.generates = *method == Method::POST && path.ends_with("/messages");
 }
 
@@ -64,6 +65,49 @@ impl Messages {
         }
     }
 
+    /// An event of this kind came.
+    fn told(&mut self, kind: &[u8], data: &[u8]) {
+        match kind {
+            b"message_start" => {
+                let Some([message]) = json::members(data, ["message"]) else {
+                    return;
+                };
+                let [model, usage] = within(message, ["model", "usage"]);
+                self.model = model.and_then(json::text_of).map(Cow::into_owned);
+                self.usage(usage.unwrap_or_default());
+            }
+            b"content_block_start" => {
+                let Some([index, block]) = json::members(data, ["index", "content_block"]) else {
+                    return;
+                };
+                let [kind] = within(block, ["type"]);
+                let kind = kind.and_then(json::text_of).unwrap_or_default();
+                let index = index.and_then(|index| index.parse().ok()).unwrap_or(0);
+                self.open = Some((index, kind.into_owned()));
+            }
+            b"content_block_stop" if is_object(data) => self.block_ends(),
+            b"message_delta" => {
+                let Some([usage, delta]) = json::members(data, ["usage", "delta"]) else {
+                    return;
+                };
+                self.usage(usage.unwrap_or_default());
+                let [reason] = within(delta, ["stop_reason"]);
+                self.stopped |= reason.is_some_and(|reason| reason.starts_with('"'));
+            }
+            b"message_stop" if is_object(data) => self.stopped = true,
+            b"error" => {
+                let Some([error]) = json::members(data, ["error"]) else {
+                    return;
+                };
+                let [message] = within(error, ["message"]);
+                let message = message.and_then(json::text_of);
+                let message = message.unwrap_or(Cow::Borrowed("an error without a message"));
+                self.error = Some(message.into_owned());
+            }
+            _ => {}
+        }
+    }
+
     fn block_ends(&mut self) {
         if let Some((_, kind)) = self.open.take()
             && !matches!(kind.as_str(), "thinking" | "redacted_thinking")
@@ -74,55 +118,26 @@ impl Messages {
 }
 
 impl Reader for Messages {
+    fn passes_over(&self, event: &[u8]) -> bool {
+        // Nearly all are of this kind, and say so in their first line already.
+        event
+            .strip_prefix(b"event: content_block_delta\ndata: ")
+            .is_some_and(|data| sse::kind(data) == Some(b"content_block_delta"))
+    }
+
     fn event(&mut self, data: &[u8]) {
         // Most events are deltas, in which nothing is of interest: they are not parsed. Of others the name says all.
         match sse::kind(data) {
-            Some(b"content_block_delta" | b"ping") => return,
-            Some(b"content_block_stop") if data.ends_with(b"}") => return self.block_ends(),
-            Some(b"message_stop") if data.ends_with(b"}") => {
-                self.stopped = true;
-                return;
+            Some(b"content_block_delta" | b"ping") => {}
+            Some(b"content_block_stop") if data.ends_with(b"}") => self.block_ends(),
+            Some(b"message_stop") if data.ends_with(b"}") => self.stopped = true,
+            Some(kind) => self.told(kind, data),
+            None => {
+                let [kind] = json::members(data, ["type"]).unwrap_or_default();
+                if let Some(kind) = kind.and_then(json::text_of) {
+                    self.told(kind.as_bytes(), data);
+                }
             }
-            _ => {}
-        }
-        let names = [
-            "type",
-            "index",
-            "message",
-            "content_block",
-            "delta",
-            "usage",
-            "error",
-        ];
-        let Some([kind, index, message, block, delta, usage, error]) = json::members(data, names) else {
-            return;
-        };
-        match kind.and_then(json::text_of).as_deref().unwrap_or_default() {
-            "message_start" => {
-                let [model, usage] = within(message, ["model", "usage"]);
-                self.model = model.and_then(json::text_of).map(Cow::into_owned);
-                self.usage(usage.unwrap_or_default());
-            }
-            "content_block_start" => {
-                let [kind] = within(block, ["type"]);
-                let kind = kind.and_then(json::text_of).unwrap_or_default();
-                let index = index.and_then(|index| index.parse().ok()).unwrap_or(0);
-                self.open = Some((index, kind.into_owned()));
-            }
-            "content_block_stop" => self.block_ends(),
-            "message_delta" => {
-                self.usage(usage.unwrap_or_default());
-                let [reason] = within(delta, ["stop_reason"]);
-                self.stopped |= reason.is_some_and(|reason| reason.starts_with('"'));
-            }
-            "message_stop" => self.stopped = true,
-            "error" => {
-                let [message] = within(error, ["message"]);
-                let message = message.and_then(json::text_of);
-                let message = message.unwrap_or(Cow::Borrowed("an error without a message"));
-                self.error = Some(message.into_owned());
-            }
-            _ => {}
         }
     }
 
@@ -171,6 +186,11 @@ impl Reader for Messages {
         out += &event("message_stop", &json!({"type": "message_stop"}));
         Ending::Events(out.into())
     }
+}
+
+/// Is it a whole JSON object?
+fn is_object(data: &[u8]) -> bool {
+    json::members(data, []).is_some()
 }
 
 /// Members of an object that is a member itself; none of what is no object.

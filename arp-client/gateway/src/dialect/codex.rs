@@ -5,26 +5,30 @@ use crate::json::{self, Item};
 use crate::sse;
 use crate::usage::Tokens;
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
+
+const SESSION: HeaderName = HeaderName::from_static("session-id");
+const METADATA: HeaderName = HeaderName::from_static("x-codex-turn-metadata");
+const PARENT: HeaderName = HeaderName::from_static("x-codex-parent-thread-id");
+const THREAD: HeaderName = HeaderName::from_static("thread-id");
 
 pub(super) fn identify(
     identity: &mut Identity,
     method: &Method,
     path: &str,
-    header: &dyn Fn(&str) -> Option<String>,
+    header: &dyn Fn(&HeaderName) -> Option<String>,
 ) {
-    identity.session = identity.session.take().or_else(|| header("session-id"));
+    identity.session = identity.session.take().or_else(|| header(&SESSION));
     if identity.project.is_none() {
-        let metadata =
-            header("x-codex-turn-metadata").and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let metadata = header(&METADATA).and_then(|text| serde_json::from_str::<Value>(&text).ok());
         let workspaces = metadata.as_ref().and_then(|m| m.get("workspaces")?.as_object());
         identity.project = workspaces.and_then(|all| all.keys().next().cloned());
     }
-    if header("x-codex-parent-thread-id").is_some() {
-        identity.agent = header("thread-id");
+    if header(&PARENT).is_some() {
+        identity.agent = header(&THREAD);
     }
     identity.generates =
         *method == Method::POST && (path.ends_with("/responses") || path.ends_with("/completions"));

@@ -6,11 +6,12 @@ mod codex;
 mod gemini;
 
 use crate::files::upstreams::Upstream;
+use crate::forward::without;
 use crate::json;
 use crate::service::Service;
 use crate::usage::Tokens;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 use http::{Method, StatusCode};
 use std::time::Duration;
 
@@ -55,6 +56,11 @@ pub enum First {
 
 /// Reads along with a stream.
 pub trait Reader: Send {
+    /// Is it known of this event, without reading it, that nothing in it counts?
+    fn passes_over(&self, event: &[u8]) -> bool {
+        let _ = event;
+        false
+    }
     /// One event's data.
     fn event(&mut self, data: &[u8]);
     /// What was used so far.
@@ -69,18 +75,21 @@ pub trait Reader: Send {
     fn ending(&self) -> Ending;
 }
 
-const SESSION_HEADERS: [&str; 2] = ["x-arp-session", "x-clp-session"];
+const SESSION_HEADERS: [HeaderName; 2] = [
+    HeaderName::from_static("x-arp-session"),
+    HeaderName::from_static("x-clp-session"),
+];
 /// The agent's directory, percent-encoded.
-const PROJECT_HEADER: &str = "x-arp-project";
+const PROJECT_HEADER: HeaderName = HeaderName::from_static("x-arp-project");
 
 impl Service {
     /// Who a request is for and what it wants.
     #[must_use]
     pub fn identity(self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Identity {
-        let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
         let mut identity = Identity {
-            session: SESSION_HEADERS.iter().find_map(|name| text(name)),
-            project: text(PROJECT_HEADER).and_then(|path| {
+            session: SESSION_HEADERS.iter().find_map(text),
+            project: text(&PROJECT_HEADER).and_then(|path| {
                 percent_encoding::percent_decode_str(&path)
                     .decode_utf8()
                     .ok()
@@ -108,16 +117,11 @@ impl Service {
     pub fn credentials(self, headers: &mut HeaderMap, upstream: &Upstream) {
         const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
         const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
-        for name in [
-            AUTHORIZATION,
-            API_KEY,
-            GOOGLE_KEY,
-            http::header::PROXY_AUTHORIZATION,
-        ] {
-            headers.remove(name);
-        }
         // A login's account belongs to the login, which stays here.
-        headers.remove("chatgpt-account-id");
+        const ACCOUNT: HeaderName = HeaderName::from_static("chatgpt-account-id");
+        without(headers, |name| {
+            [AUTHORIZATION, PROXY_AUTHORIZATION, API_KEY, GOOGLE_KEY, ACCOUNT].contains(name)
+        });
         let secret = |text: &str| {
             let mut value = HeaderValue::from_str(text).ok()?;
             value.set_sensitive(true);

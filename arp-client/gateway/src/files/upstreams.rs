@@ -6,6 +6,7 @@
 
 use super::object::Object;
 use super::{FileError, read, write};
+use crate::clients::Origin;
 use crate::secret::Secret;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -19,6 +20,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// `http` or `https`, host, port and path, without a slash at the end.
     pub base_url: reqwest::Url,
+    /// The same, as requests need it.
+    pub origin: Origin,
     /// Sent as `Authorization: Bearer`.
     pub auth_token: Option<Secret>,
     /// Sent as `x-api-key` (Gemini: `x-goog-api-key`).
@@ -132,9 +135,11 @@ fn upstream(name: &str, entry: &Object) -> Result<Option<Upstream>, String> {
             .filter(|w: &f64| w.is_finite() && *w >= 0.0)
             .ok_or("\"weight\" is not a number from 0 up")?,
     };
+    let base_url = base_url(&url)?;
     Ok(Some(Upstream {
         name: name.into(),
-        base_url: base_url(&url)?,
+        origin: Origin::of(&base_url).map_err(|e| e.to_string())?,
+        base_url,
         auth_token: key("auth_token")?,
         api_key: key("api_key")?,
         weight,

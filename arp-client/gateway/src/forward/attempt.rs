@@ -3,7 +3,7 @@
 use super::headers::HOP_MARK;
 use super::request::Work;
 use super::socket::{self, TurnStream};
-use crate::clients::explain;
+use crate::clients::{Client, Reply};
 use crate::dialect::First;
 use crate::files::upstreams::Upstream;
 use crate::service::Service;
@@ -12,7 +12,8 @@ use crate::sse::{self, Splitter};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
-use reqwest::{Client, Response, Url};
+use std::borrow::Cow;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -38,9 +39,10 @@ pub(crate) struct Answer {
 
 /// Where the rest of an answer comes from.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly all are of the large kind: a box for each would cost more than it spares.
 pub(crate) enum Rest {
     /// The body of an answer over HTTP.
-    Http(Response),
+    Http(Reply),
     /// An upstream's socket.
     Socket(Box<TurnStream>),
 }
@@ -52,7 +54,7 @@ impl Rest {
     /// In words, when it broke off.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
         match self {
-            Self::Http(response) => response.chunk().await.map_err(|e| explain(&e)),
+            Self::Http(reply) => reply.chunk().await.map_err(|e| e.to_string()),
             Self::Socket(turn) => turn.chunk().await,
         }
     }
@@ -63,6 +65,8 @@ impl Rest {
 pub(crate) struct Route<'a> {
     /// Connections to it.
     pub(crate) client: &'a Client,
+    /// Connections for sockets, where it is asked for one.
+    pub(crate) sockets: Option<&'a reqwest::Client>,
     /// The upstream.
     pub(crate) upstream: &'a Upstream,
     /// How it is reached.
@@ -112,24 +116,6 @@ pub(super) fn is_upstreams(status: StatusCode) -> bool {
     matches!(status.as_u16(), 401 | 402 | 403 | 408 | 429 | 500..=599)
 }
 
-/// The URL at an upstream for a path of ours. Where both say `/v1`, it stands once.
-pub(crate) fn url_at(base: &Url, path: &str, query: Option<&str>) -> Url {
-    // What is known of the base already (the host above all) is not parsed again at each request.
-    let mut url = base.clone();
-    let own = base.path().trim_end_matches('/');
-    let version = own
-        .rsplit('/')
-        .next()
-        .filter(|last| matches!(*last, "v1" | "v1beta"));
-    let path = match version.and_then(|v| path.strip_prefix('/')?.strip_prefix(v)) {
-        Some(rest) if rest.starts_with('/') => rest,
-        _ => path,
-    };
-    url.set_path(&[own, path].concat());
-    url.set_query(query);
-    url
-}
-
 /// Puts in the fields that a person has given an upstream.
 pub(crate) fn extra(headers: &mut HeaderMap, network: &Network) {
     for (name, value) in &network.headers {
@@ -139,66 +125,58 @@ pub(crate) fn extra(headers: &mut HeaderMap, network: &Network) {
     }
 }
 
-/// The URL and the header fields of a request to an upstream.
-pub(super) fn prepared(service: Service, route: &Route<'_>, work: &Work) -> (Url, HeaderMap) {
+/// The path and the header fields of a request to an upstream; another path where another model stands in it.
+pub(super) fn prepared<'w>(service: Service, route: &Route<'_>, work: &'w Work) -> (Cow<'w, str>, HeaderMap) {
     let Route {
         upstream, network, ..
     } = route;
-    let routed = route
+    let path = route
         .model
-        .and_then(|model| service.path_with_model(&work.path, model));
-    let url = url_at(
-        &upstream.base_url,
-        routed.as_deref().unwrap_or(&work.path),
-        work.query.as_deref(),
-    );
+        .and_then(|model| service.path_with_model(&work.path, model))
+        .map_or(Cow::Borrowed(&*work.path), Cow::Owned);
     let mut headers = work.headers.clone();
     service.credentials(&mut headers, upstream);
     extra(&mut headers, network);
     // Only a machine's own addresses can lead back here; nobody else needs to know.
-    if url.host_str().is_some_and(is_own) {
+    if upstream.origin.is_own() {
         headers.insert(HOP_MARK, HeaderValue::from_static("1"));
     }
-    (url, headers)
+    (path, headers)
 }
 
 /// Asks an upstream.
 pub(crate) async fn ask(service: Service, route: &Route<'_>, work: &mut Work) -> Result<Answer, Failure> {
     let deadline = Instant::now() + route.network.first_byte_timeout();
     // What has none is asked over HTTP, as all others are.
-    if route.network.websocket
-        && work.turn.is_some()
+    if let Some(sockets) = route.sockets
         // Few need it, and it is large: apart, so that the others are small.
-        && let Some(answered) = Box::pin(socket::ask(service, route, work, deadline)).await
+        && let Some(answered) = Box::pin(socket::ask(service, route, sockets, work, deadline)).await
     {
         return answered;
     }
-    let (url, mut headers) = prepared(service, route, work);
+    let (path, mut headers) = prepared(service, route, work);
+    let origin = &route.upstream.origin;
+    let Some(there) = origin.at(&path, work.query.as_deref()) else {
+        return Err(Failure::upstreams("no request can carry this path"));
+    };
     let body = work.body_for(route.model, &mut headers);
-    let mut request = route.client.request(work.method.clone(), url).headers(headers);
-    if let Some(body) = body {
-        request = request.body(body);
-    }
-    let response = match timeout_at(deadline, request.send()).await {
+    let sent = {
+        let client = route.client;
+        let sending = pin!(client.send(origin, work.method.clone(), there, headers, body));
+        timeout_at(deadline, sending).await
+    };
+    let response = match sent {
         Ok(Ok(response)) => response,
-        Ok(Err(e)) => return Err(Failure::upstreams(explain(&e))),
+        Ok(Err(e)) => return Err(Failure::upstreams(e.to_string())),
         Err(_) => return Err(Failure::upstreams("it did not answer in time")),
     };
     judge(service, response, work, route.texts, deadline).await
 }
 
-pub(super) fn is_own(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host
-            .parse()
-            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback() || ip.is_unspecified())
-}
-
 /// What an answer says that is an error.
-pub(super) async fn refused(mut response: Response, texts: &[String]) -> Failure {
-    let status = response.status();
-    let headers = response.headers().clone();
+pub(super) async fn refused(mut response: Reply, texts: &[String]) -> Failure {
+    let status = response.status;
+    let headers = std::mem::take(&mut response.headers);
     let body = timeout(ERROR_BODY, read_up_to(&mut response, MAX_ERROR)).await;
     let body = body.map(|(body, _)| body).unwrap_or_default();
     let named = texts
@@ -217,16 +195,16 @@ pub(super) async fn refused(mut response: Response, texts: &[String]) -> Failure
 
 async fn judge(
     service: Service,
-    mut response: Response,
+    mut response: Reply,
     work: &Work,
     texts: &[String],
     deadline: Instant,
 ) -> Result<Answer, Failure> {
-    let status = response.status();
+    let status = response.status;
     if status.is_client_error() || status.is_server_error() {
         return Err(Box::pin(refused(response, texts)).await);
     }
-    let headers = std::mem::take(response.headers_mut());
+    let headers = std::mem::take(&mut response.headers);
     let kind = headers
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
@@ -281,7 +259,7 @@ async fn judge(
 /// Reads on until the first event that says what the stream is.
 async fn events(
     service: Service,
-    mut response: Response,
+    mut response: Reply,
     status: StatusCode,
     headers: HeaderMap,
     work: &Work,
@@ -316,7 +294,7 @@ async fn events(
         match timeout_at(deadline, response.chunk()).await {
             Ok(Ok(Some(bytes))) => splitter.push(&bytes),
             Ok(Ok(None)) => return Err(Failure::upstreams("it ended without an answer")),
-            Ok(Err(e)) => return Err(Failure::upstreams(explain(&e))),
+            Ok(Err(e)) => return Err(Failure::upstreams(e.to_string())),
             Err(_) => return Err(Failure::upstreams("it did not answer in time")),
         }
     }
@@ -333,7 +311,7 @@ enum Ended {
     Broken,
 }
 
-async fn read_up_to(response: &mut Response, max: usize) -> (Bytes, Ended) {
+async fn read_up_to(response: &mut Reply, max: usize) -> (Bytes, Ended) {
     let mut all = BytesMut::new();
     while all.len() < max {
         match response.chunk().await {
@@ -410,27 +388,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_goes_behind_the_base_and_a_version_stands_once() {
-        let at = |base: &str, path: &str, query| url_at(&base.parse().unwrap(), path, query).to_string();
-        assert_eq!(
-            at("https://x/", "/v1/messages", Some("beta=true")),
-            "https://x/v1/messages?beta=true"
-        );
-        assert_eq!(
-            at("https://x/v1/", "/v1/responses", None),
-            "https://x/v1/responses"
-        );
-        assert_eq!(at("https://x/v1", "/responses", None), "https://x/v1/responses");
-        assert_eq!(at("https://x/api/v1", "/v10/x", None), "https://x/api/v1/v10/x");
-        assert_eq!(at("https://x/a", "/", None), "https://x/a/");
-        assert_eq!(at("https://v1", "/v1/x", None), "https://v1/v1/x");
-        assert_eq!(
-            at("https://x:8/a%20b/", "/c%2Fd/é?e", Some("f=g#h i")),
-            "https://x:8/a%20b/c%2Fd/%C3%A9%3Fe?f=g%23h%20i"
-        );
-    }
-
-    #[test]
     fn a_time_to_wait_is_seconds_or_a_date() {
         let headers =
             |value: &str| HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
@@ -459,13 +416,5 @@ mod tests {
             HeaderValue::from_static("99999999999"),
         );
         assert!(named_wait(&headers, b"").is_some_and(|wait| wait.as_secs() > 1_000_000));
-    }
-
-    #[test]
-    fn own_addresses_are_known() {
-        for host in ["localhost", "127.0.0.9", "[::1]", "0.0.0.0"] {
-            assert!(is_own(host), "{host}");
-        }
-        assert!(!is_own("example.com") && !is_own("127.evil.com"));
     }
 }

@@ -6,6 +6,7 @@ use super::record::Log;
 use super::request::Work;
 use super::{Gateway, headers, json_headers};
 use crate::activity::now_ms;
+use crate::clients::NetworkError;
 use crate::files::upstreams::Upstream;
 use crate::health::Health;
 use crate::live::Snapshot;
@@ -14,6 +15,7 @@ use crate::service::Service;
 use crate::usage::budgets;
 use http::StatusCode;
 use http::header::HeaderValue;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -124,7 +126,7 @@ impl Gateway {
                 upstream: &upstream,
                 known: false,
             };
-            match self
+            let answered = self
                 .ask(
                     service,
                     &now,
@@ -134,8 +136,8 @@ impl Gateway {
                     &mut output,
                     &mut log,
                 )
-                .await
-            {
+                .await;
+            match answered {
                 Ok(answer) => {
                     let good = self
                         .pass_on(service, &now, &upstream, &work, answer, &mut output, &mut log)
@@ -186,18 +188,20 @@ impl Gateway {
         log: &mut Log,
     ) -> Result<Answer, Failure> {
         let network = now.settings.network(service, &upstream.name);
-        let client = match work.turn {
-            // Upgrades are a thing of HTTP/1.1.
-            Some(_) if network.websocket => self.clients.get_http1(network),
-            _ => self.clients.get(network),
+        let unusable = |e: NetworkError| Failure::upstreams(e.to_string());
+        let client = self.clients.get(network, &upstream.origin).map_err(unusable)?;
+        // Upgrades are a thing of HTTP/1.1.
+        let sockets = match work.turn {
+            Some(_) if network.websocket => Some(self.clients.get_http1(network).map_err(unusable)?),
+            _ => None,
         };
-        let client = client.map_err(|e| Failure::upstreams(e.to_string()))?;
         let model = work.identity.model.clone().unwrap_or_default();
         let routed = chosen.or_else(|| now.routes().model_for(&upstream.name, &model));
         let routed = routed.filter(|routed| *routed != model).map(str::to_owned);
         log.asks(upstream, routed.as_deref());
         let route = Route {
             client: &client,
+            sockets: sockets.as_ref(),
             upstream,
             network,
             model: routed.as_deref(),
@@ -205,8 +209,12 @@ impl Gateway {
         };
         let mut unsealed = false;
         loop {
-            let asking = attempt::ask(service, &route, work);
-            match output.while_waiting(asking).await {
+            let asked = {
+                // In one place from here on: what a future is given by value lies in it a second time.
+                let asking = pin!(attempt::ask(service, &route, work));
+                output.while_waiting(asking).await
+            };
+            match asked {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => {
                     let refused = failure.error.as_ref().is_some_and(|(status, _, body)| {

@@ -69,6 +69,8 @@ impl Outbox {
 pub struct Flow {
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     held: Arc<Mutex<Held>>,
+    /// Has the one who takes had time to pass on what came before the end?
+    passed_on: bool,
 }
 
 impl fmt::Debug for Flow {
@@ -90,6 +92,7 @@ impl Flow {
         Self {
             work: Some(Box::pin(work)),
             held,
+            passed_on: false,
         }
     }
 
@@ -124,11 +127,20 @@ impl Flow {
 
     /// The next piece of the body; `None` at its end.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
-        self.poll_for(cx, |held| {
+        let piece = self.poll_for(cx, |held| {
             let piece = held.pieces.pop_front()?;
             held.bytes -= piece.as_ref().map_or(0, Bytes::len);
             Some(piece)
-        })
+        });
+        // Whoever is told of a cut drops what was not written yet: the agent is to have it first.
+        if let Poll::Ready(Some(Err(cut))) = piece
+            && !std::mem::replace(&mut self.passed_on, true)
+        {
+            lock(&self.held).pieces.push_front(Err(cut));
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        piece
     }
 
     /// As [`Self::poll_piece`]. Nothing is lost when it is dropped while it waits.

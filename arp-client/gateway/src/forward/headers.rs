@@ -1,51 +1,65 @@
 //! Header fields between agent and upstream: all pass but those of one hop and the credentials.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
-/// Fields that belong to one connection (RFC 9110 §7.6.1), and those that we write ourselves.
-const HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Fields that belong to one connection (RFC 9110 §7.6.1).
+fn is_hop(name: &HeaderName) -> bool {
+    match *name {
+        header::CONNECTION | header::TE | header::TRAILER | header::TRANSFER_ENCODING | header::UPGRADE => {
+            true
+        }
+        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
+    }
+}
+
+/// Fields that we write ourselves, or that are said to us only.
+fn is_ours(name: &HeaderName) -> bool {
+    match *name {
+        header::HOST | header::CONTENT_LENGTH | header::EXPECT => true,
+        _ => name.as_str().starts_with("x-arp-") || name.as_str().starts_with("x-clp-"),
+    }
+}
 
 /// Says that a request has come through a gateway already, so that a loop ends at its first turn.
 pub const HOP_MARK: HeaderName = HeaderName::from_static("x-arp-gateway");
 
-/// Takes out what belongs to one connection.
-pub(crate) fn drop_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
+/// Takes out those fields. Mostly there are few or none of them: looking at each field that there is costs less than
+/// asking for each that there might be.
+pub(crate) fn without(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// The fields that `Connection` names: they belong to one connection, too.
+fn named_hop(headers: &HeaderMap) -> SmallVec<[HeaderName; 2]> {
+    headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP) {
-        headers.remove(name);
-    }
+        .map(str::trim)
+        // What most of them say names no field that could be there.
+        .filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"))
+        .filter_map(|name| name.parse().ok())
+        .collect()
+}
+
+/// Takes out what belongs to one connection.
+pub(crate) fn drop_hop(headers: &mut HeaderMap) {
+    let named = named_hop(headers);
+    without(headers, |name| is_hop(name) || named.contains(name));
 }
 
 /// What goes to the upstream, before its credentials.
 #[must_use]
 pub(crate) fn to_upstream(mut headers: HeaderMap) -> HeaderMap {
-    drop_hop(&mut headers);
-    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
-        headers.remove(name);
-    }
-    // What is said to us only.
-    let ours: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("x-arp-") || name.as_str().starts_with("x-clp-"))
-        .cloned()
-        .collect();
-    for name in ours {
-        headers.remove(name);
-    }
+    let named = named_hop(&headers);
+    without(&mut headers, |name| {
+        is_hop(name) || is_ours(name) || named.contains(name)
+    });
     // Events are read on their way, for usage and for where a broken one ends.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers

@@ -17,8 +17,9 @@ mod request;
 mod seals;
 pub(crate) mod socket;
 
-pub(crate) use attempt::{extra, url_at};
+pub(crate) use attempt::extra;
 pub use headers::HOP_MARK;
+pub(crate) use headers::without;
 
 use crate::activity::{Activity, now_ms};
 use crate::choices::Choices;

@@ -1,12 +1,12 @@
 //! Lists of models: what all upstreams that may be asked offer, asked at once and kept for a while. Agents ask at
 //! their start and wait only a moment.
 
-use super::attempt::{extra, is_own, url_at};
+use super::attempt::extra;
 use super::body::Body;
 use super::headers::{self, HOP_MARK};
 use super::request::session_prefix;
 use super::{Gateway, own, whole};
-use crate::clients::explain;
+use crate::clients::Sent;
 use crate::files::upstreams::Upstream;
 use crate::live::Snapshot;
 use crate::service::Service;
@@ -137,25 +137,26 @@ impl Gateway {
         path: &str,
     ) -> Result<Bytes, String> {
         let network = now.settings.network(service, &upstream.name);
-        let client = self.clients.get(network).map_err(|e| e.to_string())?;
-        let url = url_at(&upstream.base_url, path, head.uri.query());
+        let origin = &upstream.origin;
+        let client = self.clients.get(network, origin).map_err(|e| e.to_string())?;
+        let there = origin
+            .at(path, head.uri.query())
+            .ok_or("no request can carry this path")?;
         let mut headers: HeaderMap = headers::to_upstream(head.headers.clone());
         service.credentials(&mut headers, upstream);
         extra(&mut headers, network);
-        if url.host_str().is_some_and(is_own) {
+        if origin.is_own() {
             headers.insert(HOP_MARK, HeaderValue::from_static("1"));
         }
         let mut response = client
-            .get(url)
-            .headers(headers)
-            .send()
+            .send(origin, Method::GET, there, headers, Sent::Empty)
             .await
-            .map_err(|e| explain(&e))?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("it answered {}", response.status().as_u16()));
+            .map_err(|e| e.to_string())?;
+        if response.status != StatusCode::OK {
+            return Err(format!("it answered {}", response.status.as_u16()));
         }
         let mut body = BytesMut::new();
-        while let Some(bytes) = response.chunk().await.map_err(|e| explain(&e))? {
+        while let Some(bytes) = response.chunk().await.map_err(|e| e.to_string())? {
             body.extend_from_slice(&bytes);
             if body.len() > MAX_LIST {
                 return Err("its list is too long".to_owned());

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -97,8 +97,7 @@ impl Output {
     }
 
     /// Waits for an upstream's answer. An agent that would soon give up is told that one is coming.
-    pub(crate) async fn while_waiting<T>(&mut self, asking: impl Future<Output = T>) -> T {
-        let mut asking = pin!(asking);
+    pub(crate) async fn while_waiting<T>(&mut self, mut asking: Pin<&mut impl Future<Output = T>>) -> T {
         loop {
             let due = self.patience;
             tokio::select! {
@@ -129,7 +128,7 @@ pub(crate) async fn pump(
     match answer.begun {
         Begun::Events(splitter) => {
             let hidden = output.hidden.take();
-            let stream = Stream {
+            let mut stream = Stream {
                 service,
                 secrets: hidden.map(|hidden| restore::Stream::new(service, hidden)),
                 generates: work.identity.generates,
@@ -189,7 +188,7 @@ enum Next {
 }
 
 impl Stream {
-    async fn run(mut self, idle: Duration, output: &Output, log: &mut Log) -> bool {
+    async fn run(&mut self, idle: Duration, output: &Output, log: &mut Log) -> bool {
         loop {
             if let Some(end) = self.pass(output, log).await {
                 return end;
@@ -199,7 +198,8 @@ impl Stream {
                 log.hears_no_more();
                 output.data(self.splitter.rest()).await;
             }
-            match self.next(idle, output).await {
+            let next = self.next(idle, output).await;
+            match next {
                 Next::Bytes(bytes) => self.splitter.push(&bytes),
                 Next::End => {
                     return self
@@ -237,7 +237,9 @@ impl Stream {
         while let Some(event) = self.splitter.look() {
             if self.generates {
                 log.hears(event);
-                if let Some(data) = sse::data(event) {
+                if !self.reader.passes_over(event)
+                    && let Some(data) = sse::data(event)
+                {
                     self.reader.event(&data);
                     log.tokens(self.reader.tokens());
                 }

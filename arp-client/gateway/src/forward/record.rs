@@ -247,11 +247,12 @@ impl Drop for Log {
         };
         record.millis = millis;
         let asked = record.routed.as_deref().or(record.model.as_deref());
-        let price = asked.and_then(|model| prices::price(&self.settings.prices, model));
-        record.cost = match price {
+        record.cost = if record.tokens == Tokens::default() {
             // What used nothing costs nothing, whatever it would have cost.
-            _ if record.tokens == Tokens::default() => Some(0.0),
-            price => price.map(|price| price.of(&record.tokens)),
+            Some(0.0)
+        } else {
+            let price = asked.and_then(|model| prices::price(&self.settings.prices, model));
+            price.map(|price| price.of(&record.tokens))
         };
         tracing::debug!(
             service = record.service,

@@ -2,6 +2,7 @@
 
 use super::headers;
 use super::socket::Turn;
+use crate::clients::Sent;
 use crate::dialect::Identity;
 use crate::json;
 use crate::service::Service;
@@ -177,28 +178,24 @@ impl Work {
         changed.unwrap_or_else(|| bytes.clone())
     }
 
-    /// The body for a try, asking for `model` if that is given; `None` where there is none. `headers` are those that
+    /// The body for a try, asking for `model` if that is given. `headers` are those that
     /// go with it.
-    pub(crate) fn body_for(&mut self, model: Option<&str>, headers: &mut HeaderMap) -> Option<reqwest::Body> {
+    pub(crate) fn body_for(&mut self, model: Option<&str>, headers: &mut HeaderMap) -> Sent {
         match &mut self.body {
-            Payload::Kept(bytes) if bytes.is_empty() => None,
+            Payload::Kept(bytes) if bytes.is_empty() => Sent::Empty,
             Payload::Kept(bytes) => {
                 let changed = model.and_then(|model| json::with_text_member(bytes, "model", model));
                 if let Some(changed) = changed {
                     if self.coded.is_some() {
                         headers.remove(CONTENT_ENCODING);
                     }
-                    return Some(changed.into());
+                    return Sent::Whole(changed);
                 }
-                Some(self.coded.as_ref().unwrap_or(bytes).clone().into())
+                Sent::Whole(self.coded.as_ref().unwrap_or(bytes).clone())
             }
-            Payload::Through(rest) => {
-                use futures_util::StreamExt;
-                let (first, body) = rest.take()?;
-                let rest = http_body_util::BodyDataStream::new(body);
-                let first = futures_util::stream::iter([Ok(first)]);
-                Some(reqwest::Body::wrap_stream(first.chain(rest)))
-            }
+            Payload::Through(rest) => rest
+                .take()
+                .map_or(Sent::Empty, |(first, rest)| Sent::Through(first, rest)),
         }
     }
 }

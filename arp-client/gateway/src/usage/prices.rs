@@ -3,6 +3,7 @@
 use super::Tokens;
 use crate::files::routes::fits;
 use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
 
 /// When the table was last compared.
 pub const DATED: &str = "2026-11-28";
@@ -132,14 +133,24 @@ pub fn price(own: &Own, model: &str) -> Option<Price> {
     let own = own
         .iter()
         .find(|(pattern, _)| fits(pattern, model) || fits(pattern, name));
-    // Each line of the table begins with a name of which the first letter at least is given.
-    let first = name.as_bytes().first();
-    own.map(|(_, price)| *price).or_else(|| {
+    own.map(|(_, price)| *price).or_else(|| listed(name))
+}
+
+/// The price in the table.
+fn listed(name: &str) -> Option<Price> {
+    // Requests after each other are mostly for the same model.
+    static LAST: Mutex<(String, Option<Price>)> = Mutex::new((String::new(), None));
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.0 != name {
+        // Each line of the table begins with a name of which the first letter at least is given.
+        let first = name.as_bytes().first();
         let mut lines = TABLE
             .iter()
             .filter(|(pattern, _)| pattern.as_bytes().first() == first);
-        Some(lines.find(|(pattern, _)| fits(pattern, name))?.1)
-    })
+        let price = lines.find(|(pattern, _)| fits(pattern, name));
+        *last = (name.to_owned(), price.map(|(_, price)| *price));
+    }
+    last.1
 }
 
 /// All prices, a person's own first: pattern, price, and whether it is their own.

@@ -125,6 +125,12 @@ impl Usage {
         // A recorded body that is deleted is to be gone.
         db.pragma_update(None, "secure_delete", true).map_err(failed)?;
         let reader = Connection::open(path).map_err(failed)?;
+        // Negative: kilobytes. The system keeps what of the file is read often, for both and only once.
+        for (connection, kilobytes) in [(&db, 512), (&reader, 256)] {
+            connection
+                .pragma_update(None, "cache_size", -kilobytes)
+                .map_err(failed)?;
+        }
         reader
             .busy_timeout(std::time::Duration::from_secs(5))
             .map_err(failed)?;

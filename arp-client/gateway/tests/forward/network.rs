@@ -14,14 +14,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Accepts until it is dropped, and does this with each connection.
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     connections: Arc<AtomicUsize>,
     _stop: DropGuard,
 }
 
 impl Server {
-    async fn start<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    pub(super) async fn start<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -45,15 +45,21 @@ impl Server {
 
     /// TLS in front of another server; and the certificate to trust.
     async fn tls(to: SocketAddr) -> (Self, String) {
+        Self::tls_speaking(to, &[]).await
+    }
+
+    /// The same, with these protocols to choose from.
+    pub(super) async fn tls_speaking(to: SocketAddr, protocols: &[&[u8]]) -> (Self, String) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let server = Self::start(move |tcp| {
             let acceptor = acceptor.clone();
@@ -89,20 +95,20 @@ impl Server {
         .await
     }
 
-    fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }
 
 /// A gateway with one upstream there, reached like this.
-async fn with(url: &str, network: &str) -> Running {
+pub(super) async fn with(url: &str, network: &str) -> Running {
     let gateway = Running::start(Service::Claude, &file(&[("a", url, 0)])).await;
     std::fs::write(gateway.home.settings(), format!("[upstream.claude.a]\n{network}")).unwrap();
     gateway
 }
 
 /// What is said of the upstream that was asked first.
-async fn why(gateway: &Running) -> String {
+pub(super) async fn why(gateway: &Running) -> String {
     gateway.post(PATH, ASK, None).await;
     gateway.gateway.usage().flush();
     let newest = gateway.gateway.usage().newest(1).unwrap();

@@ -168,7 +168,7 @@ async fn connection(mut tcp: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<
     }
 }
 
-async fn read(tcp: &mut TcpStream, buf: &mut Vec<u8>) -> Option<Asked> {
+pub async fn read(tcp: &mut TcpStream, buf: &mut Vec<u8>) -> Option<Asked> {
     let end = loop {
         if let Some(at) = buf.windows(4).position(|w| w == b"\r\n\r\n") {
             break at;

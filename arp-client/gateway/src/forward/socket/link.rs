@@ -16,7 +16,7 @@ use http::header::{
     UPGRADE,
 };
 use http::{Method, StatusCode};
-use reqwest::Upgraded;
+use reqwest::{Client, Upgraded};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::{Instant, timeout_at};
@@ -163,16 +163,17 @@ impl From<Failure> for Miss {
 pub(crate) async fn ask(
     service: Service,
     route: &Route<'_>,
+    client: &Client,
     work: &mut Work,
     deadline: Instant,
 ) -> Option<Result<Answer, Failure>> {
     let parked = work.turn.as_ref()?.link(&route.upstream.name);
     let again = parked.is_some();
-    match once(service, route, work, parked, deadline).await {
+    match once(service, route, client, work, parked, deadline).await {
         Err(Miss::Stale) if again => {}
         answered => return told(answered),
     }
-    told(once(service, route, work, None, deadline).await)
+    told(once(service, route, client, work, None, deadline).await)
 }
 
 fn told(answered: Result<Answer, Miss>) -> Option<Result<Answer, Failure>> {
@@ -189,6 +190,7 @@ fn told(answered: Result<Answer, Miss>) -> Option<Result<Answer, Failure>> {
 async fn once(
     service: Service,
     route: &Route<'_>,
+    client: &Client,
     work: &mut Work,
     parked: Option<Link>,
     deadline: Instant,
@@ -197,7 +199,7 @@ async fn once(
     let going_on = parked.is_some();
     let mut socket = match parked {
         Some(link) => link.socket,
-        None => connect(service, route, work, deadline).await?,
+        None => connect(service, route, client, work, deadline).await?,
     };
     let frame = frame(work, route.model, going_on)
         .ok_or_else(|| Failure::upstreams("its request cannot be put into a frame"))?;
@@ -319,10 +321,12 @@ fn frame(work: &Work, model: Option<&str>, going_on: bool) -> Option<String> {
 async fn connect(
     service: Service,
     route: &Route<'_>,
+    client: &Client,
     work: &Work,
     deadline: Instant,
 ) -> Result<WebSocketStream<Upgraded>, Miss> {
-    let (url, mut headers) = prepared(service, route, work);
+    let (path, mut headers) = prepared(service, route, work);
+    let url = route.upstream.origin.url_at(&path, work.query.as_deref());
     headers.remove(CONTENT_TYPE);
     headers.remove(http::header::ACCEPT);
     headers.remove(http::header::ACCEPT_ENCODING);
@@ -334,7 +338,7 @@ async fn connect(
     }
     let (name, value) = BETA;
     headers.insert(name, value);
-    let request = route.client.request(Method::GET, url).headers(headers);
+    let request = client.request(Method::GET, url).headers(headers);
     let response = match timeout_at(deadline, request.send()).await {
         Ok(Ok(response)) => response,
         Ok(Err(e)) => return Err(Failure::upstreams(explain(&e)).into()),
@@ -352,5 +356,5 @@ async fn connect(
     if matches!(status.as_u16(), 200..=399 | 404 | 405 | 426 | 501) {
         return Err(Miss::NoSocket);
     }
-    Err(Miss::Failed(refused(response, route.texts).await))
+    Err(Miss::Failed(refused(response.into(), route.texts).await))
 }
