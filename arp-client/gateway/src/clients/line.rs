@@ -52,25 +52,13 @@ impl Line {
         })
     }
 
-    /// Lets the connection go on, and asks `look` for what that has brought about.
-    fn drive<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
+    /// Does `once` until it finds what it looks for, or nothing has happened meanwhile: then whoever waits is told of
+    /// what happens next.
+    fn rounds<T>(&mut self, cx: &mut Context<'_>, mut once: impl FnMut(&mut Self) -> Poll<T>) -> Poll<T> {
         self.relay.outer.register(cx.waker());
-        let mut own = Context::from_waker(&self.waker);
         for _ in 0..ROUNDS {
             self.relay.state.store(LOOKING, Ordering::SeqCst);
-            if let Poll::Ready(found) = look(&mut own) {
-                return Poll::Ready(found);
-            }
-            if let Some(connection) = &mut self.connection
-                && Pin::new(connection).poll(&mut own).is_ready()
-            {
-                self.connection = None;
-            }
-            if let Poll::Ready(found) = look(&mut own) {
+            if let Poll::Ready(found) = once(self) {
                 return Poll::Ready(found);
             }
             let quiet =
@@ -83,6 +71,26 @@ impl Line {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Lets the connection go on, and asks `look` for what that has brought about.
+    fn drive<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.rounds(cx, |line| {
+            let mut own = Context::from_waker(&line.waker);
+            if let Poll::Ready(found) = look(&mut own) {
+                return Poll::Ready(found);
+            }
+            if let Some(connection) = &mut line.connection
+                && Pin::new(connection).poll(&mut own).is_ready()
+            {
+                line.connection = None;
+            }
+            look(&mut own)
+        })
     }
 
     /// Lets the connection go on once, with nobody to be told when it could do more. Can it take a request now?
@@ -129,25 +137,11 @@ impl Line {
 
     /// Until the connection has nothing more to do for the request that it has taken, or has ended.
     pub(super) async fn rest(&mut self) {
-        let idle = |line: &mut Self, cx: &mut Context<'_>| {
-            // It is told as its other users are: by what it waits for itself.
-            line.relay.outer.register(cx.waker());
-            for _ in 0..ROUNDS {
-                if line.connection.is_none() || line.is_idle() {
-                    return Poll::Ready(());
-                }
-                let quiet =
-                    line.relay
-                        .state
-                        .compare_exchange(LOOKING, WAITING, Ordering::SeqCst, Ordering::SeqCst);
-                if quiet.is_ok() {
-                    return Poll::Pending;
-                }
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
+        let over = |line: &mut Self| match line.connection.is_none() || line.is_idle() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         };
-        poll_fn(|cx| idle(self, cx)).await;
+        poll_fn(|cx| self.rounds(cx, over)).await;
     }
 }
 

@@ -12,6 +12,7 @@ const TRUSTED: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
+// Elsewhere nothing is told: the files are looked at.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) struct Notices {
     files: Vec<PathBuf>,

@@ -4,9 +4,10 @@
 //! CLP folds the rows that its log no longer holds into the history, so the two never speak of the same request.
 
 use super::Tokens;
+use super::writer::Sums;
 use crate::home::Home;
 use crate::service::Service;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -175,29 +176,15 @@ pub(super) fn store(db: &Connection, imported: &Imported) -> rusqlite::Result<bo
     }
     for ((day, service, upstream), sum) in &imported.sums {
         let n = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let t = &sum.tokens;
-        transaction
-            .prepare_cached(
-                "INSERT INTO totals (day, service, upstream, model, requests, failures, input, cache_write, \
-                 cache_read, output, reasoning, unpriced) VALUES (?1, ?2, ?3, '', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?4) \
-                 ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, \
-                 failures = failures + excluded.failures, input = input + excluded.input, \
-                 cache_write = cache_write + excluded.cache_write, cache_read = cache_read + excluded.cache_read, \
-                 output = output + excluded.output, reasoning = reasoning + excluded.reasoning, \
-                 unpriced = unpriced + excluded.unpriced",
-            )?
-            .execute(params![
-                day,
-                service,
-                upstream,
-                n(sum.requests),
-                n(sum.failures),
-                n(t.input),
-                n(t.cache_write),
-                n(t.cache_read),
-                n(t.output),
-                n(t.reasoning)
-            ])?;
+        let sums = Sums {
+            requests: n(sum.requests),
+            failures: n(sum.failures),
+            tokens: sum.tokens,
+            cost: 0.0,
+            unpriced: n(sum.requests),
+        };
+        // The file says nothing of models.
+        sums.store(&transaction, day, service, upstream, "")?;
     }
     transaction.commit()?;
     Ok(!imported.files.is_empty())

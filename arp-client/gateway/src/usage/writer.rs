@@ -227,12 +227,13 @@ fn insert(db: &Connection, record: &Record) -> rusqlite::Result<i64> {
 
 /// What several requests of one day, upstream and model have used together.
 #[derive(Debug, Default)]
-struct Sums {
-    requests: i64,
-    failures: i64,
-    tokens: Tokens,
-    cost: f64,
-    unpriced: i64,
+pub(super) struct Sums {
+    pub(super) requests: i64,
+    pub(super) failures: i64,
+    pub(super) tokens: Tokens,
+    pub(super) cost: f64,
+    /// Requests of which nobody knows what they cost.
+    pub(super) unpriced: i64,
 }
 
 impl Sums {
@@ -244,7 +245,8 @@ impl Sums {
         self.unpriced += i64::from(record.cost.is_none());
     }
 
-    fn store(
+    /// Adds them to what the day, upstream and model had.
+    pub(super) fn store(
         &self,
         db: &Connection,
         day: &str,
