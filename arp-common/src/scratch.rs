@@ -88,6 +88,18 @@ mod tests {
     }
 
     #[test]
+    fn no_record_that_begins_on_a_line_is_copied_the_slow_way() {
+        const HEADER: usize = 5;
+        let scratch = Scratch::new(16);
+        let mut buf = BytesMut::with_capacity(1024);
+        begin(&mut buf);
+        for source in [scratch.as_ptr(), buf.as_ptr()] {
+            let ahead = (HEADER + LINE - source.addr() % LINE) % LINE;
+            assert!(!(1..32).contains(&ahead), "{ahead}");
+        }
+    }
+
+    #[test]
     fn what_a_buffer_holds_stays_and_one_without_room_gets_none() {
         let mut buf = BytesMut::from(&b"held"[..]);
         begin(&mut buf);
