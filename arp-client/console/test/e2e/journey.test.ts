@@ -228,21 +228,23 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.getByRole('button', { name: 'Delete session' }).click();
     // The browser has other things to do: the step that takes the dialog away comes after the list is shown, or
     // after the page was loaded again.
-    await page.evaluate((late) => {
-      const back = history.back.bind(history);
-      const asked = new Promise<void>((resolve) => { history.back = () => resolve(); });
-      if (late) Object.assign(globalThis, { step: async () => {
-        await asked;
-        await new Promise((resolve) => {
-          addEventListener('popstate', resolve, { once: true });
-          back();
-        });
-      } });
-    }, when === 'late');
+    await page.evaluate(() => {
+      const late = { asked: 0, taken: 0, back: history.back.bind(history) };
+      history.back = () => { late.asked++; };
+      addEventListener('popstate', () => { late.taken++; });
+      Object.assign(globalThis, { late });
+    });
     await page.locator('dialog').getByRole('button', { name: 'Delete', exact: true }).click();
     await page.locator('.screen.session').waitFor({ state: 'detached' });
     if (when === 'late') {
-      await page.evaluate(() => (globalThis as unknown as { step(): Promise<void> }).step());
+      await page.evaluate(() => {
+        const { late } = globalThis as unknown as { late: { asked: number; back(): void } };
+        for (let step = 0; step < late.asked; step++) late.back();
+      });
+      await page.waitForFunction(() => {
+        const { late } = globalThis as unknown as { late: { asked: number; taken: number } };
+        return late.taken >= late.asked && !(history.state as { sheet?: boolean } | null)?.sheet;
+      });
       expect(await page.evaluate(() => location.hash)).toBe('#/');
     }
     await page.reload();
