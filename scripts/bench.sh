@@ -15,7 +15,7 @@
 #   scripts/bench.sh [ROUNDS]     rounds of each measurement, interleaved; medians are printed (default 5)
 #   SECONDS_EACH=5                seconds of each load
 #   CROWD=1000                    idle edges in the last measurement
-#   BIN=DIR                       arps, arpc and arp-crowd from here instead of a release build
+#   BIN=DIR                       arps, arpc and arp-crowd from here instead of a build as it is given out
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,8 +46,8 @@ if [ -z "$RATHOLE" ]; then
   fi
 fi
 if [ -z "${BIN:-}" ]; then
-  cargo build --release -p arps -p arpc -p arp-testkit --bin arps --bin arpc --bin arp-crowd --bin arp-handshake
-  BIN=${CARGO_TARGET_DIR:-$PWD/target}/release
+  cargo build --profile dist -p arps -p arpc -p arp-testkit --bin arps --bin arpc --bin arp-crowd --bin arp-handshake
+  BIN=${CARGO_TARGET_DIR:-$PWD/target}/dist
 fi
 # 1,000 edges hold 6,000 connections, 10,000 with a tunnel each 20,000; root may have more than was given.
 ulimit -n 100000 2>/dev/null || ulimit -n "$(ulimit -Hn)"

@@ -89,10 +89,9 @@ impl LocalService {
     pub(crate) async fn dial(&self) -> io::Result<TcpStream> {
         let start = Instant::now();
         loop {
-            let dialed = timeout(d::LOCAL_DIAL, TcpStream::connect((self.host.as_str(), self.port))).await;
+            let dialed = timeout(d::LOCAL_DIAL, net::connect(&self.host, self.port)).await;
             let error = match dialed {
                 Ok(Ok(stream)) => {
-                    net::tune(&stream);
                     *self.last_answer() = Some(Instant::now());
                     return Ok(stream);
                 }

@@ -12,6 +12,7 @@ pub mod kept;
 pub mod logging;
 pub mod net;
 pub mod origin;
+mod pacing;
 pub mod private;
 pub mod protocol;
 pub mod proxy_header;

@@ -1,12 +1,13 @@
-//! Sockets: listeners, the options every connection gets, an accept loop that survives a full table.
+//! Sockets: dialing, listeners, the options every connection gets, an accept loop that survives a full table.
 
 use crate::defaults as d;
+use crate::pacing;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Opens a listener. With no `host` it takes IPv6 and IPv4 on one socket, or IPv4 alone where the machine
@@ -49,10 +50,49 @@ fn bind(addr: SocketAddr, dual: bool) -> io::Result<TcpListener> {
     // On Windows the option means something else: it lets a second process steal the port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    pacing::spare(&SockRef::from(&socket), addr.ip());
     socket.bind(&addr.into())?;
     socket.listen(d::LISTEN_BACKLOG)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Opens a listener at exactly this address, as [`TcpListener::bind`] does.
+///
+/// # Errors
+/// As the operating system says.
+pub fn listen_at(addr: SocketAddr) -> io::Result<TcpListener> {
+    bind(addr, false)
+}
+
+/// Connects to the first address of a host that answers, and tunes the connection (see [`tune`]). Sets no time limit.
+///
+/// # Errors
+/// If the name is unknown, or that of the last address that was tried.
+pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = None;
+    for addr in tokio::net::lookup_host((host, port)).await? {
+        match connect_to(addr).await {
+            Ok(stream) => return Ok(stream),
+            Err(e) => last = Some(e),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}
+
+/// The same, to one address.
+///
+/// # Errors
+/// As the operating system says.
+pub async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    pacing::spare(&SockRef::from(&socket), addr.ip());
+    let stream = socket.connect(addr).await?;
+    tune(&stream);
+    Ok(stream)
 }
 
 /// Gives a connection what every leg gets: no delay for small writes, and a dead peer is noticed within

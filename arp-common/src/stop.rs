@@ -3,13 +3,14 @@
 //! Connections look at it each time they are woken. A `CancellationToken` takes two locks for that which all of them
 //! share; here it is one read of memory that hardly ever changes.
 
+use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
+use tokio::sync::futures::OwnedNotified;
 
 /// See the module. Clones are the same sign.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +19,7 @@ pub struct Stop(Arc<Sign>);
 #[derive(Debug, Default)]
 struct Sign {
     given: AtomicBool,
-    notify: Notify,
+    notify: Arc<Notify>,
 }
 
 impl Stop {
@@ -34,27 +35,59 @@ impl Stop {
     }
 
     /// Ready when it is given. It is cheap to be asked again and again, and costs an allocation to begin.
-    pub fn given(&self) -> Given<'_> {
+    pub fn given(&self) -> Given {
         Given {
-            sign: &self.0,
+            sign: self.0.clone(),
             // Before anybody looks whether the sign was given: what is given from here on is not missed.
-            notified: Box::pin(self.0.notify.notified()),
+            notified: Box::pin(self.0.notify.clone().notified_owned()),
             waker: None,
         }
+    }
+
+    /// Runs a task until it is done, or the sign is given; then the task is dropped. It takes no more room than the
+    /// task itself: an `async` block that is given a future and waits for it holds it twice, once where it came in and
+    /// once where it is waited for.
+    pub fn ends<F: Future<Output = ()>>(&self, task: F) -> Ends<F> {
+        Ends {
+            given: self.given(),
+            task,
+        }
+    }
+}
+
+pin_project! {
+    /// See [`Stop::ends`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Ends<F> {
+        given: Given,
+        #[pin]
+        task: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Ends<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = self.project();
+        if Pin::new(me.given).poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        me.task.poll(cx)
     }
 }
 
 /// Waits for a [`Stop`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct Given<'a> {
-    sign: &'a Sign,
-    notified: Pin<Box<Notified<'a>>>,
+pub struct Given {
+    sign: Arc<Sign>,
+    notified: Pin<Box<OwnedNotified>>,
     /// Who will be woken.
     waker: Option<Waker>,
 }
 
-impl Future for Given<'_> {
+impl Future for Given {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -114,6 +147,34 @@ mod tests {
             );
         }
         assert!(stop.is_given());
+    }
+
+    #[tokio::test]
+    async fn a_task_ends_by_itself_or_by_the_sign_and_takes_no_room_besides() {
+        let stop = Stop::default();
+        stop.ends(async {}).await;
+        let held = Arc::new(());
+        let mut task = Box::pin(stop.ends({
+            let (held, large) = (held.clone(), [7u8; 4096]);
+            async move {
+                std::future::pending::<()>().await;
+                drop((held, large));
+            }
+        }));
+        let size = std::mem::size_of_val(&*task);
+        assert!((4096..4096 + 128).contains(&size), "{size}");
+        assert!(once(&mut task).await.is_pending());
+        stop.give();
+        assert!(once(&mut task).await.is_ready());
+        drop(task);
+        assert_eq!(Arc::strong_count(&held), 1);
+        let mut run = false;
+        stop.ends(async { run = true }).await;
+        assert!(!run, "a task that comes after the sign does not begin");
+    }
+
+    async fn once<F: Future + Unpin>(task: &mut F) -> Poll<F::Output> {
+        std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *task).poll(cx))).await
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -201,7 +201,7 @@ impl Greeted {
         let answer = match &registered {
             Ok(registered) if version >= 3 => {
                 let client = &registered.edge.client;
-                let (open, told) = welcome.ports.open(client, &client.services.all()).await;
+                let (open, told) = Box::pin(welcome.ports.open(client, &client.services.all())).await;
                 held = Some(open);
                 let mut answer = welcome_of(version, welcome);
                 answer.remote_ports = told;
@@ -330,7 +330,7 @@ impl Channel<'_> {
                         Some(Command::Ping {}) => batch.push(Command::Pong {}),
                         Some(Command::Pong {}) => {}
                         Some(Command::SetTokens { tokens, id_token }) => {
-                            batch.push(self.set_tokens(tokens, id_token).await);
+                            batch.push(Box::pin(self.set_tokens(tokens, id_token)).await);
                         }
                         Some(_) => return Err(ControlError::OutOfPlace),
                     }

@@ -332,9 +332,9 @@ impl Tasks {
             let (permit, acceptor, leave) = (handshakes.enter(), self.acceptor.clone(), self.leave.clone());
             let (admission, welcome) = (admission.clone(), welcome.get());
             self.spawn(&self.edges, async move {
-                let greeted = permit
-                    .hold(control::greet(stream, peer, &acceptor, &admission))
-                    .await;
+                // On the heap, as is what else is done once: an edge is idle most of its life.
+                let greeting = Box::pin(control::greet(stream, peer, &acceptor, &admission));
+                let greeted = permit.hold(greeting).await;
                 drop(permit);
                 let served = match greeted {
                     Some(Ok(greeted)) => greeted.serve(&admission, &welcome, &leave).await,
@@ -358,7 +358,9 @@ impl Tasks {
             let (permit, acceptor) = (handshakes.enter(), self.acceptor.clone());
             let pending = pending.clone();
             self.spawn(&self.edges, async move {
-                let taken = permit.hold(accept::take(stream, &acceptor, &pending)).await;
+                let taken = permit
+                    .hold(Box::pin(accept::take(stream, &acceptor, &pending)))
+                    .await;
                 if !matches!(taken, Some(Ok(()))) {
                     metrics::add(Counter::FailedProxy, 1);
                 }
@@ -391,14 +393,7 @@ impl Tasks {
     }
 
     fn spawn(&self, of: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
-        let kill = self.kill.clone();
-        of.spawn(async move {
-            tokio::select! {
-                biased;
-                () = kill.given() => {}
-                () = task => {}
-            }
-        });
+        of.spawn(self.kill.ends(task));
     }
 
     /// Lets visitors' exchanges end, for as long as the grace period lasts, and then sends the edges away: until then

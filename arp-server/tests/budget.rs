@@ -1,11 +1,11 @@
-//! What a request on a kept connection costs the relay, in allocations and in system calls. Both are the same on every
-//! machine, however slow; whatever takes more than these bounds has to say why.
+//! What a request on a kept connection costs the relay, in allocations and in system calls, and an idle edge, in memory.
+//! They are the same on every machine, however slow; whatever takes more than these bounds has to say why.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
 use arp_common::protocol::Command as Say;
-use arp_testkit::counting::{Counting, allocated, count_here};
+use arp_testkit::counting::{Counting, allocated, count_here, held};
 use arp_testkit::daemon::{PATIENCE, Relay as Daemon};
 use arps::config::{Cli, Config};
 use arps::server::Relay;
@@ -14,6 +14,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use support::{Peer, register};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +26,11 @@ const ALLOCATIONS: f64 = 11.0;
 const CALLS: f64 = 4.0;
 /// What background work may add to either, per request.
 const MARGIN: f64 = 0.5;
+/// Bytes of the relay for an edge with one idle tunnel, both in plain.
+const EDGE: i64 = 7_200;
+
+/// Counts are those of the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -33,9 +39,9 @@ const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nServer: test\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
 
 /// An edge in plain whose every tunnel answers every request alike.
-async fn edge(control: SocketAddr, proxy: SocketAddr) {
+async fn edge(control: SocketAddr, proxy: SocketAddr, name: String) {
     let mut link = Peer::plain(control).await;
-    assert!(link.register(register("demo")).await.success);
+    assert!(link.register(register(&name)).await.success);
     tokio::spawn(async move {
         loop {
             let id = match link.frames.next().await {
@@ -48,7 +54,7 @@ async fn edge(control: SocketAddr, proxy: SocketAddr) {
                 Ok(None) | Err(_) => return,
             };
             let mut tunnel = Peer::plain(proxy).await;
-            tunnel.present(&id, "demo").await;
+            tunnel.present(&id, &name).await;
             tokio::spawn(async move {
                 let Ok(Some(Say::Open { .. })) = tunnel.frames.next().await else {
                     return;
@@ -82,10 +88,15 @@ impl Visitor {
     }
 
     fn ask(&mut self, times: u32) {
+        self.ask_for("demo", times);
+    }
+
+    fn ask_for(&mut self, name: &str, times: u32) {
+        let request = format!(
+            "GET /x?token={name}&a=b HTTP/1.1\r\nHost: relay.test\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
+        );
         for _ in 0..times {
-            self.0
-                .write_all(b"GET /x?token=demo&a=b HTTP/1.1\r\nHost: relay.test\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n")
-                .unwrap();
+            self.0.write_all(request.as_bytes()).unwrap();
             let (mut answer, mut buf) = (Vec::new(), [0; 4096]);
             while !answer.ends_with(b"hello") {
                 let n = self.0.read(&mut buf).unwrap();
@@ -97,30 +108,61 @@ impl Visitor {
     }
 }
 
+/// A relay in this process, whose threads are counted, and what runs in others.
+struct Counted {
+    relay: arps::server::Addresses,
+    runtime: tokio::runtime::Runtime,
+    others: tokio::runtime::Runtime,
+    served: tokio::task::JoinHandle<Result<(), arps::server::StartError>>,
+    stop: CancellationToken,
+    _dir: tempfile::TempDir,
+}
+
+impl Counted {
+    fn start(more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().to_str().unwrap();
+        let flags = "arps --bind 127.0.0.1 --control-port 0 --proxy-port 0 --public-port 0 --allow-plaintext --data-dir";
+        let cli = Cli::parse_from(flags.split(' ').chain([data]).chain(more.iter().copied()));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .on_thread_start(count_here)
+            .build()
+            .unwrap();
+        let stop = CancellationToken::new();
+        let relay = {
+            let _inside = runtime.enter();
+            Relay::bind(Config::new(cli.settings).unwrap()).unwrap()
+        };
+        Self {
+            relay: relay.addresses().unwrap(),
+            served: runtime.spawn(relay.run(stop.clone())),
+            runtime,
+            others: tokio::runtime::Runtime::new().unwrap(),
+            stop,
+            _dir: dir,
+        }
+    }
+
+    fn edge(&self, name: impl Into<String>) {
+        let edge = edge(self.relay.control, self.relay.proxy, name.into());
+        self.others.block_on(edge);
+    }
+
+    fn end(self) {
+        self.stop.cancel();
+        self.others.block_on(self.served).unwrap().unwrap();
+        drop(self.runtime);
+    }
+}
+
 #[test]
 fn a_request_costs_few_allocations() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().to_str().unwrap();
-    let flags =
-        "arps --bind 127.0.0.1 --control-port 0 --proxy-port 0 --public-port 0 --allow-plaintext --data-dir";
-    let cli = Cli::parse_from(flags.split(' ').chain([data]));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .on_thread_start(count_here)
-        .build()
-        .unwrap();
-    let stop = CancellationToken::new();
-    let relay = {
-        let _inside = runtime.enter();
-        Relay::bind(Config::new(cli.settings).unwrap()).unwrap()
-    };
-    let at = relay.addresses().unwrap();
-    let served = runtime.spawn(relay.run(stop.clone()));
-    let others = tokio::runtime::Runtime::new().unwrap();
-    others.block_on(edge(at.control, at.proxy));
-
-    let mut visitor = Visitor::new(at.public);
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let relay = Counted::start(&[]);
+    relay.edge("demo");
+    let mut visitor = Visitor::new(relay.relay.public);
     visitor.ask(200);
     let before = allocated();
     let times = 2_000;
@@ -131,9 +173,28 @@ fn a_request_costs_few_allocations() {
         each <= ALLOCATIONS + MARGIN,
         "{each:.2} allocations for a request"
     );
+    relay.end();
+}
 
-    stop.cancel();
-    others.block_on(served).unwrap().unwrap();
+#[test]
+fn an_idle_edge_takes_little_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let relay = Counted::start(&["--pool-size", "1"]);
+    let edges = |names: std::ops::Range<u32>| {
+        for name in names.map(|n| format!("edge-{n}")) {
+            relay.edge(&name);
+            // Who is answered for has a tunnel.
+            Visitor::new(relay.relay.public).ask_for(&name, 1);
+        }
+    };
+    // What is made once is made.
+    edges(0..64);
+    let before = held();
+    edges(64..192);
+    let each = (held() - before) / 128;
+    println!("{each} bytes for an idle edge");
+    assert!(each <= EDGE, "{each} bytes for an idle edge");
+    relay.end();
 }
 
 /// How often each call of a kind that moves bytes stands in what strace has written.
@@ -171,7 +232,7 @@ fn a_request_costs_few_system_calls() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let relay = runtime.block_on(async {
         let relay = Daemon::builder().args(["--allow-plaintext"]).start().await;
-        edge(relay.control, relay.proxy).await;
+        edge(relay.control, relay.proxy, "demo".to_owned()).await;
         relay
     });
     let mut visitor = Visitor::new(relay.public);

@@ -11,6 +11,7 @@ use crate::server;
 use crate::service::Service;
 use crate::usage;
 use crate::usage::store::Usage;
+use arp_common::net;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -240,7 +241,7 @@ pub async fn run(
     for service in Service::ALL {
         let port = listen.ports[service.index()];
         let variable = format!("CLP_{}_PORT", service.name().to_uppercase());
-        let listener = bind(listen.host, port, service.name(), variable).await?;
+        let listener = bind(listen.host, port, service.name(), variable)?;
         addresses.push(listener.local_addr()?);
         listeners.push((service, listener));
     }
@@ -249,8 +250,7 @@ pub async fn run(
         listen.ui_port,
         "the page",
         "CLP_UI_PORT".to_owned(),
-    )
-    .await?;
+    )?;
     let running = Running {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -293,22 +293,15 @@ pub async fn run(
     Ok(())
 }
 
-async fn bind(
-    host: IpAddr,
-    port: u16,
-    what: &'static str,
-    variable: String,
-) -> Result<TcpListener, ProcessError> {
-    TcpListener::bind((host, port))
-        .await
-        .map_err(|source| ProcessError::Port {
-            what,
-            port,
-            variable,
-            // 0 and 65535 have no neighbour to name.
-            next: port.checked_add(1_000).unwrap_or(port - 1_000),
-            source,
-        })
+fn bind(host: IpAddr, port: u16, what: &'static str, variable: String) -> Result<TcpListener, ProcessError> {
+    net::listen_at((host, port).into()).map_err(|source| ProcessError::Port {
+        what,
+        port,
+        variable,
+        // 0 and 65535 have no neighbour to name.
+        next: port.checked_add(1_000).unwrap_or(port - 1_000),
+        source,
+    })
 }
 
 /// Takes over what CLP has counted, once.

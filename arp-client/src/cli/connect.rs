@@ -22,7 +22,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -284,7 +283,7 @@ impl Target {
     async fn try_once(&self) -> Result<(Stream, BytesMut), Failed> {
         let Self { host, port, .. } = self;
         let at = || format!("the relay at {host} port {port}");
-        let dialed = timeout(d::DIAL, TcpStream::connect((host.as_str(), *port))).await;
+        let dialed = timeout(d::DIAL, net::connect(host, *port)).await;
         let tcp = match dialed {
             Ok(Ok(tcp)) => tcp,
             Ok(Err(e)) => {
@@ -295,7 +294,6 @@ impl Target {
             }
             Err(_) => return Err(Failed::Now(format!("{} does not answer", at()))),
         };
-        net::tune(&tcp);
         let mut stream = match &self.tls {
             None => Stream::Plain(tcp),
             Some(config) => {
@@ -411,8 +409,7 @@ async fn pipe(
 /// A connection for each that comes to a local address.
 async fn listen(target: Arc<Target>, at: SocketAddr) -> Result<(), String> {
     let stop = arp_common::shutdown::on_signal().map_err(|e| e.to_string())?;
-    let listener = TcpListener::bind(at)
-        .await
+    let listener = net::listen_at(at)
         .map_err(|e| format!("cannot listen on {at}: {e}; choose another address with --listen"))?;
     let at = listener.local_addr().map_err(|e| e.to_string())?;
     crate::banner::say(&format!("Listening on {at}"));

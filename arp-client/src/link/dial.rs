@@ -12,7 +12,6 @@ use arp_common::transport::Stream;
 use rustls::ClientConfig;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Opens connections to one relay.
@@ -71,11 +70,10 @@ impl Dialer {
     pub(super) async fn dial(&self, port: u16) -> Result<Stream, LinkError> {
         let host = &self.server.host;
         let failed = |e| LinkError::Unreachable(host.clone(), port, in_words(&e));
-        let dialed = timeout(d::DIAL, TcpStream::connect((host.as_str(), port))).await;
+        let dialed = timeout(d::DIAL, net::connect(host, port)).await;
         let tcp = dialed
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(failed)?;
-        net::tune(&tcp);
         let Some(secure) = &self.secure else {
             return Ok(Stream::Plain(tcp));
         };

@@ -42,14 +42,10 @@ pub(super) fn open(link: &Link, id: String, version: u32) {
     let (config, dialer, handler) = (link.config.clone(), link.dialer.clone(), link.handler.clone());
     let (idle, kill, blocked) = (link.idle.clone(), link.kill.clone(), link.blocked.clone());
     let open = link.standing.opened();
-    link.tunnels.spawn(async move {
-        tokio::select! {
-            biased;
-            () = kill.given() => {}
-            () = serve(&config, &dialer, &handler, &blocked, id, version, &idle) => {}
-        }
+    link.tunnels.spawn(kill.ends(async move {
+        serve(&config, &dialer, &handler, &blocked, id, version, &idle).await;
         drop(open);
-    });
+    }));
 }
 
 async fn serve(

@@ -9,6 +9,7 @@ mod tools;
 
 use crate::api::{ApiError, Body, bearer_of, same_secret};
 use crate::command::{CommandError, McpConfig, State};
+use arp_common::net;
 use arp_sessions::ipc;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode};
@@ -26,7 +27,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tools::Tools;
@@ -68,7 +68,7 @@ pub(crate) async fn listen(
         at: at.to_string(),
         source,
     };
-    let listener = TcpListener::bind(at).await.map_err(failed)?;
+    let listener = net::listen_at(at).map_err(failed)?;
     let at = listener.local_addr().map_err(failed)?;
     let token: Arc<str> = token(&state.config.data_dir).map_err(failed)?.into();
 

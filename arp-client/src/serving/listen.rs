@@ -2,6 +2,7 @@
 
 use super::CommandMode;
 use crate::command::{CommandError, PeerInfo, Via};
+use arp_common::net;
 use arp_sessions::ipc;
 use std::future::Future;
 use std::time::Duration;
@@ -18,7 +19,7 @@ impl CommandMode {
                 at: at.to_string(),
                 source,
             };
-            let listener = TcpListener::bind(at).await.map_err(failed)?;
+            let listener = net::listen_at(at).map_err(failed)?;
             let at = listener.local_addr().map_err(failed)?;
             tracing::info!("API and console listen on http://{at}/");
             let mode = self.clone();

@@ -75,7 +75,7 @@ impl Connection {
     }
 
     /// Serves it until it ends. After `stop` no further request is taken; `stopped` waits for that.
-    pub(crate) async fn serve(mut self, stop: &Stop, mut stopped: Given<'_>) {
+    pub(crate) async fn serve(mut self, stop: &Stop, mut stopped: Given) {
         loop {
             let next = match self.read_head(&mut stopped).await {
                 // Its bytes are nobody's to be read from here on.
@@ -110,7 +110,7 @@ impl Connection {
     }
 
     /// The bytes of the next request head, or `None` when no further request comes.
-    async fn read_head(&mut self, stopped: &mut Given<'_>) -> Result<Option<Bytes>, BadHead> {
+    async fn read_head(&mut self, stopped: &mut Given) -> Result<Option<Bytes>, BadHead> {
         let mut scanner = Scanner::default();
         let mut begun = false;
         self.deadline.set(self.public.limits.keep_alive);

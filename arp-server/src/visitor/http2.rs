@@ -32,7 +32,7 @@ pub(crate) async fn serve<S>(
     visitor: Visitor,
     peer: SocketAddr,
     io: S,
-    mut stopped: Given<'_>,
+    mut stopped: Given,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::request::header;
 use super::{Answer, State};
 use crate::command::PeerInfo;
+use arp_common::net;
 use headers::{clean, confine, drop_secrets};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -23,6 +24,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -201,10 +203,12 @@ async fn splice(
 
 async fn connect(port: u16) -> Result<TcpStream, ApiError> {
     let connecting = async {
-        match TcpStream::connect(("127.0.0.1", port)).await {
+        match net::connect_to((Ipv4Addr::LOCALHOST, port).into()).await {
             Ok(stream) => Ok(stream),
             // Some services listen on ::1 only.
-            Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_| error),
+            Err(error) => net::connect_to((Ipv6Addr::LOCALHOST, port).into())
+                .await
+                .map_err(|_| error),
         }
     };
     tokio::time::timeout(CONNECT_TIMEOUT, connecting)
