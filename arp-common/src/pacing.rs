@@ -1,9 +1,9 @@
 //! Connections inside one machine send at once.
 //!
 //! BBR, which many servers have as the system's choice, spaces out what a connection sends by a timer of its own. That
-//! is what it is good at over a network. Between two programs of one machine there is no path to spare, and the timers
-//! cost more than a small request: a kept connection through relay and edge took an eighth less of both on loopback
-//! without them. Where the system's choice paces, sockets on loopback take another; all others keep it.
+//! is what it is good at over a network. Between two programs of one machine there is no path to spare: without the timers
+//! requests through relay and edge cost a tenth less on loopback, and one large stream half (docs/benchmarks.md). Where
+//! the system's choice paces, sockets on loopback take another; all others keep it.
 
 use socket2::SockRef;
 use std::net::IpAddr;
