@@ -48,6 +48,8 @@ struct Tasks {
 impl Tasks {
     fn spawn<T>(&self, task: impl Future<Output = T> + Send + 'static) {
         let end = self.end.clone();
+        // On the heap: an async block holds twice what it is given and waits for.
+        let task = Box::pin(task);
         self.tracker.spawn(async move {
             tokio::select! {
                 _ = task => {}

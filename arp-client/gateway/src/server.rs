@@ -105,7 +105,8 @@ where
         let Ok(place) = places.clone().try_acquire_owned() else {
             continue;
         };
-        let served = serve(tcp, peer, stop.clone());
+        // On the heap: an async block holds twice what it is given and waits for.
+        let served = Box::pin(serve(tcp, peer, stop.clone()));
         tasks.spawn(async move {
             served.await;
             drop(place);

@@ -55,7 +55,8 @@ impl CommandMode {
 
     /// Runs a task until it ends or everything stops.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
+        // On the heap: an async block holds twice what it is given and waits for.
+        let (stop, task) = (self.stop.clone(), Box::pin(task));
         self.tasks
             .spawn(async move { stop.run_until_cancelled(task).await });
     }
