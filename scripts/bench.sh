@@ -11,7 +11,9 @@
 #   scripts/bench.sh --raw …      other protocols than HTTP: Redis, PostgreSQL (both from Debian) and one bulky stream, by a
 #                                 token and by a port of their own, beside rathole
 #   scripts/bench.sh --growth …   what becomes of the costs with many clients, many connections, HTTP/2 and a far edge; needs h2load
-#   BASE=DIR                      with --quick: beside the arps and arpc of an older build, too
+#   scripts/bench.sh --instructions   instructions of each daemon for a request on a kept connection, counted by callgrind: the
+#                                 same on a busy machine; needs valgrind, and shows where they go with TOP=30
+#   BASE=DIR                      with --quick and --instructions: beside the arps and arpc of an older build, too
 #   scripts/bench.sh [ROUNDS]     rounds of each measurement, interleaved; medians are printed (default 5)
 #   SECONDS_EACH=5                seconds of each load
 #   CROWD=1000                    idle edges in the last measurement
@@ -24,6 +26,7 @@ if [ "${1:-}" = --links ]; then MODE=links; shift; fi
 if [ "${1:-}" = --quick ]; then MODE=quick; shift; fi
 if [ "${1:-}" = --raw ]; then MODE=raw; shift; fi
 if [ "${1:-}" = --growth ]; then MODE=growth; shift; fi
+if [ "${1:-}" = --instructions ]; then MODE=instructions; shift; fi
 
 need() { command -v "$1" >/dev/null || { echo "bench.sh: $1 is missing: apt-get install nginx-light wrk curl python3" >&2; exit 1; }; }
 PATH=$PATH:/usr/sbin
@@ -38,10 +41,14 @@ if [ "$MODE" = growth ]; then
   command -v h2load >/dev/null || { echo "bench.sh: h2load is missing: apt-get install nghttp2-client" >&2; exit 1; }
 fi
 
+if [ "$MODE" = instructions ]; then
+  command -v valgrind >/dev/null || { echo "bench.sh: valgrind is missing: apt-get install valgrind" >&2; exit 1; }
+fi
+
 RATHOLE=${RATHOLE:-$(command -v rathole || true)}
 if [ -z "$RATHOLE" ]; then
   RATHOLE=$PWD/.cache/rathole/bin/rathole
-  if [ ! -x "$RATHOLE" ] && { [ "$MODE" = quick ] || [ "$MODE" = growth ]; }; then RATHOLE=
+  if [ ! -x "$RATHOLE" ] && { [ "$MODE" = quick ] || [ "$MODE" = growth ] || [ "$MODE" = instructions ]; }; then RATHOLE=
   elif [ ! -x "$RATHOLE" ]; then cargo install rathole --version 0.5.0 --locked --root .cache/rathole
   fi
 fi
@@ -54,4 +61,5 @@ ulimit -n 100000 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 if [ "$MODE" = quick ]; then FEW=3 SHORT=2; else FEW=5 SHORT=5; fi
 export BIN BASE="${BASE:-}" RATHOLE MODE ROUNDS="${1:-$FEW}" SECONDS_EACH="${SECONDS_EACH:-$SHORT}" CROWD="${CROWD:-1000}"
 if [ "$MODE" = growth ]; then exec python3 scripts/bench_growth.py; fi
+if [ "$MODE" = instructions ]; then exec python3 scripts/bench_instructions.py; fi
 exec python3 scripts/bench.py
