@@ -229,3 +229,45 @@ pub fn raise_file_limit() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_is_connected_to_and_who_refuses_is_told_from_who_is_unknown() {
+        let listener = listen_at((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let at = listener.local_addr().unwrap();
+        for host in ["127.0.0.1", "localhost"] {
+            let (dialed, accepted) = tokio::join!(connect(host, at.port()), listener.accept());
+            let (dialed, accepted) = (dialed.unwrap(), accepted.unwrap().0);
+            assert_eq!(dialed.peer_addr().unwrap(), at);
+            assert!(dialed.nodelay().unwrap());
+            drop(accepted);
+        }
+        drop(listener);
+        // An edge waits for a service that refuses, as it may be starting again.
+        for host in ["127.0.0.1", "localhost"] {
+            let refused = connect(host, at.port()).await.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "{refused}");
+        }
+        assert!(connect("no-such-host.invalid", 80).await.is_err());
+    }
+
+    /// Says something where BBR is the system's choice.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn neither_end_paces_on_loopback() {
+        for listener in [
+            listen(Some(Ipv4Addr::LOCALHOST.into()), 0, "--port").unwrap(),
+            listen_at((Ipv4Addr::LOCALHOST, 0).into()).unwrap(),
+        ] {
+            let at = listener.local_addr().unwrap();
+            let (dialed, accepted) = tokio::join!(connect_to(at), listener.accept());
+            for stream in [dialed.unwrap(), accepted.unwrap().0] {
+                let name = SockRef::from(&stream).tcp_congestion().unwrap();
+                assert!(!name.starts_with(b"bbr"), "{}", name.escape_ascii());
+            }
+        }
+    }
+}
