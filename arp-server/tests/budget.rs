@@ -191,7 +191,13 @@ fn an_idle_edge_takes_little_memory() {
     edges(0..64);
     let before = held();
     edges(64..192);
-    let each = (held() - before) / 128;
+    let each = || (held() - before) / 128;
+    // Visitors that have left may still be there, on a busy machine.
+    let begun = Instant::now();
+    while each() > EDGE && begun.elapsed() < PATIENCE {
+        Visitor::new(relay.relay.public).ask_for("edge-0", 1);
+    }
+    let each = each();
     println!("{each} bytes for an idle edge");
     assert!(each <= EDGE, "{each} bytes for an idle edge");
     relay.end();
