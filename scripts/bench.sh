@@ -21,12 +21,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+case "${1:-}" in -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; exit 0 ;; esac
+
 MODE=all
 if [ "${1:-}" = --links ]; then MODE=links; shift; fi
 if [ "${1:-}" = --quick ]; then MODE=quick; shift; fi
 if [ "${1:-}" = --raw ]; then MODE=raw; shift; fi
 if [ "${1:-}" = --growth ]; then MODE=growth; shift; fi
 if [ "${1:-}" = --instructions ]; then MODE=instructions; shift; fi
+case "${1:-1}" in *[!0-9]* | 0) echo "bench.sh: '$1' is neither a way to measure nor a number of rounds; see scripts/bench.sh --help" >&2; exit 2 ;; esac
 
 need() { command -v "$1" >/dev/null || { echo "bench.sh: $1 is missing: apt-get install nginx-light wrk curl python3" >&2; exit 1; }; }
 PATH=$PATH:/usr/sbin

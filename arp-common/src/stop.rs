@@ -45,8 +45,8 @@ impl Stop {
     }
 
     /// Runs a task until it is done, or the sign is given; from then on it is not run, and ends with this future. That
-    /// takes no more room than the task itself: an `async` block that is given a future and waits for it holds it twice, once where it came in and
-    /// once where it is waited for.
+    /// takes no more room than the task itself: an `async` block that is given a future and waits for it holds it
+    /// twice, once where it came in and once where it is waited for.
     pub fn ends<F: Future<Output = ()>>(&self, task: F) -> Ends<F> {
         Ends {
             given: self.given(),
