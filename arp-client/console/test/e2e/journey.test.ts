@@ -1,6 +1,6 @@
 //! What a person does, on a phone and at a desk, in a real browser against the pretended machine.
 
-import type { Browser, BrowserContext, Page, Request } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { liveMachine } from '../../dev/mock/data';
 import type { MockEdge } from '../../dev/mock/edge';
@@ -161,10 +161,15 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await open(size, { clock: true });
     await begin('say before');
     await done();
-    const asked = new Set<Request>();
-    page.on('request', (request) => asked.add(request));
-    page.on('requestfinished', (request) => asked.delete(request));
-    page.on('requestfailed', (request) => asked.delete(request));
+    // Counted in the page: what it asked is known at once.
+    await page.evaluate(() => {
+      const ask = window.fetch.bind(window);
+      const counts = Object.assign(window, { unanswered: 0 });
+      window.fetch = (...args) => {
+        counts.unanswered++;
+        return ask(...args).finally(() => { counts.unanswered--; });
+      };
+    });
     server.away = true;
     server.cut();
     const line = page.locator('.main .line.down');
@@ -177,7 +182,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       // before the machine is back: the next attempt has its time, and nothing waits for an answer.
       await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 60_000);
       await line.getByText(/next try in/).waitFor({ state: 'attached' });
-      await expect.poll(() => asked.size).toBe(0);
+      await expect.poll(() => page.evaluate(() => (window as unknown as { unanswered: number }).unanswered)).toBe(0);
       server.away = false;
       await again.dispatchEvent('click');
       while (await line.count()) await page.clock.runFor(16);
