@@ -44,6 +44,7 @@ pub fn watchdog_time() -> Option<Duration> {
 }
 
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(unix), expect(dead_code, reason = "there is nobody to be told"))]
 enum State<'a> {
     Ready,
     Reloading,

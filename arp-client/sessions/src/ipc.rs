@@ -1,5 +1,5 @@
 //! Talking to another process of the same user on the same machine: JSON lines over a Unix socket, or,
-//! where there is none, over loopback TCP that begins with a secret.
+//! where there is none, over a port on loopback that asks for a key (`arp_local`).
 //!
 //! The socket's path must be short (108 bytes on Linux); a directory whose path is long gets its socket in
 //! a private directory of the temporary directory. Where the socket is, is written to a file beside.
@@ -16,7 +16,7 @@ use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 pub use unix::{Listener, Stream, connect};
 
 #[cfg(not(unix))]
-pub use tcp::{Listener, Stream, connect};
+pub use portable::{Listener, Stream, connect};
 
 /// Frames over a stream: one JSON object a line.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ mod unix {
             Ok(Self { listener, socket })
         }
 
-        /// The next stream.
+        /// The next stream. May be dropped and called again.
         ///
         /// # Errors
         /// When the system is out of something; try again a little later.
@@ -229,60 +229,33 @@ pub fn peer(_stream: &Stream) -> Option<u32> {
     None
 }
 
+/// Without Unix sockets: a port, found by the file that says where.
 #[cfg(not(unix))]
-mod tcp {
-    use super::write_private;
+mod portable {
     use std::io;
     use std::path::Path;
-    use std::time::Duration;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
 
-    /// A stream to another process.
-    pub type Stream = TcpStream;
+    pub use arp_local::Stream;
 
-    const SECRET: usize = 32;
-
-    /// Accepts streams that begin with the secret.
+    /// Accepts streams. The file that says where is removed when it is dropped.
     #[derive(Debug)]
-    pub struct Listener {
-        listener: TcpListener,
-        secret: String,
-    }
+    pub struct Listener(arp_local::Listener);
 
     impl Listener {
-        /// Listens; `at` is a file name without ending, where `connect` finds port and secret.
+        /// Listens; `at` is a file name without ending, where `connect` finds it.
         ///
         /// # Errors
         /// When the socket cannot be made.
         pub fn bind(at: &Path) -> io::Result<Self> {
-            let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-            listener.set_nonblocking(true)?;
-            let secret = format!("{:032x}", rand::random::<u128>());
-            let port = listener.local_addr()?.port();
-            write_private(&at.with_extension("where"), format!("{port} {secret}").as_bytes())?;
-            Ok(Self {
-                listener: TcpListener::from_std(listener)?,
-                secret,
-            })
+            arp_local::Listener::bind(&at.with_extension("where")).map(Self)
         }
 
-        /// The next stream that knows the secret.
+        /// The next stream. May be dropped and called again.
         ///
         /// # Errors
         /// When the system is out of something; try again a little later.
         pub async fn accept(&self) -> io::Result<Stream> {
-            loop {
-                let (mut stream, _) = self.listener.accept().await?;
-                let mut given = [0; SECRET];
-                let read = stream.read_exact(&mut given);
-                let known = tokio::time::timeout(Duration::from_secs(1), read)
-                    .await
-                    .is_ok_and(|read| read.is_ok());
-                if known && given == self.secret.as_bytes() {
-                    return Ok(stream);
-                }
-            }
+            self.0.accept().await
         }
     }
 
@@ -291,13 +264,6 @@ mod tcp {
     /// # Errors
     /// When nothing does.
     pub async fn connect(at: &Path) -> io::Result<Stream> {
-        let place = std::fs::read_to_string(at.with_extension("where"))?;
-        let (port, secret) = place
-            .split_once(' ')
-            .and_then(|(port, secret)| Some((port.parse::<u16>().ok()?, secret)))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a port and a secret"))?;
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.write_all(secret.as_bytes()).await?;
-        Ok(stream)
+        arp_local::connect(&at.with_extension("where")).await
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! A group kill is not enough: agents run their tools in sessions and groups of their own. On Linux the tree
 //! is read from `/proc`, and processes that left the tree are found by the session's mark in their
-//! environment; elsewhere on Unix by `ps`; on Windows ending a process is all there is.
+//! environment; elsewhere on Unix by `ps`; on Windows `sysinfo` reads both.
 
 use std::collections::{HashMap, HashSet};
+
+#[cfg(not(unix))]
+mod portable;
+#[cfg(not(unix))]
+use portable as imp;
 
 /// Environment variable with the session's id that every process of a session inherits.
 pub const SESSION_MARK: &str = "ARP_SESSION_ID";
@@ -300,52 +305,86 @@ fn unix_signal(pid: u32, how: Ending) {
     }
 }
 
-#[cfg(not(unix))]
-mod imp {
-    use super::{Ending, Process};
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
 
-    pub(super) fn process(_pid: u32) -> Option<Process> {
-        None
+    /// How many more generations a process of [`a_tree_of_processes`] has to start.
+    const GENERATIONS: &str = "ARP_TEST_GENERATIONS";
+
+    /// This test program again, to be a child that lives until it is ended, and has a child of its own.
+    fn child(generations: u32, session: &str) -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "procs::tests::a_tree_of_processes"])
+            .env(GENERATIONS, generations.to_string())
+            .env(SESSION_MARK, session)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
-    pub(super) fn table() -> Vec<(Process, u32)> {
-        Vec::new()
-    }
-
-    pub(super) fn marked(_session_id: &str) -> Vec<Process> {
-        Vec::new()
-    }
-
-    pub(super) fn sessions_above(_pid: u32) -> Vec<String> {
-        Vec::new()
-    }
-
-    pub(super) fn in_other_session(_pid: u32, _than: u32) -> bool {
-        false
-    }
-
-    pub(super) fn stopped(_pid: u32) -> bool {
-        false
-    }
-
-    pub(super) fn working_in(_dir: &std::path::Path) -> Option<Process> {
-        None
-    }
-
-    pub(super) fn command_line(_pid: u32) -> String {
-        String::new()
-    }
-
-    pub(super) fn age(_process: Process) -> Option<std::time::Duration> {
-        None
-    }
-
-    pub(super) fn signal(pid: u32, how: Ending) {
-        let mut command = std::process::Command::new("taskkill");
-        command.args(["/T", "/PID", &pid.to_string()]);
-        if how == Ending::ByForce {
-            command.arg("/F");
+    fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = found() {
+                return found;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(10));
         }
-        let _ = command.output();
+    }
+
+    #[test]
+    fn a_tree_of_processes() {
+        if let Ok(generations) = std::env::var(GENERATIONS) {
+            let more = generations.parse::<u32>().unwrap().checked_sub(1);
+            let session = std::env::var(SESSION_MARK).unwrap();
+            let below = more.map(|more| child(more, &session));
+            // It is ended long before.
+            std::thread::sleep(Duration::from_secs(120));
+            drop(below);
+            return;
+        }
+        let session = format!("{:032x}", rand::random::<u128>());
+        let mut first = child(1, &session);
+        let own = process(std::process::id()).unwrap();
+        let one = process(first.id()).unwrap();
+        assert!(alive(own) && alive(one) && one.started >= own.started);
+        let two = until("a grandchild", || descendants(one.pid).first().copied());
+        let below = descendants(own.pid);
+        assert!(
+            below.contains(&one) && below.contains(&two) && !below.contains(&own),
+            "{own:?} {one:?} {two:?}: {below:?}"
+        );
+        assert!(!descendants(two.pid).contains(&one));
+        if cfg!(any(target_os = "linux", not(unix))) {
+            until("both bear the mark", || {
+                let marked = marked(&session);
+                (marked.contains(&one) && marked.contains(&two) && marked.len() == 2).then_some(())
+            });
+            assert_eq!(sessions_above(two.pid), [session.as_str(), &session]);
+            assert!(command_line(one).contains("a_tree_of_processes"));
+            assert!(age(one).unwrap() < Duration::from_secs(60));
+        }
+        // One that has the number of a process that is gone is not ended in its place.
+        end(
+            Process {
+                started: one.started.wrapping_add(7),
+                ..one
+            },
+            Ending::ByForce,
+        );
+        if one.started != 0 {
+            assert!(alive(one));
+        }
+        for one in [one, two] {
+            end(one, Ending::ByForce);
+        }
+        first.wait().unwrap();
+        until("both ended", || (!alive(one) && !alive(two)).then_some(()));
+        assert!(marked(&session).is_empty());
     }
 }

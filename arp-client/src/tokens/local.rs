@@ -12,6 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Longest line, in bytes.
@@ -73,9 +75,6 @@ pub enum AskError {
     /// It says no.
     #[error("{0}")]
     Refused(String),
-    /// There are no such sockets.
-    #[error("asking a running arpc is not offered on this system")]
-    NotOffered,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -125,7 +124,6 @@ fn socket(dir: &Path, id: &ClientId) -> PathBuf {
 ///
 /// # Errors
 /// If the socket cannot be opened, or another arpc with the same client id has it.
-#[cfg(unix)]
 pub async fn serve(
     dir: &Path,
     id: &ClientId,
@@ -133,24 +131,20 @@ pub async fn serve(
     standing: Arc<Standing>,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    use tokio::net::{UnixListener, UnixStream};
-    use tokio::task::JoinSet;
     private::create_dir(dir)?;
     let path = socket(dir, id);
-    if UnixStream::connect(&path).await.is_ok() {
+    if arp_local::connect(&path).await.is_ok() {
         let text = "another arpc with this client id runs here; `arpc tokens` speaks with that one";
         return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
     }
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path)?;
-    private::close_to_others(&path)?;
+    let listener = arp_local::Listener::bind(&path)?;
     let mut asked = JoinSet::new();
     loop {
         tokio::select! {
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => return Ok(()),
             Some(_) = asked.join_next() => {}
             accepted = listener.accept() => {
-                let (stream, _) = accepted?;
+                let stream = accepted?;
                 let (names, standing) = (names.clone(), standing.clone());
                 asked.spawn(async move {
                     let _ = tokio::time::timeout(TIME, exchange(stream, &names, &standing)).await;
@@ -158,29 +152,9 @@ pub async fn serve(
             }
         }
     }
-    let _ = std::fs::remove_file(&path);
-    Ok(())
 }
 
-/// Not offered without Unix sockets.
-///
-/// # Errors
-/// Never.
-#[cfg(not(unix))]
-pub async fn serve(
-    _: &Path,
-    _: &ClientId,
-    _: Arc<Names>,
-    _: Arc<Standing>,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    stop.cancelled().await;
-    Ok(())
-}
-
-#[cfg(unix)]
-async fn exchange(stream: tokio::net::UnixStream, names: &Names, standing: &Standing) -> io::Result<()> {
-    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+async fn exchange(stream: arp_local::Stream, names: &Names, standing: &Standing) -> io::Result<()> {
     let (rd, mut wr) = stream.into_split();
     let mut line = Vec::new();
     BufReader::new(rd.take(MAX_LINE))
@@ -232,11 +206,9 @@ fn sockets(dir: &Path) -> Vec<PathBuf> {
     found.filter(is_one).take(MAX_SOCKETS).collect()
 }
 
-#[cfg(unix)]
 async fn ask_at(socket: &Path, question: &Ask) -> Result<Told, AskError> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let talk = async {
-        let mut stream = tokio::net::UnixStream::connect(socket).await?;
+        let mut stream = arp_local::connect(socket).await?;
         let mut line = serde_json::to_vec(question).map_err(io::Error::other)?;
         line.push(b'\n');
         stream.write_all(&line).await?;
@@ -258,11 +230,6 @@ async fn ask_at(socket: &Path, question: &Ask) -> Result<Told, AskError> {
         Ok(Err(e)) => Err(AskError::Broken(e)),
         Err(_) => Err(AskError::Silent),
     }
-}
-
-#[cfg(not(unix))]
-async fn ask_at(_: &Path, _: &Ask) -> Result<Told, AskError> {
-    Err(AskError::NotOffered)
 }
 
 /// How the running daemon does.

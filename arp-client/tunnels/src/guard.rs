@@ -75,7 +75,6 @@ fn guard() -> io::Result<u8> {
         Some(command) => Some(start(command)?),
         None => None,
     };
-    let pid = child.as_ref().map(Child::id);
     let over = events.clone();
     let armed = Arc::new(AtomicBool::new(false));
     let arm = Arc::clone(&armed);
@@ -92,11 +91,11 @@ fn guard() -> io::Result<u8> {
     }
     let code = match event.recv() {
         Ok(Event::Ended(status)) => {
-            end_all(pid, LEFTOVERS);
+            end_all(LEFTOVERS);
             exit_code(&status?)
         }
         Ok(Event::Over) | Err(_) => {
-            end_all(pid, spec.grace);
+            end_all(spec.grace);
             0
         }
     };
@@ -174,22 +173,23 @@ fn adopt_orphans() {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// Ends everything below us: first gently, after `grace` by force.
-#[cfg(unix)]
-fn end_all(_: Option<u32>, grace: Duration) {
+/// Ends everything below us: first gently where there is such a way, after `grace` by force.
+fn end_all(grace: Duration) {
     let below = || procs::descendants(std::process::id());
     let tell = |how| {
         for process in below() {
             procs::end(process, how);
         }
     };
-    tell(Ending::Gently);
-    let until = Instant::now() + grace;
-    while Instant::now() < until {
-        if below().is_empty() {
-            return;
+    if cfg!(unix) {
+        tell(Ending::Gently);
+        let until = Instant::now() + grace;
+        while Instant::now() < until {
+            if below().is_empty() {
+                return;
+            }
+            std::thread::sleep(STEP);
         }
-        std::thread::sleep(STEP);
     }
     // What is born while others die is met in the next round.
     for _ in 0..50 {
@@ -198,18 +198,6 @@ fn end_all(_: Option<u32>, grace: Duration) {
             return;
         }
         std::thread::sleep(STEP);
-    }
-}
-
-/// Windows ends a tree of processes by itself, when asked to; it knows no gentle way for programs without windows.
-#[cfg(not(unix))]
-fn end_all(pid: Option<u32>, _: Duration) {
-    if let Some(pid) = pid {
-        let _ = Command::new("taskkill")
-            .args(["/T", "/F", "/PID", &pid.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
     }
 }
 

@@ -1,6 +1,13 @@
 //! How the command line asks a running relay: HTTP on the socket in its data directory.
 
+use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::Duration;
+
+/// Largest answer that is read, in bytes: some hundred for each client.
+const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+/// Time for one step of an answer.
+const TIME: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +19,7 @@ pub enum AskError {
     NotRunning(String),
     /// It is not ours to ask.
     #[error("{0}: {1}; run this as the relay's user, or with sudo")]
-    NotAllowed(String, std::io::Error),
+    NotAllowed(String, io::Error),
     /// It broke off, or said something else.
     #[error("the relay did not answer: {0}")]
     Broken(String),
@@ -25,19 +32,11 @@ pub enum AskError {
 ///
 /// # Errors
 /// See [`AskError`].
-#[cfg(unix)]
 pub fn ask(dir: &Path, method: &str, path: &str) -> Result<Vec<u8>, AskError> {
-    use std::io::{ErrorKind, Read, Write};
-    use std::os::unix::net::UnixStream;
-    use std::time::Duration;
-    /// Largest answer that is read, in bytes: some hundred for each client.
-    const MAX_ANSWER: u64 = 64 * 1024 * 1024;
-    /// Time for one step of an answer.
-    const TIME: Duration = Duration::from_secs(10);
     let socket = crate::data::socket_file(dir);
-    let broken = |e: std::io::Error| AskError::Broken(e.to_string());
-    let mut stream = UnixStream::connect(&socket).map_err(|e| match e.kind() {
-        ErrorKind::PermissionDenied => AskError::NotAllowed(socket.display().to_string(), e),
+    let broken = |e: io::Error| AskError::Broken(e.to_string());
+    let mut stream = arp_local::connect_blocking(&socket).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => AskError::NotAllowed(socket.display().to_string(), e),
         _ => AskError::NotRunning(dir.display().to_string()),
     })?;
     stream.set_read_timeout(Some(TIME)).map_err(broken)?;
@@ -47,16 +46,6 @@ pub fn ask(dir: &Path, method: &str, path: &str) -> Result<Vec<u8>, AskError> {
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer).map_err(broken)?;
     parse(&answer)
-}
-
-/// Not offered without Unix sockets.
-///
-/// # Errors
-/// Always.
-#[cfg(not(unix))]
-pub fn ask(dir: &Path, _: &str, _: &str) -> Result<Vec<u8>, AskError> {
-    let _ = parse;
-    Err(AskError::NotRunning(dir.display().to_string()))
 }
 
 /// A name as one segment of a path.

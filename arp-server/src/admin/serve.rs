@@ -22,7 +22,6 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-#[cfg(unix)]
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -88,16 +87,10 @@ pub async fn serve_port(
 }
 
 /// Serves the socket until `stop`.
-#[cfg(unix)]
 pub async fn serve_socket(admin: Arc<Admin>, dir: &Path, stop: CancellationToken) {
     let path = data::socket_file(dir);
     // The lock of the data directory says that no other relay has it.
-    let _ = std::fs::remove_file(&path);
-    let listener = tokio::net::UnixListener::bind(&path).and_then(|listener| {
-        private::close_to_others(&path)?;
-        Ok(listener)
-    });
-    let listener = match listener {
+    let listener = match arp_local::Listener::bind(&path) {
         Ok(listener) => listener,
         Err(e) => {
             tracing::warn!(
@@ -118,7 +111,7 @@ pub async fn serve_socket(admin: Arc<Admin>, dir: &Path, stop: CancellationToken
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok(stream) = accepted else {
             tokio::time::sleep(arp_common::defaults::ACCEPT_BACKOFF_MAX).await;
             continue;
         };
@@ -128,13 +121,6 @@ pub async fn serve_socket(admin: Arc<Admin>, dir: &Path, stop: CancellationToken
             drop(place);
         });
     }
-    let _ = std::fs::remove_file(&path);
-}
-
-/// Not offered without Unix sockets.
-#[cfg(not(unix))]
-pub async fn serve_socket(_: Arc<Admin>, _: &Path, stop: CancellationToken) {
-    stop.cancelled().await;
 }
 
 async fn connection(
