@@ -176,7 +176,11 @@ pub(crate) fn raw_begun(protocol: &'static str) -> RawOpen {
 
 fn shard() -> &'static Shard {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static MINE: Cell<Option<&'static Shard>> = const { Cell::new(None) });
+    thread_local! {
+        // It is; on Windows clippy does not see it.
+        #[allow(clippy::missing_const_for_thread_local, reason = "false alarm")]
+        static MINE: Cell<Option<&'static Shard>> = const { Cell::new(None) };
+    }
     MINE.with(|mine| {
         mine.get().unwrap_or_else(|| {
             let shard = &ALL[NEXT.fetch_add(1, Relaxed) % SHARDS];

@@ -189,7 +189,13 @@ mod tests {
         std::fs::write(home.path().join("code/tree/.git"), "gitdir: elsewhere\n").unwrap();
         let mut found: Vec<String> = repositories(home.path())
             .into_iter()
-            .map(|(path, _)| path.strip_prefix(home.path()).unwrap().display().to_string())
+            .map(|(path, _)| {
+                path.strip_prefix(home.path())
+                    .unwrap()
+                    .display()
+                    .to_string()
+                    .replace('\\', "/")
+            })
             .collect();
         found.sort();
         assert_eq!(found, ["app", "code/site", "code/tree"]);

@@ -219,7 +219,7 @@ mod tests {
 
     fn options() -> LaunchOptions {
         LaunchOptions {
-            project_path: "/p".into(),
+            project_path: std::env::temp_dir(),
             ..LaunchOptions::default()
         }
     }
@@ -234,7 +234,7 @@ mod tests {
             .launch(Path::new("/bin/gemini"), &wanted)
             .unwrap();
         assert_eq!(launch.args, ["--acp", "--skip-trust", "-m", "gemini-2.5-flash"]);
-        assert_eq!(launch.cwd, Path::new("/p"));
+        assert_eq!(launch.cwd, std::env::temp_dir());
     }
 
     #[test]

@@ -173,7 +173,7 @@ mod tests {
 
     fn options() -> LaunchOptions {
         LaunchOptions {
-            project_path: "/p".into(),
+            project_path: std::env::temp_dir(),
             ..LaunchOptions::default()
         }
     }
