@@ -37,8 +37,10 @@ pub type BlockingStream = std::net::TcpStream;
 const SECRET: usize = 32;
 /// Longest file, in bytes.
 const MAX_FILE: u64 = 128;
-/// Time in which the one side has to give the key, the other the proof.
+/// Time in which the key has to be given: it is sent at once.
 const TIME: Duration = Duration::from_secs(1);
+/// Time for the proof: the listener's program may be busy.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Streams that have not given the key yet, at most; more wait to be accepted.
 const STRANGERS: usize = 64;
 /// Streams that gave the key and wait to be taken.
@@ -219,7 +221,7 @@ pub async fn connect(path: &Path) -> io::Result<Stream> {
         place.proves(&given)?;
         Ok(stream)
     };
-    tokio::time::timeout(2 * TIME, talk)
+    tokio::time::timeout(PATIENCE, talk)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::ConnectionRefused.into()))
 }
@@ -232,7 +234,7 @@ pub fn connect_blocking(path: &Path) -> io::Result<BlockingStream> {
     let place = Place::read(path)?;
     let mut stream = BlockingStream::connect(place.address())?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(2 * TIME))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&place.key)?;
     let mut given = [0; SECRET];
     stream.read_exact(&mut given).map_err(refused)?;
