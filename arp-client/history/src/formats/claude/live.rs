@@ -60,10 +60,18 @@ fn is_running(pid: u32, start: Option<&str>) -> bool {
     exists && !another
 }
 
-/// Without a way to ask, the file is believed: at worst a deletion has to be forced.
+/// Another process that got the same number is taken for it: at worst a deletion has to be forced.
 #[cfg(not(unix))]
-fn is_running(_: u32, _: Option<&str>) -> bool {
-    true
+fn is_running(pid: u32, _: Option<&str>) -> bool {
+    use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+    let pid = Pid::from_u32(pid);
+    let mut table = System::new();
+    table.refresh_processes_specifics(
+        ProcessesToUpdate::Some(&[pid]),
+        true,
+        ProcessRefreshKind::nothing(),
+    );
+    table.process(pid).is_some()
 }
 
 /// When a process began, in the form that Claude notes it: field 22 of `/proc/PID/stat`.
@@ -80,10 +88,25 @@ fn start_of(_: u32) -> Option<String> {
     None
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_process_runs_until_it_has_ended() {
+        let mut own = std::process::Command::new(std::env::current_exe().unwrap())
+            .arg("--list")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        own.wait().unwrap();
+        let gone = own.id();
+        drop(own);
+        assert!(is_running(std::process::id(), None));
+        assert!(!is_running(gone, None));
+    }
+
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_killed_claude_is_not_live_and_neither_is_its_pids_next_owner() {
         let temp = tempfile::tempdir().unwrap();
