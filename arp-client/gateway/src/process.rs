@@ -168,7 +168,7 @@ fn lock(home: &Home) -> Result<Lock, ProcessError> {
             Ok(()) => return Ok(Lock(file)),
             // Whoever only looks holds it for a moment, too.
             Err(TryLockError::WouldBlock) if since.elapsed() < LOOKING => std::thread::sleep(LOOK),
-            Err(TryLockError::WouldBlock) => return Err(ProcessError::Running(pid_in(&mut file))),
+            Err(TryLockError::WouldBlock) => return Err(ProcessError::Running(pid_in(&mut file, home))),
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
     }
@@ -182,9 +182,18 @@ fn open_lock(home: &Home) -> io::Result<File> {
     options.open(lock_path(home))
 }
 
-fn pid_in(file: &mut File) -> u32 {
+/// Where the number of the process stands on Windows, on which nobody else can read what is locked.
+fn pid_beside(home: &Home) -> PathBuf {
+    home.run().join("gateway.pid")
+}
+
+fn pid_in(file: &mut File, home: &Home) -> u32 {
     let mut text = String::new();
-    let _ = file.take(32).read_to_string(&mut text);
+    let _ = if cfg!(windows) {
+        File::open(pid_beside(home)).and_then(|file| file.take(32).read_to_string(&mut text))
+    } else {
+        file.take(32).read_to_string(&mut text)
+    };
     text.trim().parse().unwrap_or(0)
 }
 
@@ -197,13 +206,16 @@ fn holder(home: &Home) -> Result<Option<u32>, ProcessError> {
     // Shared: two that look do not take each other for a gateway.
     match file.try_lock_shared() {
         Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => Ok(Some(pid_in(&mut file))),
+        Err(TryLockError::WouldBlock) => Ok(Some(pid_in(&mut file, home))),
         Err(TryLockError::Error(e)) => Err(e.into()),
     }
 }
 
 impl Lock {
-    fn write_pid(&mut self) -> io::Result<()> {
+    fn write_pid(&mut self, home: &Home) -> io::Result<()> {
+        if cfg!(windows) {
+            return std::fs::write(pid_beside(home), format!("{}\n", std::process::id()));
+        }
         self.0.set_len(0)?;
         self.0.rewind()?;
         writeln!(self.0, "{}", std::process::id())
@@ -227,7 +239,7 @@ pub async fn run(
         }
     }
     let mut held = lock(&home)?;
-    held.write_pid()?;
+    held.write_pid(&home)?;
     let (usage, _thread) = Usage::open(&home.usage()).map_err(|e| ProcessError::Other(e.to_string()))?;
     // Before anything is read of them.
     take_over(&home, usage.clone()).await;
