@@ -215,7 +215,7 @@ pub async fn connect(path: &Path) -> io::Result<Stream> {
     let talk = async {
         let mut stream = TcpStream::connect(place.address()).await?;
         stream.set_nodelay(true)?;
-        stream.write_all(&place.key).await?;
+        stream.write_all(&place.key).await.map_err(refused)?;
         let mut given = [0; SECRET];
         stream.read_exact(&mut given).await.map_err(refused)?;
         place.proves(&given)?;
@@ -235,7 +235,7 @@ pub fn connect_blocking(path: &Path) -> io::Result<BlockingStream> {
     let mut stream = BlockingStream::connect(place.address())?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(&place.key)?;
+    stream.write_all(&place.key).map_err(refused)?;
     let mut given = [0; SECRET];
     stream.read_exact(&mut given).map_err(refused)?;
     place.proves(&given)?;
@@ -247,6 +247,8 @@ pub fn connect_blocking(path: &Path) -> io::Result<BlockingStream> {
 fn refused(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::WouldBlock
         | io::ErrorKind::TimedOut => io::ErrorKind::ConnectionRefused.into(),
@@ -276,10 +278,9 @@ mod tests {
         let listener = Listener::bind(&path).unwrap();
         let place = Place::read(&path).unwrap();
         let serve = tokio::spawn(async move {
-            for _ in 0..2 {
-                echo(listener.accept().await.unwrap()).await;
+            loop {
+                tokio::spawn(echo(listener.accept().await.unwrap()));
             }
-            listener
         });
         // One that says nothing, and goes on to say nothing, keeps nobody waiting; a wrong key is answered by the end.
         let mut silent = TcpStream::connect(place.address()).await.unwrap();
@@ -303,7 +304,8 @@ mod tests {
         assert_eq!(wrong.read(&mut four).await.unwrap_or(0), 0);
         assert_eq!(silent.read(&mut four).await.unwrap_or(0), 0);
         // With the listener its file goes.
-        drop(serve.await.unwrap());
+        serve.abort();
+        assert!(serve.await.unwrap_err().is_cancelled());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert_eq!(connect(&path).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
