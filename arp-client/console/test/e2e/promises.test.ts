@@ -557,9 +557,19 @@ test('a_long_block_of_code_that_streams_makes_and_lays_out_no_more_than_its_tail
   await cdp.send('Performance.enable');
   await cdp.send('Profiler.enable');
   const metrics = async (): Promise<Record<string, number>> => Object.fromEntries((await cdp.send('Performance.getMetrics')).metrics.map(({ name, value }) => [name, value]));
+  /** Waits until what was said before is laid out: what comes into sight by it is laid out a frame later than the text. */
+  const still = async (): Promise<void> => {
+    const layouts = async (): Promise<number> => (await metrics())['LayoutCount'] ?? 0;
+    let before: number;
+    do {
+      before = await layouts();
+      for (let pair = 0; pair < 3; pair++) await frames(page);
+    } while (await layouts() !== before);
+  };
   interface Traced { name: string; args: { beginData?: { dirtyObjects: number; totalObjects: number }; elementCount?: number } }
   /** Streams a dozen lines, and tells what the browser had to do for them. */
   const measured = async (): Promise<{ calls: number; layouts: number; styles: number; dirty: number[]; total: number; restyled: number[] }> => {
+    await still();
     const traced: Traced[] = [];
     const collect = ({ value }: { value: unknown[] }): void => void traced.push(...(value as Traced[]));
     cdp.on('Tracing.dataCollected', collect);
