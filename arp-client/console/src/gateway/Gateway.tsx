@@ -91,5 +91,5 @@ function Shown({ room, tab }: { room: Room; tab: GatewayTab }) {
 export function Gateway({ machine, tab }: { machine: string; tab: GatewayTab }) {
   const room = machine ? roomOf(machine) : rooms.value.find(hasGateway);
   if (!room || room.stranger.value) return <UnknownMachine />;
-  return <Shown key={room.machine.id} room={room} tab={tab} />;
+  return <Shown key={room.key} room={room} tab={tab} />;
 }

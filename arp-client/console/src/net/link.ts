@@ -89,7 +89,7 @@ export class Link {
   constructor(machine: Machine, feed: Feed) {
     this.#machine = machine;
     this.#feed = feed;
-    this.#bySse = refusing.has(machine.id);
+    this.#bySse = refusing.has(machine.alias);
   }
 
   /** Connects and stays connected until `stop`. */
@@ -258,7 +258,7 @@ export class Link {
       if (turn !== this.#turn) return;
       if (!opened) {
         opened = true;
-        refusing.delete(this.#machine.id);
+        refusing.delete(this.#machine.alias);
         this.#live('socket');
       }
       this.#expect();
@@ -310,7 +310,7 @@ export class Link {
         const { done, value } = await reader.read();
         if (turn !== this.#turn) return;
         if (done) break;
-        refusing.add(this.#machine.id);
+        refusing.add(this.#machine.alias);
         this.#live('sse');
         quiet(SSE_QUIET);
         for (const event of parser.push(decoder.decode(value, { stream: true }))) {

@@ -21,6 +21,7 @@ export interface Machine {
 const LIST = 'arp.machines';
 const TAB = 'arp.token';
 const EDGE = 'arp.edge';
+const IDS = 'arp.ids';
 
 /** A short name of `text` that cannot be turned back (FNV-1a, twice), for ids that may show up in logs. */
 export function fingerprint(text: string): string {
@@ -92,17 +93,22 @@ export function ownMachine(): Machine {
   if (shown) {
     sessionStorage.setItem(tabKey(base.href, TAB), shown);
     sessionStorage.removeItem(tabKey(base.href, EDGE));
+    sessionStorage.removeItem(tabKey(base.href, IDS));
     history.replaceState(history.state, '', withToken(location.href, null));
   }
   const token = shown || sessionStorage.getItem(tabKey(base.href, TAB));
   return machineOf(base.href, token, '', token ? null : sessionStorage.getItem(tabKey(base.href, EDGE)));
 }
 
-/** Keeps for this tab whom its own address leads to, and by which token. */
-export function keepForTab(machine: Machine): void {
+/** Keeps for this tab whom its own address leads to, by which token, and by which `ids` its links call it. */
+export function keepForTab(machine: Machine, ids: readonly string[]): void {
   if (machine.edge) sessionStorage.setItem(tabKey(machine.base, EDGE), machine.edge);
   if (machine.token) sessionStorage.setItem(tabKey(machine.base, TAB), machine.token);
+  sessionStorage.setItem(tabKey(machine.base, IDS), [...new Set(ids)].join(' '));
 }
+
+/** The ids by which this tab's links call its own machine. */
+export const idsOfTab = (base: string): string[] => (sessionStorage.getItem(tabKey(base, IDS)) ?? '').split(' ').filter(Boolean);
 
 /**
  * A reload sends only the cookie. While that leads to another machine (another tab changed it), the token is

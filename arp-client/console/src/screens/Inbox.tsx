@@ -216,8 +216,8 @@ export function Inbox() {
   };
   const row = (line: Line, group: Group) =>
     isPast(line)
-      ? <Memo key={`${line.room.machine.id} ${line.past.id}`} on={[line.past]}>{() => <PastItem line={line} />}</Memo>
-      : <Memo key={`${line.room.machine.id} ${line.session.id}`} on={[line.room, line.session, group]}>{() => <Item room={line.room} session={line.session} group={group} />}</Memo>;
+      ? <Memo key={`${line.room.key} ${line.past.id}`} on={[line.past]}>{() => <PastItem line={line} />}</Memo>
+      : <Memo key={`${line.room.key} ${line.session.id}`} on={[line.room, line.session, group]}>{() => <Item room={line.room} session={line.session} group={group} />}</Memo>;
 
   return (
     <div class="inbox">
@@ -247,11 +247,11 @@ export function Inbox() {
           <Filters />
         </>
       )}
-      {rooms.value.map((room) => !room.stranger.value && <Connection key={room.machine.id} link={room.link} name={rooms.value.length > 1 ? nameOf(room) : undefined} />)}
-      {rooms.value.map((room) => !room.stranger.value && <AddressNews key={room.machine.id} room={room} />)}
+      {rooms.value.map((room) => !room.stranger.value && <Connection key={room.key} link={room.link} name={rooms.value.length > 1 ? nameOf(room) : undefined} />)}
+      {rooms.value.map((room) => !room.stranger.value && <AddressNews key={room.key} room={room} />)}
       <div class="scroll inbox-list">
-        {strangers.map((room) => <Stranger key={room.machine.id} room={room} />)}
-        {locked.map((room) => <EdgeKey key={room.machine.id} room={room} />)}
+        {strangers.map((room) => <Stranger key={room.key} room={room} />)}
+        {locked.map((room) => <EdgeKey key={room.key} room={room} />)}
         {!ready && !locked.length && !strangers.length && first?.link.status.value.state !== 'down' && <Loading />}
         {loose.map(({ room, approval }) => (
           <a key={approval.id} class="item needs" href={`#/s/${room.machine.id}/~${encodeURIComponent(approval.id)}`}>

@@ -9,15 +9,15 @@ import { drafts, lastChoice, setDraft } from '../model/prefs';
 import { timeOf, type AgentInfo, type PastSession, type Place, type Session } from '../net/types';
 import { go } from '../state/route';
 import { branchOut } from '../state/branch';
-import { nameOf, rooms, type Room } from '../state/machines';
+import { nameOf, roomOf, rooms, type Room } from '../state/machines';
 import { AgentMark, Icon } from '../ui/icons';
-import { attempt, baseName, Empty, Loading, Segments, Sheet, tidyPath } from '../ui/kit';
+import { attempt, baseName, Connection, Empty, Loading, Segments, Sheet, tidyPath } from '../ui/kit';
 import { EnterHint, Prompt } from '../ui/prompt';
 import { DirectoryPicker, PlaceChips, placesOf } from './DirectoryPicker';
-import { Header } from './Header';
+import { Header, UnknownMachine } from './Header';
 import { modeHint, modeName, ModePicker, ModelPicker } from './Pickers';
 
-/** The machine that was chosen last in this page. */
+/** The machine that was chosen last in this page, by the id that it had then. */
 const chosenRoom = signal('');
 
 /** The newest session of the agent in the directory, for going on with it; null while none is known. */
@@ -58,7 +58,7 @@ function startId(task: string): string {
 
 /** `beside`: shown beside the inbox before anything was chosen; then it takes no focus from the keys. */
 export function NewSession({ beside = false }: { beside?: boolean }) {
-  const room = rooms.value.find(({ machine }) => machine.id === chosenRoom.value) ?? rooms.value[0];
+  const room = roomOf(chosenRoom.value) ?? rooms.value[0];
   const info = room?.info.value;
   const found = info?.agents.filter((agent) => agent.found && !agent.problem) ?? [];
   const missing = info?.agents.filter((agent) => !agent.found || agent.problem) ?? [];
@@ -96,7 +96,30 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   const past = useLastSession(room, agent, directory);
   useEffect(() => setGoing(false), [past?.id]);
 
-  if (!room || !info) return <><Header title={t.newSession} /><Loading /></>;
+  if (!room) return <UnknownMachine />;
+  const machineRow = rooms.value.length > 1 && (
+    <li><button type="button" onClick={() => setSheet('machine')}><Icon name="machine" size={19} /><span class="name">{t.machine}</span><span class="value clip">{nameOf(room)}</span><Icon name="right" size={15} /></button></li>
+  );
+  const machineSheet = sheet === 'machine' && (
+    <Sheet title={t.machine} onClose={() => setSheet('')}>
+      <Segments label={t.machine} value={room.machine.id} options={rooms.value.map((one) => [one.machine.id, nameOf(one)] as const)} onPick={(id) => {
+        chosenRoom.value = id;
+        setPath('');
+        setSheet('');
+      }} />
+    </Sheet>
+  );
+  if (!info) return (
+    <div class="screen new">
+      <Header title={t.newSession} />
+      {!beside && <Connection link={room.link} />}
+      <div class="scroll">
+        {machineRow && <ul class="rows settings-rows">{machineRow}</ul>}
+        {room.link.status.value.state !== 'down' && !room.stranger.value && <Loading />}
+      </div>
+      {machineSheet}
+    </div>
+  );
 
   const goOn = going && past !== null;
   const ready = Boolean(text.trim()) || goOn;
@@ -176,9 +199,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
             )}
           </div>
           <ul class="rows settings-rows">
-            {rooms.value.length > 1 && (
-              <li><button type="button" onClick={() => setSheet('machine')}><Icon name="machine" size={19} /><span class="name">{t.machine}</span><span class="value clip">{nameOf(room)}</span><Icon name="right" size={15} /></button></li>
-            )}
+            {machineRow}
             <li><button type="button" onClick={() => setSheet('directory')}><Icon name="folder" size={19} /><span class="name">{t.directory}</span><span class="value clip" title={directory}>{tidyPath(directory, info.home_dir) === '~' ? '~' : baseName(directory)}</span><Icon name="right" size={15} /></button></li>
             {past && (
               <li>
@@ -220,15 +241,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
         setModel(picked);
         setSheet('');
       }} />}
-      {sheet === 'machine' && (
-        <Sheet title={t.machine} onClose={() => setSheet('')}>
-          <Segments label={t.machine} value={room.machine.id} options={rooms.value.map((one) => [one.machine.id, nameOf(one)] as const)} onPick={(id) => {
-            chosenRoom.value = id;
-            setPath('');
-            setSheet('');
-          }} />
-        </Sheet>
-      )}
+      {machineSheet}
     </div>
   );
 }

@@ -176,7 +176,7 @@ export function SessionView({ machine, id }: { machine: string; id: string }) {
   if (!room) return <UnknownMachine />;
   if (room.stranger.value) return <div class="screen session"><Header title={t.sessions} /><Empty icon="warn" title={t.tr_changed}><button type="button" class="button" onClick={() => back()}>{t.back}</button></Empty></div>;
   if (id.startsWith('~')) return <Loose room={room} id={id.slice(1)} />;
-  return <Live key={`${room.machine.id} ${id}`} room={room} id={id} />;
+  return <Live key={`${room.key} ${id}`} room={room} id={id} />;
 }
 
 function Live({ room, id }: { room: Room; id: string }) {

@@ -170,14 +170,14 @@ export function Settings() {
         <section class="block">
           <h2>{t.machines}</h2>
           <ul class="rows cards">
-            {rooms.value.map((room) => <MachineRow key={room.machine.id} room={room} />)}
+            {rooms.value.map((room) => <MachineRow key={room.key} room={room} />)}
             {elsewhere.value.map((machine) => <Elsewhere key={machine.id} machine={machine} />)}
           </ul>
           {adding ? <AddMachine onDone={() => setAdding(false)} /> : <button type="button" class="button wide" onClick={() => setAdding(true)}><Icon name="plus" size={18} /> {t.addMachine}</button>}
           <p class="soft small">{t.machinesText}</p>
         </section>
         {rooms.value.map((room) => room.info.value && (
-          <section class="block" key={room.machine.id}>
+          <section class="block" key={room.key}>
             {room.info.value.agents.length > 0 && <h2>{t.agents}{rooms.value.length > 1 && ` · ${nameOf(room)}`}</h2>}
             <ul class="rows cards" hidden={!room.info.value.agents.length}>
               {room.info.value.agents.map((agent) => (

@@ -4,18 +4,26 @@ import { batch, computed, effect, signal, type Signal } from '@preact/signals';
 import { ApiError, call } from '../net/api';
 import { Link, type Frame } from '../net/link';
 import { noteBaseline } from '../model/prefs';
-import { idOfEdge, keepForTab, loadMachines, ownMachine, saveMachines, showToken, type Machine } from '../net/machine';
+import { idOfEdge, idsOfTab, keepForTab, loadMachines, ownMachine, saveMachines, showToken, type Machine } from '../net/machine';
 import type { FsRoots, Info, Session, Tunnel, WaitingApproval } from '../net/types';
 
 /** Most sessions of one machine that are kept in memory for the inbox. */
 const KEEP = 1000;
 /** While another machine answers, the right one is looked for again after this, in milliseconds. */
 const STRANGER_PAUSE = 15_000;
+/** What is installed there is asked for again after this, if it could not be told, in milliseconds. */
+const INFO_PAUSE = 3_000;
 /** Sessions that tell of themselves are shown this often at most, in milliseconds. */
 const SHOW_PAUSE = 100;
 
+let made = 0;
+
 /** Everything known of one machine. */
 export class Room {
+  /** Tells rooms apart as long as the page lives. The machine's id does not: it changes when its edge is first known. */
+  readonly key = `room${++made}`;
+  /** Ids that lead here too, those that a link or a choice from before may still have. */
+  readonly #names = new Set<string>();
   readonly info = signal<Info | null>(null);
   readonly sessions = signal<ReadonlyMap<string, Session>>(new Map());
   readonly approvals = signal<readonly WaitingApproval[]>([]);
@@ -80,7 +88,11 @@ export class Room {
       if (info.fs_enabled) void this.#readRoots();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.code === 'other_edge') await this.#who();
+      if (error.code === 'other_edge') return this.#who();
+      // A line that comes asks by itself; while it stands nothing else does.
+      if (this.info.peek() || this.link.status.peek().state !== 'live') return;
+      clearTimeout(this.#again);
+      this.#again = setTimeout(() => void this.refreshInfo(), INFO_PAUSE);
     }
   }
 
@@ -107,12 +119,31 @@ export class Room {
     });
   }
 
+  /** Is this an id of the machine, or was it one? */
+  is(id: string): boolean {
+    const { machine } = this;
+    return machine.id === id || machine.alias === id || this.#names.has(id);
+  }
+
+  /** All ids that lead here. */
+  get ids(): string[] {
+    return [this.machine.id, this.machine.alias, ...this.#names];
+  }
+
+  /** From now on these ids lead here, whatever the machine's become. */
+  answerTo(ids: readonly string[]): void {
+    for (const id of ids) this.#names.add(id);
+  }
+
   /** The user says that the machine that answers now is the right one. */
   accept(): void {
     const info = this.stranger.peek();
     if (!info) return;
     this.machine.held = false;
     this.machine.edge = null;
+    // What was meant for the other one does not come here.
+    this.machine.id = this.machine.alias;
+    this.#names.clear();
     // A name that was given was given to the other one.
     this.machine.given = false;
     this.stranger.value = null;
@@ -272,12 +303,13 @@ export function openRooms(): void {
   for (const machine of kept) if (![own, ...others].some((one) => same(one, machine))) others.push(machine);
   elsewhere.value = others.filter((machine) => !reachable(machine));
   rooms.value = [own, ...others.filter(reachable)].map((machine) => new Room(machine));
+  rooms.value[0]?.answerTo(idsOfTab(own.base));
   for (const room of rooms.value) room.start();
 }
 
 /** Writes a kept machine anew; one that is reached by the page's cookie alone is kept by its tab. */
 function keep(machine: Machine): void {
-  if (machine === own) keepForTab(machine);
+  if (machine === own) keepForTab(machine, rooms.peek().find((room) => room.machine === own)?.ids ?? []);
   if (machine === own && !machine.token && !/\/t\/[^/]+\/$/.test(machine.base)) return;
   const kept = loadMachines();
   const index = kept.findIndex((one) => one.alias === machine.alias);
@@ -296,6 +328,7 @@ function adopt(edge: string): boolean {
 /** Notes whose address this is. What turns out to be a machine that is known already becomes one with it. */
 function pin(room: Room, edge: string): void {
   const { machine } = room;
+  room.answerTo(room.ids);
   machine.edge = edge;
   machine.id = idOfEdge(edge);
   if (machine === own && !machine.token && adopt(edge)) room.link.resync();
@@ -304,7 +337,10 @@ function pin(room: Room, edge: string): void {
   const twins = list.filter((one) => one !== room && one.machine.edge === edge);
   // The page's own stays, else the one that was there first.
   const [stays, ...go] = [room, ...twins].sort((a, b) => list.indexOf(a) - list.indexOf(b));
-  for (const one of go) one.stop();
+  for (const one of go) {
+    one.stop();
+    stays?.answerTo(one.ids);
+  }
   if (stays) rooms.value = list.filter((one) => !go.includes(one));
 }
 
@@ -340,7 +376,7 @@ export function renameMachine(room: Room, name: string): void {
 
 /** The room of a machine; the page's own if none is named, none if that one is not kept here. */
 export const roomOf = (id: string | undefined): Room | undefined =>
-  id ? rooms.value.find(({ machine }) => machine.id === id || machine.alias === id) : rooms.value[0];
+  id ? rooms.value.find((room) => room.is(id)) : rooms.value[0];
 
 /** What a machine calls itself: its client id, unless that is a long number made from other things. */
 function autoName(room: Room): string {

@@ -61,12 +61,26 @@ addEventListener('storage', (event) => {
   const mine = outbox.peek();
   const ids = new Set(theirs.map(({ clientId }) => clientId));
   const known = new Set(mine.map(({ clientId }) => clientId));
-  outbox.value = [
-    ...mine.filter(({ clientId, state }) => ids.has(clientId) || state === 'sending' || state === 'sent'),
+  // It may be the other tab that knows by now whose machine it is.
+  const meant = new Map(theirs.map(({ clientId, machine }) => [clientId, machine]));
+  outbox.value = byEdge([
+    ...mine.filter(({ clientId, state }) => ids.has(clientId) || state === 'sending' || state === 'sent').map((one) => ({ ...one, machine: meant.get(one.clientId) ?? one.machine })),
     ...theirs.filter(({ clientId }) => !known.has(clientId)),
-  ];
+  ]);
   for (const room of rooms.peek()) void flush(room);
 });
+
+/**
+ * Letters with their machines called as every page calls them, and this one after a reload: by the edge. Before that is
+ * known, a machine is called by the way that leads there, which another tab need not have.
+ */
+function byEdge(letters: readonly Letter[]): Letter[] {
+  const known = rooms.peek().filter(({ machine }) => machine.edge);
+  return letters.map((one) => {
+    const id = known.find((room) => room.is(one.machine))?.machine.id ?? one.machine;
+    return id === one.machine ? one : { ...one, machine: id };
+  });
+}
 
 const set = (clientId: string, state: LetterState, error = '', code?: string): void => {
   outbox.value = outbox.peek().map((one) => (one.clientId === clientId ? { ...one, state, error, code } : one));
@@ -79,7 +93,7 @@ export function drop(clientIds: ReadonlySet<string>): void {
 
 /** Letters to a session. */
 export const lettersOf = (room: Room, session: string): Letter[] =>
-  outbox.value.filter((one) => one.session === session && (one.machine === room.machine.id || one.machine === room.machine.alias));
+  outbox.value.filter((one) => one.session === session && room.is(one.machine));
 
 /** Can it go through later, as it is? Then it waits; else its writer has to look. */
 function passes(error: unknown): boolean {
@@ -152,6 +166,12 @@ export function again(room: Room, clientId: string): void {
 
 /** Sends what waits whenever a machine comes within reach. */
 export function watchOutbox(): void {
+  effect(() => {
+    rooms.value;
+    const letters = outbox.peek();
+    const renamed = byEdge(letters);
+    if (renamed.some((one, index) => one !== letters[index])) outbox.value = renamed;
+  });
   effect(() => {
     for (const room of rooms.value) if (room.link.status.value.state === 'live') queueMicrotask(() => void flush(room));
   });
