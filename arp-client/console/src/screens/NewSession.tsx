@@ -73,6 +73,8 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   const [places, setPlaces] = useState<Place[]>([]);
   const [busy, setBusy] = useState(false);
   const area = useRef<HTMLTextAreaElement>(null);
+  /** Did somebody write here? Then the directory stays the one that stood beside it. */
+  const wrote = useRef(false);
 
   const [going, setGoing] = useState(false);
 
@@ -84,7 +86,9 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
     if (!room || !info) return;
     let live = true;
     void placesOf(room).then((list) => {
-      if (live) setPlaces(list);
+      if (!live) return;
+      if (wrote.current) setPath((chosen) => chosen || info.defaults.project_path);
+      setPlaces(list);
     });
     return () => {
       live = false;
@@ -175,6 +179,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
             value={text}
             rows={5}
             onText={(typed) => {
+              wrote.current = true;
               setText(typed);
               setDraft('new', typed);
             }}

@@ -9,7 +9,7 @@ import { liveMachine } from '../../dev/mock/data';
 import type { MockEdge } from '../../dev/mock/edge';
 import { script } from '../../dev/mock/scripts';
 import { MockServer } from '../../dev/mock/server';
-import { device, faults, openBrowser, seriousFaults, settled, SIZES, type Look, type Size } from './browser';
+import { clocked, device, faults, halt, openBrowser, seriousFaults, settled, SIZES, type Look, type Size } from './browser';
 
 let browser: Browser;
 let server: MockServer;
@@ -40,7 +40,7 @@ const open = async (look: Look): Promise<void> => {
   context = await device(browser, look);
   page = await context.newPage();
   // Time goes as always until a test stops it.
-  await page.clock.install();
+  await clocked(page);
   sent = [];
   page.on('request', (request) => {
     if (request.method() === 'POST' && request.url().includes('/approvals/')) sent.push(request.url());
@@ -182,7 +182,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
     const hit = (): Promise<void> => (size === 'phone' ? page.touchscreen.tap(x, y) : page.mouse.click(x, y));
     // From here on time goes as the test says, however slow the machine is.
-    await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 30_000);
+    await halt(page);
     await hit();
     const second = page.locator('.approval .command', { hasText: 'rm -rf build' });
     while (!(await second.count())) await page.clock.runFor(16);
@@ -211,7 +211,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await begin('ask me');
     await ready();
     await page.getByText('PostgreSQL').click();
-    await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 30_000);
+    await halt(page);
     const { approvals } = session().object;
     const questions = approvals[0]?.questions?.map((question) => ({ ...question, text: 'Which database should be emptied?' })) ?? [];
     session().changed({ approvals: approvals.map((approval) => ({ ...approval, questions })) });

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { expect } from 'vitest';
 import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
 
 export const SIZES = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } } as const;
@@ -56,6 +57,50 @@ interface Violation { id: string; impact: string; nodes: { target: string[]; fai
 /** Waits until the page was drawn with what it holds now. */
 export const frames = (page: Page): Promise<void> =>
   page.evaluate(() => new Promise<void>((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve()))));
+
+/** Makes the page one whose clock `halt` can stop. Before it is opened. */
+export async function clocked(page: Page): Promise<void> {
+  await page.clock.install();
+  // Counted in the page: what it asked is known at once.
+  await page.addInitScript(() => {
+    const ask = window.fetch.bind(window);
+    const counts = Object.assign(window, { unanswered: 0 });
+    window.fetch = (...args) => {
+      counts.unanswered++;
+      return ask(...args).finally(() => { counts.unanswered--; });
+    };
+    window.WebSocket = class extends WebSocket {
+      constructor(...args: ConstructorParameters<typeof WebSocket>) {
+        super(...args);
+        counts.unanswered++;
+        let open = true;
+        for (const known of ['open', 'close', 'error']) {
+          this.addEventListener(known, () => {
+            if (open) counts.unanswered--;
+            open = false;
+          });
+        }
+      }
+    };
+  });
+}
+
+/**
+ * Stops the clock of a page: from here on its time goes as the test says, however slow the machine is. What the page
+ * asked before has its answer then, and no line was made to look silent.
+ */
+export async function halt(page: Page): Promise<void> {
+  // The clock leaps to where it stops, and every timer on the way runs out: so it leaps no further than it has to.
+  for (let leap = 250; ; leap *= 2) {
+    try {
+      await page.clock.pauseAt(await page.evaluate(() => Date.now()) + leap);
+      break;
+    } catch (error) {
+      if (leap > 4_000) throw error;
+    }
+  }
+  await expect.poll(() => page.evaluate(() => (window as unknown as { unanswered: number }).unanswered)).toBe(0);
+}
 
 /**
  * Waits until the page stands still: no question that takes no answer yet, nothing that fades or slides. What ends

@@ -6,7 +6,7 @@ import { liveMachine } from '../../dev/mock/data';
 import type { MockEdge } from '../../dev/mock/edge';
 import { busyGateway, type MockGateway } from '../../dev/mock/gateway';
 import { MockServer } from '../../dev/mock/server';
-import { device, faults, openBrowser, seriousFaults, SIZES, type Size } from './browser';
+import { clocked, device, faults, halt, openBrowser, seriousFaults, SIZES, type Size } from './browser';
 
 let browser: Browser;
 let server: MockServer;
@@ -37,7 +37,7 @@ afterEach(async () => {
 const open = async (size: Size, tab = '', lang: 'en' | 'zh' = 'en', clock = false): Promise<void> => {
   context = await device(browser, { size, lang });
   page = await context.newPage();
-  if (clock) await page.clock.install();
+  if (clock) await clocked(page);
   await page.goto(`${base}/?token=demo#/settings`);
   await page.locator('.gateway-link a').click();
   await page.locator('.gateway .tabs').waitFor();
@@ -331,7 +331,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.getByText('arpc gateway start').waitFor();
     await sound(size);
     // It asks by itself now and then: that clock stands still.
-    await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 60_000);
+    await halt(page);
     const again = page.getByRole('button', { name: 'Try again' });
     await again.waitFor();
     edge.gateway = gateway;

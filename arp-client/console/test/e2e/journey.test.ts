@@ -6,7 +6,7 @@ import { liveMachine } from '../../dev/mock/data';
 import type { MockEdge } from '../../dev/mock/edge';
 import { MockServer } from '../../dev/mock/server';
 import { drive, numbers } from './driven';
-import { device, faults, frames, openBrowser, type Size } from './browser';
+import { clocked, device, faults, frames, halt, openBrowser, type Size } from './browser';
 
 let browser: Browser;
 let server: MockServer;
@@ -34,7 +34,7 @@ afterEach(async () => {
 const open = async (size: Size, more: { lang?: 'en' | 'zh'; url?: string; clock?: boolean } = {}): Promise<void> => {
   context = await device(browser, { size, lang: more.lang ?? 'en' });
   page = await context.newPage();
-  if (more.clock) await page.clock.install();
+  if (more.clock) await clocked(page);
   await page.goto(more.url ?? `${base}/?token=demo`);
   await page.locator('.item').first().waitFor({ state: 'attached' });
 };
@@ -161,15 +161,6 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await open(size, { clock: true });
     await begin('say before');
     await done();
-    // Counted in the page: what it asked is known at once.
-    await page.evaluate(() => {
-      const ask = window.fetch.bind(window);
-      const counts = Object.assign(window, { unanswered: 0 });
-      window.fetch = (...args) => {
-        counts.unanswered++;
-        return ask(...args).finally(() => { counts.unanswered--; });
-      };
-    });
     server.away = true;
     server.cut();
     const line = page.locator('.main .line.down');
@@ -178,11 +169,10 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     const again = line.getByRole('button', { name: 'Try again' });
     await again.waitFor();
     if (by === 'a tap') {
-      // It would try by itself soon: that clock stands still. What was under way, or began with the leap, has failed
-      // before the machine is back: the next attempt has its time, and nothing waits for an answer.
-      await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 60_000);
+      // It would try by itself soon: that clock stands still. What was under way has failed before the machine is back:
+      // the next attempt has its time.
+      await halt(page);
       await line.getByText(/next try in/).waitFor({ state: 'attached' });
-      await expect.poll(() => page.evaluate(() => (window as unknown as { unanswered: number }).unanswered)).toBe(0);
       server.away = false;
       await again.dispatchEvent('click');
       while (await line.count()) await page.clock.runFor(16);

@@ -6,7 +6,7 @@ import { liveMachine } from '../../dev/mock/data';
 import type { MockEdge } from '../../dev/mock/edge';
 import { MockServer } from '../../dev/mock/server';
 import { drive, numbers } from './driven';
-import { device, faults, openBrowser, seriousFaults } from './browser';
+import { clocked, device, faults, halt, openBrowser, seriousFaults } from './browser';
 
 let browser: Browser;
 let server: MockServer;
@@ -152,7 +152,7 @@ test('a_machine_with_a_key_of_its_own_asks_for_it', async () => {
 });
 
 test('the_keyboard_moves_allows_denies_and_finds', async () => {
-  await page.clock.install();
+  await clocked(page);
   await page.goto(`${base}/?token=demo`);
   await page.locator('.item').first().waitFor();
   await page.keyboard.press('j');
@@ -182,7 +182,7 @@ test('the_keyboard_moves_allows_denies_and_finds', async () => {
   await page.keyboard.press('Enter');
   await page.locator('.ask:not(.inert)').waitFor();
   // Whoever typed a second ago may be typing still. From here on time goes as the test says.
-  await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 5_000);
+  await halt(page);
   await page.locator('#reply').focus();
   await page.keyboard.type('x');
   await page.keyboard.press('Backspace');

@@ -477,6 +477,27 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     expect([...edge.sessions.values()].pop()?.object.project_path).toBe('/home/me/code/dotfiles');
   });
 
+  test('a_task_begins_in_the_directory_that_was_shown_while_it_was_written', async () => {
+    context = await device(browser, { size });
+    page = await context.newPage();
+    let tell = (): void => undefined;
+    const told = new Promise<void>((resolve) => { tell = resolve; });
+    await context.route('**/api/directories', async (asked) => {
+      await told;
+      await asked.continue();
+    });
+    await page.goto(`${base}/?token=demo#/new`);
+    await page.getByLabel('Task').fill('say it here');
+    const shown = page.locator('.settings-rows .value[title]').first();
+    const place = await shown.getAttribute('title');
+    tell();
+    await page.locator('.places .pick').first().waitFor();
+    expect(await shown.getAttribute('title')).toBe(place);
+    await page.getByRole('button', { name: 'Start' }).click();
+    await page.locator('.bubble').waitFor();
+    expect([...edge.sessions.values()].pop()?.object.project_path).toBe(place);
+  });
+
   test('enter_does_the_same_everywhere', async () => {
     await open(size, 'en', '#/new');
     await page.getByLabel('Task').fill('say one');

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { liveMachine } from '../../dev/mock/data';
 import type { MockEdge } from '../../dev/mock/edge';
 import { MockServer } from '../../dev/mock/server';
-import { device, faults, openBrowser, seriousFaults, type Size } from './browser';
+import { clocked, device, faults, halt, openBrowser, seriousFaults, type Size } from './browser';
 
 let browser: Browser;
 let server: MockServer;
@@ -82,11 +82,11 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   test('a_doubled_tap_stops_deletes_and_discards_nothing', async () => {
     context = await device(browser, { size });
     page = await context.newPage();
-    await page.clock.install();
+    await clocked(page);
     await page.goto(`${base}/?token=demo`);
     await page.locator('.item', { hasText: 'Move the shop' }).first().click();
     await page.locator('.doing').waitFor();
-    await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 60_000);
+    await halt(page);
     const twice = async (name: string): Promise<void> => {
       await page.getByRole('button', { name: 'More' }).click();
       await page.clock.runFor(1_000);
@@ -114,7 +114,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   test('two_taps_in_the_same_place_take_back_one_message', async () => {
     context = await device(browser, { size });
     page = await context.newPage();
-    await page.clock.install();
+    await clocked(page);
     await page.goto(`${base}/?token=demo`);
     await page.locator('.item', { hasText: 'Move the shop' }).first().click();
     await page.locator('.doing').waitFor();
@@ -124,7 +124,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       await page.locator('.dock .queue li', { hasText: text }).waitFor();
     }
     const queue = (): string[] => edge.sessions.get('runs')?.object.queue.map(({ text }) => text) ?? [];
-    await page.clock.pauseAt(await page.evaluate(() => Date.now()) + 60_000);
+    await halt(page);
     const row = page.locator('.dock .queue li').first();
     const tap = (): Promise<void> => row.getByRole('button', { name: 'Take back' }).click({ noWaitAfter: true });
     await tap();
