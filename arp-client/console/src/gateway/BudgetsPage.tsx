@@ -59,7 +59,8 @@ function BudgetForm({ room }: { room: Room }) {
     void attempt(async () => {
       const budgets = lines.map(({ name, per, of, usd, then }) => ({ name: name.trim(), per, usd: dollars(usd) ?? 0, then, ...(per !== 'day' && of?.trim() ? { of: of.trim() } : {}) }));
       set(await ask<BudgetsAnswer>(room, 'PUT', '/budgets', { budgets }));
-      setDraft(null);
+      // What was changed while it was on its way is not saved yet.
+      setDraft((now) => (now === draft ? null : now));
       say(w.saved);
     }).then(() => setBusy(false));
   };
@@ -101,7 +102,8 @@ function PriceForm({ room }: { room: Room }) {
         ...(cache_read.trim() ? { cache_read: dollars(cache_read) } : {}), ...(cache_write.trim() ? { cache_write: dollars(cache_write) } : {}),
       }] as const);
       set(await ask<PricesAnswer>(room, 'PUT', '/prices', { own: Object.fromEntries(all) }));
-      setDraft(null);
+      // What was changed while it was on its way is not saved yet.
+      setDraft((now) => (now === draft ? null : now));
       say(w.saved);
     }).then(() => setBusy(false));
   };

@@ -1,6 +1,6 @@
 //! What upstreams are not to see: rules that replace, and what is hidden and put back; tried out before it counts.
 
-import { useId, useState } from 'preact/hooks';
+import { useId, useRef, useState } from 'preact/hooks';
 import { t } from '../i18n';
 import type { Room } from '../state/machines';
 import { visible } from '../text/visible';
@@ -90,6 +90,8 @@ function DryRunForm({ room, draft }: { room: Room; draft: Draft }) {
 export function FiltersPage({ room }: { room: Room }) {
   const { value, error, again, set } = useLoad(() => ask<Filters>(room, 'GET', '/filters'), []);
   const [draft, setDraft] = useState<Draft | null>(null);
+  const latest = useRef(draft);
+  latest.current = draft;
   const [busy, setBusy] = useState(false);
   // Fields that hold text of their own begin anew with it.
   const [round, setRound] = useState(0);
@@ -106,8 +108,11 @@ export function FiltersPage({ room }: { room: Room }) {
         ...(JSON.stringify(rules) !== JSON.stringify(value.rules) ? { rules } : {}),
         ...(JSON.stringify(redaction) !== JSON.stringify(value.redaction) ? { redaction } : {}),
       }));
-      setDraft(null);
-      setRound((n) => n + 1);
+      // What was changed while it was on its way is not saved yet.
+      if (latest.current === draft) {
+        setDraft(null);
+        setRound((n) => n + 1);
+      }
       say(w.saved);
     }).then(() => setBusy(false));
   };

@@ -34,7 +34,8 @@ export function RoutingPage({ room }: { room: Room }) {
     setBusy(true);
     void attempt(async () => {
       set(await ask<{ config: RouteConfig }>(room, 'PUT', '/routes', { config }));
-      setDraft(null);
+      // What was changed while it was on its way is not saved yet.
+      setDraft((now) => (now === draft ? null : now));
       say(w.saved);
     }).then(() => setBusy(false));
   };

@@ -50,7 +50,7 @@ function Choose({ room, session, gateway, onClose }: { room: Room; session: Sess
     void attempt(async () => {
       await chooseFor(room, session.id, choice);
       set(await sessionOf(room, session.id));
-      setTyped(null);
+      setTyped((now) => (now === typed ? null : now));
     }).then(() => {
       setBusy(false);
       setWanted(undefined);

@@ -4,6 +4,7 @@ import { useId, useState } from 'preact/hooks';
 import { money, number, short, span, t } from '../i18n';
 import type { Room } from '../state/machines';
 import { visible } from '../text/visible';
+import { useWhileHere } from '../ui/here';
 import { Icon } from '../ui/icons';
 import { attempt, Confirm, Loading, say, Segments, Sheet } from '../ui/kit';
 import { useFollow, useLoad } from '../ui/load';
@@ -36,7 +37,8 @@ function KeyField({ label, set, value, gone, onValue, onGone }: { label: string;
 }
 
 /** Adds an upstream, or changes one that is there. */
-function Edit({ room, service: of, upstream, taken, onDone }: { room: Room; service: Service; upstream: Upstream | null; taken(service: Service, name: string): boolean; onDone(changed: boolean): void }) {
+function Edit({ room, service: of, upstream, taken, onClose, changed }: { room: Room; service: Service; upstream: Upstream | null; taken(service: Service, name: string): boolean; onClose(): void; changed(): void }) {
+  const close = useWhileHere(onClose);
   const [service, setService] = useState(of);
   const [name, setName] = useState(upstream?.name ?? '');
   const [address, setAddress] = useState(upstream?.base_url ?? '');
@@ -58,14 +60,16 @@ function Edit({ room, service: of, upstream, taken, onDone }: { room: Room; serv
   });
   const fits = name.trim() !== '' && URL.canParse(address.trim()) && /^https?:/i.test(address.trim()) && Number.isFinite(Number(weight)) && Number(weight) >= 0 && !doubled && !lacks;
   return (
-    <Sheet title={upstream ? `${w.change}: ${visible(upstream.name)}` : w.addUpstream} onClose={() => onDone(false)}>
+    <Sheet title={upstream ? `${w.change}: ${visible(upstream.name)}` : w.addUpstream} onClose={onClose}>
       <form class="edit" onSubmit={(event) => {
         event.preventDefault();
         if (busy || !fits) return;
         setBusy(true);
         void attempt(() => changeUpstream(room, service, name.trim(), change())).then((well) => {
           setBusy(false);
-          if (well) onDone(true);
+          if (!well) return;
+          changed();
+          close();
         });
       }}>
         {!upstream && <Segments label={w.service} value={service} options={SERVICES.map((one) => [one, w.services[one]] as const)} onPick={(one) => setService(one)} />}
@@ -81,7 +85,7 @@ function Edit({ room, service: of, upstream, taken, onDone }: { room: Room; serv
         <input id={ids[2]} class="field" type="number" min="0" step="any" inputMode="decimal" placeholder="0" value={weight} onInput={(event) => setWeight(event.currentTarget.value)} />
         <p class="soft small">{w.weightText}</p>
         <div class="actions">
-          <button type="button" class="button" onClick={() => onDone(false)}>{t.cancel}</button>
+          <button type="button" class="button" onClick={onClose}>{t.cancel}</button>
           <button type="submit" class="button primary" disabled={busy || !fits}>{upstream ? t.save : t.add}</button>
         </div>
       </form>
@@ -117,6 +121,7 @@ function Actions({ room, service, one, onClose, onEdit, changed }: { room: Room;
   const [busy, setBusy] = useState('');
   const [result, setResult] = useState<TestResult | null>(null);
   const [removing, setRemoving] = useState(false);
+  const close = useWhileHere(onClose);
   const run = (what: string, work: () => Promise<unknown>): void => {
     if (busy) return;
     setBusy(what);
@@ -129,7 +134,7 @@ function Actions({ room, service, one, onClose, onEdit, changed }: { room: Room;
     <Confirm title={w.removeTitle(visible(one.name))} text={w.removeText} action={w.takeOut} onNo={() => setRemoving(false)} onYes={async () => {
       await removeUpstream(room, service, one.name);
       changed();
-      onClose();
+      close();
     }} />
   );
   const cached = cacheShare(one.usage);
@@ -221,10 +226,7 @@ export function UpstreamsPage({ room, feed }: { room: Room; feed: Feed }) {
         );
       })}
       {shown && open && !edit && <Actions room={room} service={open.service} one={shown} onClose={() => setOpen(null)} onEdit={() => setEdit({ service: open.service, upstream: shown })} changed={refresh} />}
-      {edit && <Edit room={room} service={edit.service} upstream={edit.upstream} taken={(service, name) => Boolean(find(service, name))} onDone={(changed) => {
-        setEdit(null);
-        if (changed) refresh();
-      }} />}
+      {edit && <Edit room={room} service={edit.service} upstream={edit.upstream} taken={(service, name) => Boolean(find(service, name))} onClose={() => setEdit(null)} changed={refresh} />}
     </>
   );
 }

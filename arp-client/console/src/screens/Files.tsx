@@ -95,7 +95,8 @@ export default function Files({ machine, path, session }: { machine: string; pat
   if (info && !info.fs_enabled) {
     return <div class="screen"><Header root title={t.files} /><Empty icon="folder" title={t.filesOff}><p>{t.filesOffText}</p></Empty></div>;
   }
-  return <Place room={room} path={path} session={session} />;
+  // A place of its own each: what comes late for one is not shown in another.
+  return <Place key={`${room.key} ${session} ${path}`} room={room} path={path} session={session} />;
 }
 
 function Place({ room, path, session }: { room: Room; path: string; session: string }) {

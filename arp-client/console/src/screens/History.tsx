@@ -7,7 +7,8 @@ import { Timeline } from '../model/timeline';
 import type { Entry } from '../model/events';
 import type { HistoryPage, PastSession, Session } from '../net/types';
 import { entryOf } from '../state/session';
-import { go, hrefOf } from '../state/route';
+import { fromHere, toSession } from '../state/arrive';
+import { hrefOf } from '../state/route';
 import { roomOf, type Room } from '../state/machines';
 import { findPast, forgetPast } from '../state/overview';
 import { branchOut } from '../state/branch';
@@ -64,14 +65,14 @@ function Reader({ room, agent, id }: { room: Room; agent: string; id: string }) 
   const goOn = (fork: boolean): void => {
     if (starting) return;
     setStarting(true);
+    const arrive = toSession(room);
     void attempt(async () => {
       const answer = await call<{ session: Session }>(room.machine, 'POST', 'api/sessions', {
         executor: agent, resume: id, client_id: ids[fork ? 'fork' : 'resume'], project_path: past?.project_path,
         ...(fork ? { fork: true } : {}),
         ...(text.trim() ? { prompt: text.trim() } : {}),
       }, 60_000);
-      room.put(answer.session);
-      go({ name: 'session', machine: room.machine.id, id: answer.session.id });
+      arrive(answer.session);
     }, (error) => (!fork && info?.capabilities.fork ? branchOut(error, () => goOn(true)) : undefined)).finally(() => setStarting(false));
   };
 
@@ -110,11 +111,12 @@ function Reader({ room, agent, id }: { room: Room; agent: string; id: string }) 
         )}
       </div>}
       {removing && <Confirm title={t.deleteSession} text={t.deleteText} action={t.del} onNo={() => setRemoving(false)} onYes={async () => {
+        const leave = fromHere();
         await call(room.machine, 'DELETE', `api/${agent}/sessions/${seg(id)}`);
         setRemoving(false);
         forgetPast(room, id);
         // Its step goes with it.
-        go({ name: 'inbox' }, true);
+        leave({ name: 'inbox' }, true);
       }} />}
     </div>
   );
@@ -122,5 +124,5 @@ function Reader({ room, agent, id }: { room: Room; agent: string; id: string }) 
 
 export function History({ machine, agent, id }: { machine: string; agent: string; id: string }) {
   const room = roomOf(machine);
-  return room ? <Reader key={id} room={room} agent={agent} id={id} /> : <UnknownMachine />;
+  return room ? <Reader key={`${room.key} ${agent} ${id}`} room={room} agent={agent} id={id} /> : <UnknownMachine />;
 }

@@ -7,7 +7,7 @@ import { call, newId, seg } from '../net/api';
 import { fingerprint } from '../net/machine';
 import { drafts, lastChoice, setDraft } from '../model/prefs';
 import { timeOf, type AgentInfo, type PastSession, type Place, type Session } from '../net/types';
-import { go } from '../state/route';
+import { toSession } from '../state/arrive';
 import { branchOut } from '../state/branch';
 import { nameOf, roomOf, rooms, type Room } from '../state/machines';
 import { AgentMark, Icon } from '../ui/icons';
@@ -68,7 +68,12 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   const [path, setPath] = useState(last.path ?? '');
   const [model, setModel] = useState(last.model ?? '');
   const [mode, setMode] = useState(last.mode ?? '');
-  const [text, setText] = useState(drafts.value['new'] ?? '');
+  const draft = drafts.value['new'] ?? '';
+  const [text, setText] = useState(draft);
+  // A start that was answered late takes its text from wherever it is shown by then. In place before the next key.
+  useLayoutEffect(() => {
+    if (!draft) setText('');
+  }, [draft]);
   const [sheet, setSheet] = useState<'' | 'directory' | 'model' | 'mode' | 'machine'>('');
   const [places, setPlaces] = useState<Place[]>([]);
   const [busy, setBusy] = useState(false);
@@ -134,11 +139,14 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   const start = (fork = false): void => {
     if (!ready || !agent || busy) return;
     setBusy(true);
+    const arrive = toSession(room);
+    const kept = drafts.peek()['new'];
+    const id = startId(JSON.stringify([room.machine.id, agent.executor, directory, text.trim(), goOn && past.id, ...(fork ? ['fork'] : [])]));
     void attempt(async () => {
       const answer = await call<{ session: Session }>(room.machine, 'POST', 'api/sessions', {
         executor: agent.executor,
         project_path: directory,
-        client_id: startId(JSON.stringify([room.machine.id, agent.executor, directory, text.trim(), goOn && past.id, ...(fork ? ['fork'] : [])])),
+        client_id: id,
         ...(text.trim() ? { prompt: text.trim() } : {}),
         // By its id, so that it is the one that was shown.
         ...(goOn ? { resume: past.id, ...(fork ? { fork } : {}) } : {}),
@@ -146,10 +154,10 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
         ...(permission ? { permission_mode: permission } : {}),
       }, 60_000);
       lastChoice.value = { executor: agent.executor, path: directory, mode: permission, model: chosenModel };
-      setDraft('new', '');
-      setDraft(START, '');
-      room.put(answer.session);
-      go({ name: 'session', machine: room.machine.id, id: answer.session.id }, true);
+      // What was written for another one meanwhile stays.
+      if (kept === drafts.peek()['new']) setDraft('new', '');
+      if (drafts.peek()[START]?.endsWith(` ${id}`)) setDraft(START, '');
+      arrive(answer.session, true);
     }, (error) => (goOn && !fork && agent.capabilities.fork ? branchOut(error, () => start(true)) : undefined)).finally(() => setBusy(false));
   };
 

@@ -13,11 +13,13 @@ import { modeOf, modeWord } from '../model/mode';
 import { OpenSession } from '../state/session';
 import { roomOf, type Room } from '../state/machines';
 import { branch, branchOut, canBranch } from '../state/branch';
-import { back, go, hrefOf } from '../state/route';
+import { fromHere } from '../state/arrive';
+import { back, hrefOf } from '../state/route';
 import { Checklist, estimateRow, openCard, Row } from '../timeline/rows';
 import { AgentMark, Icon } from '../ui/icons';
 import { visible } from '../text/visible';
 import { attempt, baseName, Confirm, Connection, copy, Empty, Failed, Loading, Sheet } from '../ui/kit';
+import { useWhileHere } from '../ui/here';
 import { later } from '../ui/later';
 import { VirtualList, type ListHandle } from '../ui/virtual';
 import { Composer } from './Composer';
@@ -79,6 +81,7 @@ function Details({ session, room }: { session: Session; room: Room }) {
 }
 
 function Menu({ open, session, room, show }: { open: OpenSession; session: Session; room: Room; show(next: Open): void }) {
+  const close = useWhileHere(() => show(''));
   const live = ['starting', 'running', 'waiting', 'idle'].includes(session.status);
   return (
     <Sheet title={titleOf(session)} onClose={() => show('')}>
@@ -88,7 +91,7 @@ function Menu({ open, session, room, show }: { open: OpenSession; session: Sessi
         {open.timeline.value.plan.length > 0 && <li><button type="button" onClick={() => show('plan')}><Icon name="plan" size={19} />{t.plan}</button></li>}
         {servesFiles(room, session.project_path) && <li><a href={hrefOf({ name: 'files', machine: room.machine.id, path: '', session: session.id })}><Icon name="folder" size={19} />{t.files}</a></li>}
         {canBranch(room, session) && (
-          <li><button type="button" onClick={() => void attempt(() => branch(room, session.id, {}, () => show('')))}><Icon name="fork" size={19} />{t.fork}</button></li>
+          <li><button type="button" onClick={() => void attempt(() => branch(room, session.id, {}, close))}><Icon name="fork" size={19} />{t.fork}</button></li>
         )}
         {live && <li><button type="button" class="bad" onClick={() => show('stop')}><Icon name="stop" size={19} />{t.stop}</button></li>}
         <li><button type="button" class="bad" onClick={() => show('delete')}><Icon name="trash" size={19} />{t.deleteSession}</button></li>
@@ -99,13 +102,14 @@ function Menu({ open, session, room, show }: { open: OpenSession; session: Sessi
 
 function Rename({ open, session, onClose }: { open: OpenSession; session: Session; onClose(): void }) {
   const [title, setTitle] = useState(session.title ?? '');
+  const close = useWhileHere(onClose);
   return (
     <Sheet title={t.rename} onClose={onClose}>
       <form
         class="inline"
         onSubmit={(event) => {
           event.preventDefault();
-          void attempt(() => open.change({ title: title.trim() })).then((well) => well && onClose());
+          void attempt(() => open.change({ title: title.trim() })).then((well) => well && close());
         }}
       >
         <input class="field" aria-label={t.title} value={title} onInput={(event) => setTitle(event.currentTarget.value)} />
@@ -214,7 +218,9 @@ function Live({ room, id }: { room: Room; id: string }) {
   const agent = room.info.value?.agents.find((one) => one.executor === session.executor);
   const approvals = session.approvals.map((approval) => ({ ...approval, executor: approval.executor ?? session.executor }));
   const asks = approvals.length > 0 && !later && !writing.here;
-  const change = (fields: Parameters<OpenSession['change']>[0]): void => void attempt(() => open.change(fields)).then((well) => well && show(''));
+  /** Closes a sheet whose work is done, and no other that is open by then. */
+  const shut = (which: Open): void => show((now) => (now === which ? '' : now));
+  const change = (which: Open, fields: Parameters<OpenSession['change']>[0]): void => void attempt(() => open.change(fields)).then((well) => well && shut(which));
   return (
     <div class="beside">
     <div class="screen session">
@@ -257,17 +263,18 @@ function Live({ room, id }: { room: Room; id: string }) {
       )}
       {sheet === 'plan' && <Sheet title={t.plan} onClose={() => show('')}><Checklist entries={open.timeline.value.plan} /></Sheet>}
       {sheet === 'rename' && <Rename open={open} session={session} onClose={() => show('')} />}
-      {sheet === 'mode' && <ModePicker modes={agent?.permission_modes ?? []} value={modeOf(session, open.timeline.value.facts)} onClose={() => show('')} onPick={(mode) => change({ permission_mode: mode })} />}
-      {sheet === 'model' && <ModelPicker models={agent?.models ?? []} value={session.model ?? ''} onClose={() => show('')} onPick={(model) => change({ model })} />}
+      {sheet === 'mode' && <ModePicker modes={agent?.permission_modes ?? []} value={modeOf(session, open.timeline.value.facts)} onClose={() => show('')} onPick={(mode) => change('mode', { permission_mode: mode })} />}
+      {sheet === 'model' && <ModelPicker models={agent?.models ?? []} value={session.model ?? ''} onClose={() => show('')} onPick={(model) => change('model', { model })} />}
       {sheet === 'stop' && <Confirm title={t.stop} text={t.stopText} action={t.stop} onNo={() => show('')} onYes={async () => {
         await open.cancel();
-        show('');
+        shut('stop');
       }} />}
       {sheet === 'delete' && <DeleteSession agent={agent?.name ?? session.executor} keeps={agent?.capabilities.history ?? true} onNo={() => show('')} onYes={async (history) => {
+        const leave = fromHere();
         await open.remove(history);
-        show('');
+        shut('delete');
         // Not a step back: that may be this session's own history, which is gone too.
-        go({ name: 'inbox' }, true);
+        leave({ name: 'inbox' }, true);
       }} />}
     </div>
     {spacious.value && <SidePanel open={open} session={session} onFile={(key) => {

@@ -4,7 +4,7 @@
 import { t } from '../i18n';
 import { ApiError, call, seg } from '../net/api';
 import type { Session } from '../net/types';
-import { go } from './route';
+import { toSession } from './arrive';
 import type { Room } from './machines';
 
 /** What a refusal says of a session that somebody else has open. */
@@ -20,8 +20,8 @@ export const canBranch = (room: Room, session: Session): boolean =>
 
 /** Opens another branch and goes there, after `then`. The same `client_id` makes no second one. */
 export async function branch(room: Room, id: string, more: { prompt?: string; client_id?: string } = {}, then?: () => void): Promise<void> {
+  const arrive = toSession(room);
   const { session } = await call<{ session: Session }>(room.machine, 'POST', `api/sessions/${seg(id)}/fork`, more, 60_000);
-  room.put(session);
   then?.();
-  go({ name: 'session', machine: room.machine.id, id: session.id });
+  arrive(session);
 }

@@ -9,7 +9,8 @@ import { chromium, type Browser, type BrowserContext, type Page } from 'playwrig
 
 export const SIZES = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } } as const;
 export type Size = keyof typeof SIZES;
-export interface Look { size: Size; theme?: 'light' | 'dark'; lang?: 'en' | 'zh'; scale?: number }
+/** `held`: the test holds requests back, which it cannot once a service worker has taken the page over. */
+export interface Look { size: Size; theme?: 'light' | 'dark'; lang?: 'en' | 'zh'; scale?: number; held?: boolean }
 
 /**
  * The browser that the tests drive: `CHROMIUM`, or Debian's, rather the one without windows: it is the same browser at
@@ -30,13 +31,14 @@ export async function openBrowser(more: string[] = []): Promise<Browser> {
 export const faults = new WeakMap<Page, string[]>();
 
 /** A fresh device. */
-export async function device(browser: Browser, { size, theme = 'light', lang = 'en', scale = 1 }: Look): Promise<BrowserContext> {
+export async function device(browser: Browser, { size, theme = 'light', lang = 'en', scale = 1, held = false }: Look): Promise<BrowserContext> {
   const context = await browser.newContext({
     viewport: SIZES[size],
     colorScheme: theme,
     locale: lang === 'zh' ? 'zh-CN' : 'en-GB',
     timezoneId: 'Europe/Berlin',
     deviceScaleFactor: scale,
+    serviceWorkers: held ? 'block' : 'allow',
     ...(size === 'phone' ? { hasTouch: true, isMobile: true } : {}),
   });
   context.on('page', (page) => {

@@ -172,7 +172,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     const known = (on: Page, name: string): Promise<unknown> => on.locator('.inbox h1', { hasText: name }).waitFor({ state: 'attached' });
 
     test('what_is_open_stays_open_when_it_is', async () => {
-      context = await device(browser, { size });
+      context = await device(browser, { size, held: true });
       page = await context.newPage();
       await quiet();
       await enter(page, '/?token=demo');
@@ -189,7 +189,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     });
 
     test('a_machine_that_was_chosen_stays_chosen_when_it_is', async () => {
-      context = await device(browser, { size });
+      context = await device(browser, { size, held: true });
       page = await context.newPage();
       const laptop = liveMachine('laptop');
       server.edges.set('other', laptop);
@@ -219,7 +219,9 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     });
 
     test('a_page_without_a_token_keeps_what_is_open_and_written_when_it_is_known_under_one', async () => {
-      await open(size);
+      context = await device(browser, { size, held: true });
+      page = await context.newPage();
+      await enter(page, '/?token=demo');
       await list();
       await quiet();
       await context.route('**/messages', (asked) => asked.abort());
@@ -478,7 +480,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   });
 
   test('a_task_begins_in_the_directory_that_was_shown_while_it_was_written', async () => {
-    context = await device(browser, { size });
+    context = await device(browser, { size, held: true });
     page = await context.newPage();
     let tell = (): void => undefined;
     const told = new Promise<void>((resolve) => { tell = resolve; });
