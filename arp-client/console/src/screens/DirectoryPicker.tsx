@@ -87,7 +87,9 @@ export function PlaceChips({ places, value, home, onPick }: { places: readonly P
 }
 
 export function DirectoryPicker({ room, value, places, onPick, onClose }: { room: Room; value: string; places: readonly Place[]; onPick(path: string): void; onClose(): void }) {
-  const [typed, setTyped] = useState(value);
+  // Until something is typed it is what is chosen, which may come later than this.
+  const [edited, setTyped] = useState<string | null>(null);
+  const typed = edited ?? value;
   const [browsing, setBrowsing] = useState(false);
   const info = room.info.value;
   const wanted = typed !== value ? typed.toLowerCase() : '';

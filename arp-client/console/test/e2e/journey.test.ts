@@ -31,8 +31,8 @@ afterEach(async () => {
   await server.close();
 });
 
-const open = async (size: Size, more: { lang?: 'en' | 'zh'; url?: string; clock?: boolean } = {}): Promise<void> => {
-  context = await device(browser, { size, lang: more.lang ?? 'en' });
+const open = async (size: Size, more: { lang?: 'en' | 'zh'; url?: string; clock?: boolean; held?: boolean } = {}): Promise<void> => {
+  context = await device(browser, { size, lang: more.lang ?? 'en', held: more.held ?? false });
   page = await context.newPage();
   if (more.clock) await clocked(page);
   await page.goto(more.url ?? `${base}/?token=demo`);
@@ -325,7 +325,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   });
 
   test('ten_thousand_events_open_at_once_and_scroll_to_the_beginning', async () => {
-    await open(size);
+    await open(size, { held: true });
     const mark = server.seen.length;
     await page.getByText('Migrate 2,400 tables').first().click();
     await page.locator('.k-text').last().waitFor();

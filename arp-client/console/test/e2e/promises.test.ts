@@ -40,6 +40,8 @@ const open = async (size: Size, lang: 'en' | 'zh' = 'en', hash = ''): Promise<vo
   await page.locator('.shell').waitFor();
 };
 const list = (): Promise<void> => page.locator('.item').first().waitFor();
+/** Has the machine said who it is? */
+const known = (on: Page = page): Promise<void> => on.locator('.inbox h1', { hasText: 'studio' }).waitFor({ state: 'attached' });
 const item = (text: string) => page.locator('.item', { hasText: text }).first();
 const begin = async (text: string): Promise<void> => {
   await page.getByRole('link', { name: 'What should be done?' }).click();
@@ -99,6 +101,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   test('a_token_that_leads_to_another_machine_shows_and_starts_nothing_until_that_is_confirmed', async () => {
     await open(size);
     await list();
+    await known();
     const stranger = liveMachine('intruder');
     server.edges.set('demo', stranger);
     server.cut();
@@ -127,6 +130,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
   test('a_machine_that_comes_back_after_another_answered_is_shown_again', async () => {
     await open(size);
     await list();
+    await known();
     server.edges.set('demo', liveMachine('intruder'));
     server.cut();
     await page.locator('.stranger').waitFor();
@@ -168,9 +172,6 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       await on.goto(`${base}${path}`);
       await on.locator('.shell').waitFor();
     };
-    /** Is it kept by its name? */
-    const known = (on: Page, name: string): Promise<unknown> => on.locator('.inbox h1', { hasText: name }).waitFor({ state: 'attached' });
-
     test('what_is_open_stays_open_when_it_is', async () => {
       context = await device(browser, { size, held: true });
       page = await context.newPage();
@@ -182,7 +183,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       const menu = await page.locator('dialog').elementHandle();
       const line = await item('Move the shop').elementHandle();
       tell();
-      await known(page, 'studio');
+      await known();
       await page.locator('dialog').getByText('Files').waitFor();
       expect(await menu?.evaluate((box) => box.isConnected)).toBe(true);
       expect(await line?.evaluate((box) => box.isConnected)).toBe(true);
@@ -235,7 +236,7 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       const unsent = second.locator('.dock .queue li', { hasText: 'what was written before' });
       await unsent.waitFor();
       tell();
-      await known(second, 'studio');
+      await known(second);
       await second.locator('.md table').waitFor();
       await unsent.waitFor();
       expect(second.url()).toBe(place);
@@ -498,6 +499,24 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.getByRole('button', { name: 'Start' }).click();
     await page.locator('.bubble').waitFor();
     expect([...edge.sessions.values()].pop()?.object.project_path).toBe(place);
+  });
+
+  test('the_places_to_choose_from_are_all_there_when_they_come_later_than_the_choice', async () => {
+    context = await device(browser, { size, held: true });
+    page = await context.newPage();
+    let tell = (): void => undefined;
+    const told = new Promise<void>((resolve) => { tell = resolve; });
+    await context.route('**/api/directories', async (asked) => {
+      await told;
+      await asked.continue();
+    });
+    await page.goto(`${base}/?token=demo#/new`);
+    await page.locator('.settings-rows button', { hasText: 'Directory' }).click();
+    await page.locator('dialog').getByLabel('Path on the machine').waitFor();
+    tell();
+    await page.locator('dialog').getByText('Git repositories').waitFor();
+    await page.locator('dialog').getByText('~/code/dotfiles').click();
+    await page.locator('.settings-rows .value', { hasText: 'dotfiles' }).waitFor();
   });
 
   test('enter_does_the_same_everywhere', async () => {
