@@ -32,11 +32,17 @@ afterEach(async () => {
   await server.close();
 });
 
-const open = async (size: Size, hash = ''): Promise<void> => {
+const fresh = async (size: Size): Promise<void> => {
   context = await device(browser, { size, held: true });
   page = await context.newPage();
-  await page.goto(`${base}/?token=demo${hash}`);
-  await page.locator('.shell').waitFor();
+};
+const goto = async (on: Page, path: string): Promise<void> => {
+  await on.goto(`${base}${path}`);
+  await on.locator('.shell').waitFor();
+};
+const open = async (size: Size, hash = ''): Promise<void> => {
+  await fresh(size);
+  await goto(page, `/?token=demo${hash}`);
 };
 /** Opens a session of the list, from wherever the page is. */
 const enter = async (title: string): Promise<void> => {
@@ -64,7 +70,151 @@ const hold = async (method: string, where: RegExp): Promise<{ asked: Promise<unk
   };
 };
 
+/** Opens the page where a session begins, with such requests held back from the first. */
+const begin = async (size: Size, method: string, where: RegExp): Promise<Awaited<ReturnType<typeof hold>>> => {
+  await fresh(size);
+  const held = await hold(method, where);
+  await goto(page, '/?token=demo#/new');
+  return held;
+};
+
 describe.each(['phone', 'desk'] as const)('%s', (size) => {
+  describe('before_it_is_known_who_answers', () => {
+    /** Until this is called, a machine does not say who it is; `of`: the one that has this token, else all. */
+    let tell: () => void;
+    const quiet = async (of?: string): Promise<void> => {
+      const told = new Promise<void>((resolve) => { tell = resolve; });
+      await context.route('**/api/info', async (asked) => {
+        if (!of || asked.request().headers()['x-arp-token'] === of) await told;
+        await asked.continue().catch(() => undefined);
+      });
+    };
+    /** Adds a second machine on the page of settings, and waits until it is listed by this name. */
+    const add = async (name: string): Promise<void> => {
+      await page.getByRole('button', { name: 'Add a machine' }).click();
+      await page.getByLabel('Address with the token').fill(`${base}/?token=other`);
+      await page.getByRole('button', { name: 'Add', exact: true }).click();
+      await page.locator('.rowlike').getByText(name, { exact: true }).first().waitFor();
+    };
+    /** Has the machine said who it is? */
+    const known = (on: Page = page): Promise<void> => on.locator('.inbox h1', { hasText: 'studio' }).waitFor({ state: 'attached' });
+    test('what_is_open_stays_open_when_it_is', async () => {
+      await fresh(size);
+      await quiet();
+      await goto(page, '/?token=demo');
+      await page.locator('.item', { hasText: 'Login accepts the password' }).first().click();
+      await page.locator('.md table').waitFor();
+      await page.getByRole('button', { name: 'More' }).click();
+      const menu = await page.locator('dialog').elementHandle();
+      const line = await page.locator('.item', { hasText: 'Move the shop' }).first().elementHandle();
+      tell();
+      await known();
+      await page.locator('dialog').getByText('Files').waitFor();
+      expect(await menu?.evaluate((box) => box.isConnected)).toBe(true);
+      expect(await line?.evaluate((box) => box.isConnected)).toBe(true);
+    });
+
+    test('a_machine_that_was_chosen_stays_chosen_when_it_is', async () => {
+      await fresh(size);
+      const laptop = liveMachine('laptop');
+      server.edges.set('other', laptop);
+      await quiet('other');
+      await goto(page, '/?token=demo');
+      await page.locator('.item').first().waitFor({ state: 'attached' });
+      await page.evaluate(() => { location.hash = '#/settings'; });
+      await add('127.0.0.1');
+      await page.evaluate(() => { location.hash = '#/new'; });
+      const chosen = page.locator('.settings-rows button', { hasText: 'Machine' });
+      await chosen.click();
+      await page.locator('dialog').getByRole('radio', { name: '127.0.0.1' }).click();
+      // As long as nothing is known of it, another one can be chosen.
+      await chosen.getByText('127.0.0.1').waitFor();
+      await expect.poll(() => page.getByLabel('Task').count()).toBe(0);
+      const before = edge.sessions.size;
+      tell();
+      await chosen.getByText('laptop').waitFor();
+      await page.getByLabel('Task').fill('say on the laptop');
+      await page.getByRole('button', { name: 'Start' }).click();
+      await page.locator('.bubble', { hasText: 'on the laptop' }).waitFor();
+      expect([...laptop.sessions.values()].filter(({ object }) => object.first_message === 'say on the laptop')).toHaveLength(1);
+      expect(edge.sessions.size).toBe(before);
+    });
+
+    test('a_page_without_a_token_keeps_what_is_open_and_written_when_it_is_known_under_one', async () => {
+      await fresh(size);
+      await goto(page, '/?token=demo');
+      await page.locator('.item').first().waitFor({ state: 'attached' });
+      await quiet();
+      await context.route('**/messages', (asked) => asked.abort());
+      const second = await context.newPage();
+      await goto(second, '/');
+      await second.locator('.item', { hasText: 'Login accepts the password' }).first().click();
+      await second.locator('.md table').waitFor();
+      const place = second.url();
+      await second.getByLabel('Message').fill('say what was written before');
+      await second.getByRole('button', { name: 'Send', exact: true }).click();
+      const unsent = second.locator('.dock .queue li', { hasText: 'what was written before' });
+      await unsent.waitFor();
+      tell();
+      await known(second);
+      await second.locator('.md table').waitFor();
+      await unsent.waitFor();
+      expect(second.url()).toBe(place);
+      // Nor does a reload lose it, which knows the machine by its name alone.
+      await expect.poll(() => second.evaluate(() => {
+        const kept = (name: string): Record<string, unknown>[] => JSON.parse(localStorage.getItem(name) ?? '[]') as Record<string, unknown>[];
+        return kept('arp.outbox').map(({ machine }) => machine);
+      })).toEqual([expect.not.stringMatching(new RegExp(`^${/#\/s\/([^/]+)/.exec(place)?.[1]}$`))]);
+      await second.reload();
+      await second.locator('.md table').waitFor();
+      expect(second.url()).toBe(place);
+      await context.unroute('**/messages');
+      await expect.poll(() => (edge.sessions.get('show')?.log ?? []).filter((event) => event.type === 'user_message' && event.text === 'say what was written before').length, { timeout: 60_000 }).toBe(1);
+    });
+
+    test('a_machine_that_is_away_is_told_where_a_session_is_begun_and_another_can_be_chosen', async () => {
+      server.edges.set('other', liveMachine('laptop'));
+      await open(size, '#/settings');
+      await add('laptop');
+      server.edges.delete('other');
+      server.cut();
+      await page.evaluate(() => { location.hash = '#/new'; });
+      await page.reload();
+      await page.getByLabel('Task').waitFor();
+      const chosen = page.locator('.settings-rows button', { hasText: 'Machine' });
+      await chosen.click();
+      await page.locator('dialog').getByRole('radio', { name: 'laptop' }).click();
+      await page.locator('.main .line.down').getByText('does not know this token').waitFor();
+      await expect.poll(() => page.locator('.main .loading').count()).toBe(0);
+      await chosen.getByText('laptop').click();
+      await page.locator('dialog').getByRole('radio', { name: 'studio' }).click();
+      await page.getByLabel('Task').waitFor();
+    });
+  });
+
+  test('a_task_begins_in_the_directory_that_was_shown_while_it_was_written', async () => {
+    const places = await begin(size, 'GET', /\/api\/directories$/);
+    await page.getByLabel('Task').fill('say it here');
+    const shown = page.locator('.settings-rows .value[title]').first();
+    const place = await shown.getAttribute('title');
+    await places.answer();
+    await page.locator('.places .pick').first().waitFor();
+    expect(await shown.getAttribute('title')).toBe(place);
+    await page.getByRole('button', { name: 'Start' }).click();
+    await page.locator('.bubble').waitFor();
+    expect([...edge.sessions.values()].pop()?.object.project_path).toBe(place);
+  });
+
+  test('the_places_to_choose_from_are_all_there_when_they_come_later_than_the_choice', async () => {
+    const places = await begin(size, 'GET', /\/api\/directories$/);
+    await page.locator('.settings-rows button', { hasText: 'Directory' }).click();
+    await page.locator('dialog').getByLabel('Path on the machine').waitFor();
+    await places.answer();
+    await page.locator('dialog').getByText('Git repositories').waitFor();
+    await page.locator('dialog').getByText('~/code/dotfiles').click();
+    await page.locator('.settings-rows .value', { hasText: 'dotfiles' }).waitFor();
+  });
+
   test('a_session_that_began_while_one_went_elsewhere_is_offered_and_its_task_is_not_there_to_begin_again', async () => {
     await open(size, '#/new');
     const start = await hold('POST', /\/api\/sessions$/);

@@ -41,7 +41,7 @@ const open = async (size: Size, lang: 'en' | 'zh' = 'en', hash = ''): Promise<vo
 };
 const list = (): Promise<void> => page.locator('.item').first().waitFor();
 /** Has the machine said who it is? */
-const known = (on: Page = page): Promise<void> => on.locator('.inbox h1', { hasText: 'studio' }).waitFor({ state: 'attached' });
+const known = (): Promise<void> => page.locator('.inbox h1', { hasText: 'studio' }).waitFor({ state: 'attached' });
 const item = (text: string) => page.locator('.item', { hasText: text }).first();
 const begin = async (text: string): Promise<void> => {
   await page.getByRole('link', { name: 'What should be done?' }).click();
@@ -156,120 +156,6 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await second.reload();
     await second.locator('.item').first().waitFor();
     await expect.poll(() => second.getByRole('heading', { level: 1 }).first().innerText()).toMatch(/studio/);
-  });
-
-  describe('before_it_is_known_who_answers', () => {
-    /** Until this is called, a machine does not say who it is; `of`: the one that has this token, else all. */
-    let tell: () => void;
-    const quiet = async (of?: string): Promise<void> => {
-      const told = new Promise<void>((resolve) => { tell = resolve; });
-      await context.route('**/api/info', async (asked) => {
-        if (!of || asked.request().headers()['x-arp-token'] === of) await told;
-        await asked.continue().catch(() => undefined);
-      });
-    };
-    const enter = async (on: Page, path: string): Promise<void> => {
-      await on.goto(`${base}${path}`);
-      await on.locator('.shell').waitFor();
-    };
-    test('what_is_open_stays_open_when_it_is', async () => {
-      context = await device(browser, { size, held: true });
-      page = await context.newPage();
-      await quiet();
-      await enter(page, '/?token=demo');
-      await item('Login accepts the password').click();
-      await page.locator('.md table').waitFor();
-      await page.getByRole('button', { name: 'More' }).click();
-      const menu = await page.locator('dialog').elementHandle();
-      const line = await item('Move the shop').elementHandle();
-      tell();
-      await known();
-      await page.locator('dialog').getByText('Files').waitFor();
-      expect(await menu?.evaluate((box) => box.isConnected)).toBe(true);
-      expect(await line?.evaluate((box) => box.isConnected)).toBe(true);
-    });
-
-    test('a_machine_that_was_chosen_stays_chosen_when_it_is', async () => {
-      context = await device(browser, { size, held: true });
-      page = await context.newPage();
-      const laptop = liveMachine('laptop');
-      server.edges.set('other', laptop);
-      await quiet('other');
-      await enter(page, '/?token=demo');
-      await list();
-      await page.evaluate(() => { location.hash = '#/settings'; });
-      await page.getByRole('button', { name: 'Add a machine' }).click();
-      await page.getByLabel('Address with the token').fill(`${base}/?token=other`);
-      await page.getByRole('button', { name: 'Add', exact: true }).click();
-      await page.getByText('127.0.0.1', { exact: true }).waitFor();
-      await page.evaluate(() => { location.hash = '#/new'; });
-      const chosen = page.locator('.settings-rows button', { hasText: 'Machine' });
-      await chosen.click();
-      await page.locator('dialog').getByRole('radio', { name: '127.0.0.1' }).click();
-      // As long as nothing is known of it, another one can be chosen.
-      await chosen.getByText('127.0.0.1').waitFor();
-      await expect.poll(() => page.getByLabel('Task').count()).toBe(0);
-      const before = edge.sessions.size;
-      tell();
-      await chosen.getByText('laptop').waitFor();
-      await page.getByLabel('Task').fill('say on the laptop');
-      await page.getByRole('button', { name: 'Start' }).click();
-      await page.locator('.bubble', { hasText: 'on the laptop' }).waitFor();
-      expect([...laptop.sessions.values()].filter(({ object }) => object.first_message === 'say on the laptop')).toHaveLength(1);
-      expect(edge.sessions.size).toBe(before);
-    });
-
-    test('a_page_without_a_token_keeps_what_is_open_and_written_when_it_is_known_under_one', async () => {
-      context = await device(browser, { size, held: true });
-      page = await context.newPage();
-      await enter(page, '/?token=demo');
-      await list();
-      await quiet();
-      await context.route('**/messages', (asked) => asked.abort());
-      const second = await context.newPage();
-      await enter(second, '/');
-      await second.locator('.item', { hasText: 'Login accepts the password' }).first().click();
-      await second.locator('.md table').waitFor();
-      const place = second.url();
-      await second.getByLabel('Message').fill('say what was written before');
-      await second.getByRole('button', { name: 'Send', exact: true }).click();
-      const unsent = second.locator('.dock .queue li', { hasText: 'what was written before' });
-      await unsent.waitFor();
-      tell();
-      await known(second);
-      await second.locator('.md table').waitFor();
-      await unsent.waitFor();
-      expect(second.url()).toBe(place);
-      // Nor does a reload lose it, which knows the machine by its name alone.
-      await expect.poll(() => second.evaluate(() => {
-        const kept = (name: string): Record<string, unknown>[] => JSON.parse(localStorage.getItem(name) ?? '[]') as Record<string, unknown>[];
-        return kept('arp.outbox').map(({ machine }) => machine);
-      })).toEqual([expect.not.stringMatching(new RegExp(`^${/#\/s\/([^/]+)/.exec(place)?.[1]}$`))]);
-      await second.reload();
-      await second.locator('.md table').waitFor();
-      expect(second.url()).toBe(place);
-      await context.unroute('**/messages');
-      await expect.poll(() => messages('show').filter((text) => text === 'say what was written before').length, { timeout: 60_000 }).toBe(1);
-    });
-
-    test('a_machine_that_is_away_is_told_where_a_session_is_begun_and_another_can_be_chosen', async () => {
-      await open(size);
-      await list();
-      await addLaptop();
-      server.edges.delete('other');
-      server.cut();
-      await page.evaluate(() => { location.hash = '#/new'; });
-      await page.reload();
-      await page.getByLabel('Task').waitFor();
-      const chosen = page.locator('.settings-rows button', { hasText: 'Machine' });
-      await chosen.click();
-      await page.locator('dialog').getByRole('radio', { name: 'laptop' }).click();
-      await page.locator('.main .line.down').getByText('does not know this token').waitFor();
-      await expect.poll(() => page.locator('.main .loading').count()).toBe(0);
-      await chosen.getByText('laptop').click();
-      await page.locator('dialog').getByRole('radio', { name: 'studio' }).click();
-      await page.getByLabel('Task').waitFor();
-    });
   });
 
   test('a_message_written_while_the_machine_is_away_is_kept_over_a_reload_and_sent_once', async () => {
@@ -478,45 +364,6 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.locator('.bubble').waitFor();
     await expect.poll(() => page.title()).toMatch(/say hello there · arp$/);
     expect([...edge.sessions.values()].pop()?.object.project_path).toBe('/home/me/code/dotfiles');
-  });
-
-  test('a_task_begins_in_the_directory_that_was_shown_while_it_was_written', async () => {
-    context = await device(browser, { size, held: true });
-    page = await context.newPage();
-    let tell = (): void => undefined;
-    const told = new Promise<void>((resolve) => { tell = resolve; });
-    await context.route('**/api/directories', async (asked) => {
-      await told;
-      await asked.continue();
-    });
-    await page.goto(`${base}/?token=demo#/new`);
-    await page.getByLabel('Task').fill('say it here');
-    const shown = page.locator('.settings-rows .value[title]').first();
-    const place = await shown.getAttribute('title');
-    tell();
-    await page.locator('.places .pick').first().waitFor();
-    expect(await shown.getAttribute('title')).toBe(place);
-    await page.getByRole('button', { name: 'Start' }).click();
-    await page.locator('.bubble').waitFor();
-    expect([...edge.sessions.values()].pop()?.object.project_path).toBe(place);
-  });
-
-  test('the_places_to_choose_from_are_all_there_when_they_come_later_than_the_choice', async () => {
-    context = await device(browser, { size, held: true });
-    page = await context.newPage();
-    let tell = (): void => undefined;
-    const told = new Promise<void>((resolve) => { tell = resolve; });
-    await context.route('**/api/directories', async (asked) => {
-      await told;
-      await asked.continue();
-    });
-    await page.goto(`${base}/?token=demo#/new`);
-    await page.locator('.settings-rows button', { hasText: 'Directory' }).click();
-    await page.locator('dialog').getByLabel('Path on the machine').waitFor();
-    tell();
-    await page.locator('dialog').getByText('Git repositories').waitFor();
-    await page.locator('dialog').getByText('~/code/dotfiles').click();
-    await page.locator('.settings-rows .value', { hasText: 'dotfiles' }).waitFor();
   });
 
   test('enter_does_the_same_everywhere', async () => {
