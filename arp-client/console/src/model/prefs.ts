@@ -57,8 +57,8 @@ addEventListener('storage', (event) => {
 /** New addresses of machines that were told and put away, by the machine's id. */
 export const knownAddresses = stored<Record<string, string>>('arp.addresses', {}, isRecord);
 
-/** The last choices made for a new session. */
-export interface LastChoice { executor?: string; path?: string; mode?: string; model?: string }
+/** The last choices made for a new session; the path is one of that machine. */
+export interface LastChoice { machine?: string; executor?: string; path?: string; mode?: string; model?: string }
 export const lastChoice = stored<LastChoice>('arp.last', {}, isRecord as (value: unknown) => value is LastChoice);
 
 /** How many sessions are remembered as seen, and drafts kept. */

@@ -65,7 +65,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   const last = lastChoice.value;
 
   const [executor, setExecutor] = useState(last.executor ?? '');
-  const [path, setPath] = useState(last.path ?? '');
+  const [path, setPath] = useState(last.machine === undefined || room?.is(last.machine) ? (last.path ?? '') : '');
   const [model, setModel] = useState(last.model ?? '');
   const [mode, setMode] = useState(last.mode ?? '');
   const draft = drafts.value['new'] ?? '';
@@ -75,10 +75,10 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
     if (!draft) setText('');
   }, [draft]);
   const [sheet, setSheet] = useState<'' | 'directory' | 'model' | 'mode' | 'machine'>('');
-  const [places, setPlaces] = useState<Place[]>([]);
+  const [placed, setPlaced] = useState<{ room: Room; list: readonly Place[] } | null>(null);
   const [busy, setBusy] = useState(false);
   const area = useRef<HTMLTextAreaElement>(null);
-  /** Did somebody write here? Then the directory stays the one that stood beside it. */
+  /** Did somebody write here, for this machine? Then the directory stays the one that stood beside it. */
   const wrote = useRef(false);
 
   const [going, setGoing] = useState(false);
@@ -93,7 +93,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
     void placesOf(room).then((list) => {
       if (!live) return;
       if (wrote.current) setPath((chosen) => chosen || info.defaults.project_path);
-      setPlaces(list);
+      setPlaced({ room, list });
     });
     return () => {
       live = false;
@@ -101,6 +101,8 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
   }, [room, info]);
 
   const agent = found.find((one) => one.executor === executor) ?? found.find((one) => one.executor === info?.defaults.executor) ?? found[0];
+  // Those of another machine mean nothing on this one.
+  const places = placed && placed.room === room ? placed.list : [];
   const directory = path || places.find(({ kind }) => kind === 'recent')?.path || info?.defaults.project_path || '';
   const past = useLastSession(room, agent, directory);
   useEffect(() => setGoing(false), [past?.id]);
@@ -113,6 +115,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
     <Sheet title={t.machine} onClose={() => setSheet('')}>
       <Segments label={t.machine} value={room.machine.id} options={rooms.value.map((one) => [one.machine.id, nameOf(one)] as const)} onPick={(id) => {
         chosenRoom.value = id;
+        wrote.current = false;
         setPath('');
         setSheet('');
       }} />
@@ -124,7 +127,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
       {!beside && <Connection link={room.link} />}
       <div class="scroll">
         {machineRow && <ul class="rows settings-rows">{machineRow}</ul>}
-        {room.link.status.value.state !== 'down' && !room.stranger.value && <Loading />}
+        {room.stranger.value ? <Empty icon="warn" title={t.tr_changed} /> : room.link.status.value.state !== 'down' && <Loading />}
       </div>
       {machineSheet}
     </div>
@@ -153,7 +156,7 @@ export function NewSession({ beside = false }: { beside?: boolean }) {
         ...(chosenModel ? { model: chosenModel } : {}),
         ...(permission ? { permission_mode: permission } : {}),
       }, 60_000);
-      lastChoice.value = { executor: agent.executor, path: directory, mode: permission, model: chosenModel };
+      lastChoice.value = { machine: room.machine.id, executor: agent.executor, path: directory, mode: permission, model: chosenModel };
       // What was written for another one meanwhile stays.
       if (kept === drafts.peek()['new']) setDraft('new', '');
       if (drafts.peek()[START]?.endsWith(` ${id}`)) setDraft(START, '');

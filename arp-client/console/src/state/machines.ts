@@ -11,8 +11,9 @@ import type { FsRoots, Info, Session, Tunnel, WaitingApproval } from '../net/typ
 const KEEP = 1000;
 /** While another machine answers, the right one is looked for again after this, in milliseconds. */
 const STRANGER_PAUSE = 15_000;
-/** What is installed there is asked for again after this, if it could not be told, in milliseconds. */
+/** What is installed there is asked for again after this, if it could not be told, each time later, in milliseconds. */
 const INFO_PAUSE = 3_000;
+const LONGEST_INFO_PAUSE = 60_000;
 /** Sessions that tell of themselves are shown this often at most, in milliseconds. */
 const SHOW_PAUSE = 100;
 
@@ -38,6 +39,8 @@ export class Room {
   #listeners = new Set<(frame: Frame) => void>();
   #unwatch: () => void = () => undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
+  /** How often it was asked in vain what is installed there. */
+  #asked = 0;
   /** Sessions that told of themselves and are not shown yet. */
   #told = new Map<string, Session>();
   #showing: ReturnType<typeof setTimeout> | undefined;
@@ -77,6 +80,7 @@ export class Room {
       // An edge that gives no name, or does not look whom a request is meant for, is compared here.
       if (this.machine.edge && info.edge_id !== this.machine.edge) return this.#meet(info);
       this.info.value = info;
+      this.#asked = 0;
       remember(this);
       if (this.stranger.peek()) {
         // The machine that was meant is back.
@@ -92,7 +96,7 @@ export class Room {
       // A line that comes asks by itself; while it stands nothing else does.
       if (this.info.peek() || this.link.status.peek().state !== 'live') return;
       clearTimeout(this.#again);
-      this.#again = setTimeout(() => void this.refreshInfo(), INFO_PAUSE);
+      this.#again = setTimeout(() => void this.refreshInfo(), Math.min(LONGEST_INFO_PAUSE, INFO_PAUSE * 2 ** this.#asked++));
     }
   }
 

@@ -215,6 +215,48 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     await page.locator('.settings-rows .value', { hasText: 'dotfiles' }).waitFor();
   });
 
+  test('a_machine_that_is_chosen_brings_its_own_directory_and_leaves_it_to_no_other', async () => {
+    const laptop = liveMachine('laptop');
+    Object.assign(laptop.info.defaults, { project_path: '/home/me/lap' });
+    server.edges.set('other', laptop);
+    await open(size, '#/settings');
+    await page.getByRole('button', { name: 'Add a machine' }).click();
+    await page.getByLabel('Address with the token').fill(`${base}/?token=other`);
+    await page.getByRole('button', { name: 'Add', exact: true }).click();
+    await page.locator('.rowlike').getByText('laptop', { exact: true }).first().waitFor();
+    await page.evaluate(() => { location.hash = '#/new'; });
+    const machine = page.locator('.settings-rows button', { hasText: 'Machine' });
+    const directory = page.locator('.settings-rows .value[title]').first();
+    // Its recent one has come.
+    await expect.poll(() => directory.getAttribute('title')).toBe('/home/me/shop');
+    const places = await hold('GET', /\/api\/directories$/);
+    await machine.click();
+    await page.locator('dialog').getByRole('radio', { name: 'laptop' }).click();
+    await machine.getByText('laptop').waitFor();
+    await places.asked;
+    expect(await directory.getAttribute('title')).toBe('/home/me/lap');
+    await page.getByLabel('Task').fill('say it runs there');
+    await places.answer();
+    await page.locator('.places .pick').first().waitFor();
+    expect(await directory.getAttribute('title')).toBe('/home/me/lap');
+    await page.getByRole('button', { name: 'Start' }).click();
+    await page.locator('.bubble', { hasText: 'it runs there' }).waitFor();
+    expect([...laptop.sessions.values()].pop()?.object.project_path).toBe('/home/me/lap');
+    await goto(page, '/?token=demo#/new');
+    await page.reload();
+    await machine.getByText('studio').waitFor();
+    await expect.poll(() => directory.getAttribute('title')).toBe('/home/me/shop');
+  });
+
+  test('what_is_installed_is_asked_for_again_while_it_is_not_known', async () => {
+    await fresh(size);
+    let refused = 0;
+    await context.route('**/api/info', (asked) => (refused++ < 2 ? asked.fulfill({ status: 503, json: { type: 'error', code: 'busy', message: 'later' } }) : asked.continue()));
+    await goto(page, '/?token=demo#/new');
+    await page.getByLabel('Task').waitFor();
+    expect(refused).toBeGreaterThan(2);
+  });
+
   test('a_session_that_began_while_one_went_elsewhere_is_offered_and_its_task_is_not_there_to_begin_again', async () => {
     await open(size, '#/new');
     const start = await hold('POST', /\/api\/sessions$/);

@@ -1,1 +1,0 @@
-import{Ft as e,Mt as t}from"./kit-1ikcArym.js";function n(n){let r=e(!0);return t(()=>()=>{r.current=!1},[]),()=>{r.current&&n()}}export{n as t};

@@ -1,0 +1,1 @@
+import{Ft as e,Mt as t}from"./kit-gBsjSiJ2.js";function n(n){let r=e(!0);return t(()=>()=>{r.current=!1},[]),()=>{r.current&&n()}}export{n as t};
