@@ -13,6 +13,10 @@ import type { MockGateway } from './gateway.ts';
 const ROOT = join(import.meta.dirname, '../..');
 const TYPES: Record<string, string> = { html: 'text/html; charset=utf-8', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', png: 'image/png', webmanifest: 'application/manifest+json' };
 
+/** `LATE`: answers, and now and then what a socket tells, come by chance up to so many milliseconds late. */
+const LATE = Number(process.env['LATE'] ?? 0);
+const late = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, Math.random() * LATE));
+
 export class MockServer {
   /** Edges by token. */
   readonly edges = new Map<string, MockEdge>();
@@ -112,6 +116,7 @@ export class MockServer {
     if (found.cookie && wantsPage) response.setHeader('Set-Cookie', `arp_token=${found.cookie}; HttpOnly; SameSite=Lax; Path=/; Max-Age=7776000`);
     if (!found.url.pathname.startsWith('/api/')) return this.#page(found.url.pathname, response);
     const body = await readBody(request);
+    if (LATE) await late();
     const meant = request.headers['x-arp-edge'];
     if (found.edge.info.edge_id && meant !== undefined && meant !== found.edge.info.edge_id) throw new HttpError(409, 'other_edge', 'This request is meant for another machine.');
     if (this.losesAnswers && request.method === 'POST') {
@@ -162,8 +167,15 @@ export class MockServer {
   }
 
   #socket(edge: MockEdge, url: URL, web: WebSocket): void {
+    let told = Promise.resolve();
     const send = (frame: object): void => {
-      if (web.readyState === web.OPEN) web.send(JSON.stringify(frame));
+      const text = JSON.stringify(frame);
+      const tell = (): void => {
+        if (web.readyState === web.OPEN) web.send(text);
+      };
+      if (!LATE) return tell();
+      if (Math.random() < 0.2) told = told.then(late);
+      told = told.then(tell);
     };
     web.on('message', (data) => {
       if (String(data).includes('"ping"')) send({ type: 'pong' });

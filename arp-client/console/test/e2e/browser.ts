@@ -30,7 +30,7 @@ export async function openBrowser(more: string[] = []): Promise<Browser> {
 /** What went wrong inside a page: errors of scripts and violations of the policy. */
 export const faults = new WeakMap<Page, string[]>();
 
-/** A fresh device. */
+/** A fresh device; `SLOW`: of a processor so many times slower. */
 export async function device(browser: Browser, { size, theme = 'light', lang = 'en', scale = 1, held = false }: Look): Promise<BrowserContext> {
   const context = await browser.newContext({
     viewport: SIZES[size],
@@ -44,6 +44,8 @@ export async function device(browser: Browser, { size, theme = 'light', lang = '
   context.on('page', (page) => {
     const list: string[] = [];
     faults.set(page, list);
+    const slow = Number(process.env['SLOW'] ?? 0);
+    if (slow) void context.newCDPSession(page).then((cdp) => cdp.send('Emulation.setCPUThrottlingRate', { rate: slow }), () => undefined);
     page.on('pageerror', (error) => list.push(String(error)));
     page.on('console', (message) => {
       if (message.type() === 'error' && /Content Security|Refused to|TrustedHTML|Uncaught/.test(message.text())) list.push(message.text());
