@@ -116,13 +116,15 @@ export async function flush(room: Room): Promise<void> {
 }
 
 async function flushSession(room: Room, session: string): Promise<void> {
-  const key = `${room.machine.alias} ${session}`;
+  const key = `${room.key} ${session}`;
   if (busy.has(key)) return;
   busy.add(key);
   try {
     for (;;) {
-      const next = outbox.peek().find((one) => one.session === session && one.state === 'waiting' && roomOf(one.machine) === room);
-      if (!next || room.stranger.peek()) return;
+      const mine = outbox.peek().filter((one) => one.session === session && roomOf(one.machine) === room);
+      const next = mine.find(({ state }) => state === 'waiting');
+      // One that is on its way by another room, which turned out to be this one's machine, is first.
+      if (!next || room.stranger.peek() || mine.some(({ state }) => state === 'sending')) return;
       set(next.clientId, 'sending');
       try {
         const answer = await call<{ message: Queued & { status: string } }>(room.machine, 'POST', `api/sessions/${seg(session)}/messages`, {
@@ -147,6 +149,8 @@ async function flushSession(room: Room, session: string): Promise<void> {
     }
   } finally {
     busy.delete(key);
+    // What is left may be another room's by now.
+    for (const heir of new Set(outbox.peek().map(({ machine }) => roomOf(machine)))) if (heir && heir !== room && !rooms.peek().includes(room)) void flush(heir);
   }
 }
 

@@ -172,6 +172,43 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
       await expect.poll(() => (edge.sessions.get('show')?.log ?? []).filter((event) => event.type === 'user_message' && event.text === 'say what was written before').length, { timeout: 60_000 }).toBe(1);
     });
 
+    test('what_was_written_goes_out_in_order_when_two_ways_turn_out_to_be_one', async () => {
+      await fresh(size);
+      await goto(page, '/?token=demo');
+      await known();
+      // The other tab would send what waits, too.
+      await page.goto('about:blank');
+      await quiet();
+      const second = await context.newPage();
+      await goto(second, '/');
+      await second.locator('.item', { hasText: 'Login accepts the password' }).first().click();
+      await second.locator('.md table').waitFor();
+      let go = (): void => undefined;
+      const gone = new Promise<void>((resolve) => { go = resolve; });
+      const asked: string[] = [];
+      await context.route('**/messages', async (route) => {
+        asked.push((route.request().postDataJSON() as { text: string }).text);
+        if (asked.length === 1) await gone;
+        await route.continue();
+      });
+      for (const text of ['say one', 'say two']) {
+        await second.getByLabel('Message').fill(text);
+        await second.getByRole('button', { name: 'Send', exact: true }).click();
+        await second.locator('.dock .queue li', { hasText: text }).waitFor();
+      }
+      await expect.poll(() => asked).toEqual(['say one']);
+      tell();
+      await known(second);
+      // Whatever comes within reach now, the first is still on its way.
+      await second.evaluate(() => dispatchEvent(new Event('online')));
+      await frames(second);
+      expect(asked).toEqual(['say one']);
+      go();
+      const said = (): string[] => (edge.sessions.get('show')?.log ?? []).flatMap((event) => (event.type === 'user_message' && event.text.startsWith('say ') ? [event.text] : []));
+      await expect.poll(said).toEqual(['say one', 'say two']);
+      expect(asked).toEqual(['say one', 'say two']);
+    });
+
     test('a_machine_that_is_away_is_told_where_a_session_is_begun_and_another_can_be_chosen', async () => {
       server.edges.set('other', liveMachine('laptop'));
       await open(size, '#/settings');
