@@ -38,11 +38,11 @@ function Live({ live }: { live: readonly LiveRequest[] }) {
 }
 
 export function OverviewPage({ room, feed }: { room: Room; feed: Feed }) {
-  const { value, error, again, set } = useLoad(() => overview(room), []);
+  const { value, error, again, renew } = useLoad(() => overview(room), []);
   const [open, setOpen] = useState<GatewayRequest | null>(null);
   const { live, over, changes, connected } = feed;
   // Counts follow what is over, without asking for each of them.
-  useFollow([over.value, changes.value], () => void overview(room).then(set, () => undefined), FOLLOW);
+  useFollow([over.value, changes.value], renew, FOLLOW);
   useEffect(() => {
     // The gateway was started meanwhile.
     if (error && connected.value) again();

@@ -25,7 +25,7 @@ function lineOf({ upstream, model, usage, failovers, redacted }: SessionGateway)
 }
 
 function Choose({ room, session, gateway, onClose }: { room: Room; session: Session; gateway: SessionGateway; onClose(): void }) {
-  const { value, error, again, set } = useLoad(() => sessionOf(room, session.id), [session.id]);
+  const { value, error, again, renew, set } = useLoad(() => sessionOf(room, session.id), [session.id]);
   const [names, setNames] = useState<readonly Upstream[]>([]);
   const [open, setOpen] = useState<GatewayRequest | null>(null);
   const [busy, setBusy] = useState(false);
@@ -38,7 +38,7 @@ function Choose({ room, session, gateway, onClose }: { room: Room; session: Sess
     if (service) void upstreams(room).then(({ services }) => setNames(services[service]?.upstreams ?? []), () => undefined);
   }, [service]);
   useEffect(() => {
-    if (value) void sessionOf(room, session.id).then(set, () => undefined);
+    if (value) renew();
   }, [gateway]);
   if (open) return <RequestSheet room={room} request={open} onClose={() => setOpen(null)} />;
   const now = value ?? gateway;

@@ -188,11 +188,9 @@ function Balance({ room, service, of, changed }: { room: Room; service: Service;
 }
 
 export function UpstreamsPage({ room, feed }: { room: Room; feed: Feed }) {
-  const { value, error, again, set } = useLoad(() => upstreams(room), []);
+  const { value, error, again, renew: refresh } = useLoad(() => upstreams(room), []);
   const [open, setOpen] = useState<{ service: Service; name: string } | null>(null);
   const [edit, setEdit] = useState<{ service: Service; upstream: Upstream | null } | null>(null);
-  // Quietly: what is open stays as it is.
-  const refresh = (): void => void upstreams(room).then(set, () => undefined);
   useFollow([feed.changes.value, feed.over.value], refresh, FOLLOW);
   if (error) return <Refused error={error} onRetry={again} />;
   if (!value) return <Loading />;

@@ -391,6 +391,34 @@ describe.each(['phone', 'desk'] as const)('%s', (size) => {
     expect(await page.locator('.main a', { hasText: 'login.ts' }).count()).toBe(1);
   });
 
+  test('an_older_answer_does_not_take_the_place_of_a_newer_one', async () => {
+    const gateway = edge.withGateway(busyGateway());
+    await open(size, '#/settings');
+    await page.locator('.gateway-link a').click();
+    await page.locator('.tabs').getByRole('link', { name: 'Upstreams' }).click();
+    const row = (name: string) => page.locator('.gateway .rows button', { hasText: name }).first();
+    await row('official').waitFor();
+    let go = (): void => undefined;
+    const gone = new Promise<void>((resolve) => { go = resolve; });
+    let asked = 0;
+    await context.route(/\/api\/gateway\/upstreams$/, async (route) => {
+      const response = await route.fetch();
+      if (++asked === 1) await gone;
+      await route.fulfill({ response });
+    });
+    gateway.add('claude', 'came-first');
+    gateway.changed();
+    await expect.poll(() => asked).toBe(1);
+    gateway.add('claude', 'came-second');
+    gateway.changed();
+    await row('came-second').waitFor();
+    const old = page.waitForResponse(/\/api\/gateway\/upstreams$/);
+    go();
+    await (await old).finished();
+    await frames(page);
+    expect(await row('came-second').count()).toBe(1);
+  });
+
   test('what_is_changed_while_a_change_is_saved_stays_to_be_saved', async () => {
     const gateway = edge.withGateway(busyGateway());
     await open(size, '#/settings');
